@@ -1,0 +1,3 @@
+module tablewatcher/cluster/pause
+
+go 1.26.0

@@ -1,0 +1,66 @@
+"""The event as a sink gets it: bytes made in SQL, and the few attributes a sink needs beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TYPES = {
+    "i": "io.tablewatcher.row.inserted",
+    "u": "io.tablewatcher.row.updated",
+    "d": "io.tablewatcher.row.deleted",
+    "g": "io.tablewatcher.gap",
+}
+ACTION_NAMES = {"i": "insert", "u": "update", "d": "delete", "g": "gap"}
+
+STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
+DATA_CONTENT_TYPE = "application/json"
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """One outbox row, ready to send. Compared by identity: the ring id is its name inside one watcher.
+
+    ring_id: place in the watcher's ring; rises with every change of a row.
+    event_id: stable over attempts, restarts and failover; 32 hexadecimal digits.
+    op: one of `i u d g`; key: the key as a token; old_key: the key before, where an update changed it.
+    time: RFC 3339, UTC, of the capture; captured_at: the same in epoch seconds.
+    sequence: `<generation>-<ring id>`, comparable as text.
+    body: the whole CloudEvent as JSON (format Structured), or only its `data` (format Binary).
+    """
+
+    ring_id: int
+    event_id: str
+    op: str
+    key: str
+    old_key: str | None
+    time: str
+    captured_at: float
+    sequence: str
+    traceparent: str | None
+    body: bytes
+
+    @property
+    def type(self) -> str:
+        return TYPES[self.op]
+
+    @property
+    def lane_keys(self) -> tuple[str, ...]:
+        """The keys whose order this event takes part in: both, when an update changed the key."""
+        return (self.key,) if self.old_key is None else (self.key, self.old_key)
+
+
+def attributes(event: Event, *, source: str, table: str) -> dict[str, str]:
+    """CloudEvents context attributes of `event` (for headers in Binary mode); `table` as `schema.table` tokens."""
+    found = {
+        "specversion": "1.0",
+        "id": event.event_id,
+        "source": source,
+        "type": event.type,
+        "subject": f"{table}/{event.key}",
+        "time": event.time,
+        "sequence": event.sequence,
+        "partitionkey": event.key,
+    }
+    if event.traceparent:
+        found["traceparent"] = event.traceparent
+    return found

@@ -1,0 +1,154 @@
+"""Making it so: observe, plan, execute. The command line and the operator call the same functions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import psycopg
+
+from ..errors import DatabaseError, Reason
+from ..naming import SCHEMA, WatcherNames
+from ..spec.model import DeletionPolicy, WatcherSpec
+from . import catalog
+from . import plan as plans
+from .catalog import Observed
+from .plan import Plan
+from .session import Connection, connected
+
+LOCK_TIMEOUT_MS = 500
+LOCK_PATIENCE = 20.0
+# One key for everything that changes schema `tablewatcher`: two applies at once take turns.
+_ADVISORY_KEY = 0x7461626C65776174
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply found and did."""
+
+    plan: Plan
+    database: str
+    system_identifier: str
+    primary_key: tuple[str, ...]
+
+
+async def plan(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> Plan:
+    """What `apply` would run now; nothing is changed. Raises DatabaseError."""
+    async with connected(conninfo) as connection:
+        return plans.plan(spec, await catalog.observe(connection, spec.table, names), names)
+
+
+async def apply(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, patience: float = LOCK_PATIENCE) -> Applied:
+    """Installs or repairs one watcher. Does nothing where the catalog matches. Raises DatabaseError.
+
+    patience: seconds to go on trying for a lock on the table, half a second a try, so that writers never queue
+    behind us for longer than that.
+    """
+    async with connected(conninfo) as connection:
+        observed = await catalog.observe(connection, spec.table, names)
+        found = plans.plan(spec, observed, names)
+        if found:
+            found = await _execute(
+                connection, spec, names, lambda seen: plans.plan(spec, seen, names), patience=patience
+            )
+        assert observed.table is not None  # noqa: S101 - plan() has refused it otherwise
+        server = observed.server
+        return Applied(found, server.database, server.system_identifier, observed.table.shape.primary_key)
+
+
+async def neutralise(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> None:
+    """Stops capture at once, without a lock on the table; what is in the ring stays. Raises DatabaseError."""
+    async with connected(conninfo) as connection:
+        await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=LOCK_PATIENCE)
+
+
+async def destroy(
+    conninfo: str,
+    spec: WatcherSpec,
+    names: WatcherNames,
+    policy: DeletionPolicy | None = None,
+    *,
+    patience: float = LOCK_PATIENCE,
+) -> Plan:
+    """Removes one watcher: trigger and function always, the ring unless the policy is Retain. Raises DatabaseError."""
+    kept = policy or spec.deletion_policy
+
+    async def decide(connection: Connection, seen: Observed) -> Plan:
+        last = not await _others(connection, seen, names)
+        return plans.removal(seen, names, kept, last=last)
+
+    async with connected(conninfo) as connection:
+        await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=patience)
+        done = await _execute(connection, spec, names, decide, patience=patience, with_connection=True)
+        await _drop_empty_schema(connection)
+        return done
+
+
+async def _execute(
+    connection: Connection,
+    spec: WatcherSpec,
+    names: WatcherNames,
+    decide: Callable[..., Plan | Awaitable[Plan]],
+    *,
+    patience: float,
+    with_connection: bool = False,
+) -> Plan:
+    deadline = asyncio.get_running_loop().time() + patience
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
+                await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                seen = await catalog.observe(connection, spec.table, names)
+                decided = decide(connection, seen) if with_connection else decide(seen)
+                found = decided if isinstance(decided, Plan) else await decided
+                for step in found.steps:
+                    await connection.execute(step.sql.encode())
+                return found
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            if asyncio.get_running_loop().time() >= deadline:
+                raise await _locked(connection, spec) from None
+            # Jitter, so that two of us do not meet again; writers get the table in between.
+            await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311
+
+
+async def _locked(connection: Connection, spec: WatcherSpec) -> DatabaseError:
+    cursor = await connection.execute(
+        "SELECT DISTINCT l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s AND l.granted ORDER BY 1 LIMIT 5",
+        [spec.table.schema, spec.table.name],
+    )
+    pids = ", ".join(str(row["pid"]) for row in await cursor.fetchall()) or "unknown"
+    return DatabaseError(
+        Reason.TABLE_LOCKED,
+        f"{spec.table.schema}.{spec.table.name} stayed locked by other transactions (pid {pids});"
+        " end them or try again: nothing was changed, and no writer was held up for longer than half a second",
+    )
+
+
+async def _others(connection: Connection, seen: Observed, names: WatcherNames) -> bool:
+    if not seen.migrations:
+        return False
+    cursor = await connection.execute(f"SELECT FROM {SCHEMA}.watcher WHERE hash <> %s LIMIT 1", [names.hash])
+    return await cursor.fetchone() is not None
+
+
+async def _drop_empty_schema(connection: Connection) -> None:
+    """Takes the schema away after the last watcher, where it is ours and holds nothing else."""
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+            cursor = await connection.execute(
+                "SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = %s"
+                " AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')"
+                " AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid)"
+                " AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid)",
+                [SCHEMA],
+            )
+            if await cursor.fetchone() is not None:
+                await connection.execute(f"DROP SCHEMA {SCHEMA}")
+    except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.LockNotAvailable, psycopg.errors.InvalidSchemaName):
+        return  # somebody put something there, or another destroy was quicker

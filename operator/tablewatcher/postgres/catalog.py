@@ -1,0 +1,138 @@
+"""What is there: the server, the table, and what of ours is installed. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..naming import WatcherNames
+from ..spec.model import Table
+from .ddl import Column, TableShape
+from .session import Connection
+from .sql import QUERIES
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server and what our role may do there. `publications`: those FOR ALL TABLES."""
+
+    version: int
+    in_recovery: bool
+    database: str
+    role: str
+    system_identifier: str
+    may_create_schema: bool
+    may_use_schema: bool | None
+    publications: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """The watched table as it is. `kind` is pg_class.relkind."""
+
+    shape: TableShape
+    kind: str
+    may_trigger: bool
+    may_see: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A capture function as it is; `comment` names its owner's identity."""
+
+    oid: int
+    source: str
+    security_definer: bool
+    settings: tuple[str, ...]
+    comment: str | None
+    may_change: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger that calls our capture function; `type` and `enabled` as pg_trigger has them."""
+
+    name: str
+    table_oid: int
+    type: int
+    enabled: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything `plan` compares with what is desired."""
+
+    server: Server
+    table: TableFacts | None
+    similar_tables: tuple[str, ...] = ()
+    schema_exists: bool = False
+    migrations: tuple[int, ...] = ()
+    objects: dict[str, str | None] = field(default_factory=dict)
+    function: Function | None = None
+    triggers: tuple[Trigger, ...] = ()
+    registered: bool = False
+
+
+async def observe(connection: Connection, table: Table, names: WatcherNames) -> Observed:
+    """Reads the catalog for one watcher."""
+    server = await _server(connection)
+    facts = await _table(connection, table)
+    similar: tuple[str, ...] = ()
+    if facts is None:
+        rows = await _all(connection, "similar_tables", schema=table.schema, table=table.name)
+        similar = tuple(row["name"] for row in rows)
+    (version,) = await _all(connection, "schema_version")
+    function = await _function(connection, names)
+    triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
+    return Observed(
+        server=server,
+        table=facts,
+        similar_tables=similar,
+        schema_exists=version["schema_exists"],
+        migrations=await _migrations(connection) if version["installed"] and server.may_use_schema else (),
+        objects=await owned_objects(connection, names),
+        function=function,
+        triggers=tuple(Trigger(**row) for row in triggers),
+        registered=version["installed"] and server.may_use_schema is True and await _registered(connection, names),
+    )
+
+
+async def owned_objects(connection: Connection, names: WatcherNames) -> dict[str, str | None]:
+    """Which of the ring's relations exist, and whose identity each carries."""
+    wanted = [*names.rings, *names.cursors, names.ids, names.slot, names.wake, names.stop]
+    rows = await _all(connection, "owned_objects", names=wanted)
+    return {row["name"]: row["comment"] for row in rows}
+
+
+async def _all(connection: Connection, query: str, **parameters: object) -> list[dict[str, Any]]:
+    cursor = await connection.execute(QUERIES[query], parameters or None)
+    return await cursor.fetchall()
+
+
+async def _server(connection: Connection) -> Server:
+    (row,) = await _all(connection, "server")
+    return Server(**{**row, "publications": tuple(row["publications"])})
+
+
+async def _table(connection: Connection, table: Table) -> TableFacts | None:
+    rows = await _all(connection, "table", schema=table.schema, table=table.name)
+    if not rows:
+        return None
+    oid = rows[0]["oid"]
+    columns = await _all(connection, "columns", table_oid=oid)
+    key = await _all(connection, "primary_key", table_oid=oid)
+    shape = TableShape(oid, tuple(Column(**row) for row in columns), tuple(row["name"] for row in key))
+    return TableFacts(shape, rows[0]["kind"], rows[0]["may_trigger"], rows[0]["may_see"])
+
+
+async def _function(connection: Connection, names: WatcherNames) -> Function | None:
+    rows = await _all(connection, "capture_function", function=names.function)
+    return Function(**{**rows[0], "settings": tuple(rows[0]["settings"])}) if rows else None
+
+
+async def _migrations(connection: Connection) -> tuple[int, ...]:
+    return tuple(row["version"] for row in await _all(connection, "applied_migrations"))
+
+
+async def _registered(connection: Connection, names: WatcherNames) -> bool:
+    return any(row["hash"] == names.hash for row in await _all(connection, "watchers"))

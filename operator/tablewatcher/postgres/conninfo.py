@@ -1,0 +1,100 @@
+"""From a Secret to a connection string. Knows the keys that CloudNativePG, Crunchy and Zalando write."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import ProgrammingError
+
+from ..errors import Reason, SecretError
+from ..spec.model import Database
+
+_URI_KEYS = ("fqdn-uri", "uri")
+_PART_KEYS = {
+    "host": ("host",),
+    "port": ("port",),
+    "username": ("username", "user"),
+    "password": ("password",),
+    "database": ("dbname", "database"),
+}
+_LIBPQ = {"host": "host", "port": "port", "username": "user", "password": "password", "database": "dbname"}
+
+
+def conninfo(database: Database, values: Mapping[str, str], *, namespace: str) -> str:
+    """The libpq connection string for `database`, from the `values` of its Secret.
+
+    Raises SecretError(SecretKeyMissing) naming the keys that were looked for, never a value.
+    """
+    # A file or `kubectl create secret --from-file` often ends in a newline that nobody meant.
+    cleaned = {key: value.rstrip("\r\n") for key, value in values.items()}
+    keys = dict(database.keys)
+    uri = _uri(database.secret_name, cleaned, keys)
+    parts = _from_uri(database.secret_name, uri) if uri else _from_parts(database.secret_name, cleaned, keys)
+    if "host" in parts:
+        parts["host"] = ",".join(_in_cluster(host, namespace) for host in parts["host"].split(","))
+    return make_conninfo("", **parts)
+
+
+def _uri(secret: str, values: Mapping[str, str], keys: Mapping[str, str]) -> str | None:
+    if "uri" in keys:
+        if not values.get(keys["uri"]):
+            raise _missing(secret, f"key {keys['uri']!r}, which spec.database.keys.uri names", values)
+        return values[keys["uri"]]
+    if keys:
+        return None
+    return next((values[key] for key in _URI_KEYS if values.get(key)), None)
+
+
+def _from_uri(secret: str, uri: str) -> dict[str, str]:
+    if not uri.startswith(("postgres://", "postgresql://")):
+        raise SecretError(
+            Reason.SECRET_KEY_MISSING,
+            f"the uri in Secret {secret!r} does not start with postgresql://; write it so, or give host, port, username, password and dbname as keys",
+        )
+    try:
+        return {key: str(value) for key, value in conninfo_to_dict(uri).items() if value is not None}
+    except ProgrammingError:
+        # libpq's own message quotes the text it could not read, which may be the password.
+        raise SecretError(
+            Reason.SECRET_KEY_MISSING,
+            f"the uri in Secret {secret!r} cannot be read as a connection string; percent-encode the special characters"
+            " of user and password, or give host, port, username, password and dbname as keys",
+        ) from None
+
+
+def _from_parts(secret: str, values: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    for word, usual in _PART_KEYS.items():
+        candidates = (keys[word],) if word in keys else usual
+        found = next((values[key] for key in candidates if values.get(key)), None)
+        if found is not None:
+            parts[_LIBPQ[word]] = found
+        elif word in keys:
+            raise _missing(secret, f"key {keys[word]!r}, which spec.database.keys.{word} names", values)
+        elif word == "host":
+            raise _missing(secret, "a connection: neither 'fqdn-uri' nor 'uri' nor 'host'", values)
+        elif word == "username":
+            raise _missing(secret, "key 'username' (or 'user')", values)
+    parts.setdefault("port", "5432")
+    return parts
+
+
+def _missing(secret: str, what: str, values: Mapping[str, str]) -> SecretError:
+    have = ", ".join(sorted(values)) or "none"
+    return SecretError(
+        Reason.SECRET_KEY_MISSING,
+        f"Secret {secret!r} lacks {what}; it has the keys: {have}. Add the key, or name yours in spec.database.keys",
+    )
+
+
+def _in_cluster(host: str, namespace: str) -> str:
+    """CloudNativePG writes the bare Service name, which resolves in that Service's own namespace only."""
+    if "." in host or host in ("", "localhost") or host.startswith(("/", "@")):
+        return host
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return f"{host}.{namespace}.svc"
+    return host

@@ -1,0 +1,66 @@
+-- name: server
+SELECT pg_catalog.current_setting('server_version_num')::integer AS version,
+       pg_catalog.pg_is_in_recovery() AS in_recovery,
+       pg_catalog.current_database() AS database,
+       current_user AS role,
+       (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
+       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create_schema,
+       (SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE')
+          FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tablewatcher') AS may_use_schema,
+       ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.puballtables ORDER BY 1) AS publications
+
+-- name: table
+SELECT c.oid::bigint AS oid, c.relkind::text AS kind,
+       pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
+       pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_see
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+
+-- name: similar_tables
+SELECT n.nspname::text || '.' || c.relname::text AS name
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'tablewatcher')
+  AND (lower(c.relname) = lower(%(table)s) OR n.nspname = %(schema)s)
+ORDER BY lower(c.relname) <> lower(%(table)s), 1 LIMIT 5
+
+-- name: columns
+SELECT a.attname::text AS name, t.typname::text AS type, a.attlen::integer AS length,
+       t.typnamespace = 'pg_catalog'::regnamespace AS builtin, t.typtype = 'e' AS enum, a.attgenerated = 'v' AS virtual
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = %(table_oid)s AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+
+-- name: primary_key
+SELECT a.attname::text AS name
+FROM pg_catalog.pg_index i
+CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, nth)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = %(table_oid)s AND i.indisprimary AND i.indimmediate AND k.nth <= i.indnkeyatts
+ORDER BY k.nth
+
+-- name: schema_version
+SELECT pg_catalog.to_regclass('tablewatcher.migration') IS NOT NULL AS installed,
+       EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'tablewatcher') AS schema_exists
+
+-- name: applied_migrations
+SELECT version FROM tablewatcher.migration ORDER BY version
+
+-- name: owned_objects
+SELECT c.relname::text AS name, pg_catalog.obj_description(c.oid, 'pg_class') AS comment
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s)
+
+-- name: capture_function
+SELECT p.oid::bigint AS oid, p.prosrc AS source, p.prosecdef AS security_definer, coalesce(p.proconfig, ARRAY[]::text[]) AS settings,
+       pg_catalog.obj_description(p.oid, 'pg_proc') AS comment,
+       pg_catalog.pg_has_role(p.proowner, 'USAGE') AS may_change
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = 'tablewatcher' AND p.proname = %(function)s AND p.pronargs = 0
+
+-- name: capture_triggers
+SELECT t.tgname::text AS name, t.tgrelid::bigint AS table_oid, t.tgtype::integer AS type, t.tgenabled::text AS enabled
+FROM pg_catalog.pg_trigger t
+WHERE t.tgfoid = %(function_oid)s AND NOT t.tgisinternal AND t.tgparentid = 0
+
+-- name: watchers
+SELECT w.hash, w.identity, w.generation, w.table_oid::bigint AS table_oid FROM tablewatcher.watcher w ORDER BY w.identity

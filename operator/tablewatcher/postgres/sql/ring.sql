@@ -1,0 +1,14 @@
+-- One watcher's ring. Three insert-only tables, written one after the other and emptied by TRUNCATE, so that a
+-- transaction somebody holds open makes nothing of ours grow but the ring itself. The cursor tables turn with it:
+-- every row is one commit of the cursor and one proof of the lease, the newest by (epoch, n) counts.
+-- Sequences carry what every write must read: they have no row versions and are seen at once.
+CREATE SEQUENCE tablewatcher.ids_{hash} AS bigint CACHE 1;
+CREATE SEQUENCE tablewatcher.slot_{hash} AS bigint MINVALUE 0;
+CREATE SEQUENCE tablewatcher.wake_{hash} AS bigint MINVALUE 0;
+CREATE SEQUENCE tablewatcher.stop_{hash} AS bigint MINVALUE 0;
+SELECT pg_catalog.setval('tablewatcher.slot_{hash}', 0), pg_catalog.setval('tablewatcher.wake_{hash}', 0),
+       pg_catalog.setval('tablewatcher.stop_{hash}', 0);
+COMMENT ON SEQUENCE tablewatcher.ids_{hash} IS {identity};
+COMMENT ON SEQUENCE tablewatcher.slot_{hash} IS {identity};
+COMMENT ON SEQUENCE tablewatcher.wake_{hash} IS {identity};
+COMMENT ON SEQUENCE tablewatcher.stop_{hash} IS {identity};

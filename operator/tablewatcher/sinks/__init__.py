@@ -1,0 +1,1 @@
+"""Sinks: where events go. Each kind has one module; they never meet."""

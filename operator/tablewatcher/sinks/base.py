@@ -1,0 +1,71 @@
+"""What a sink is, and what may come of a delivery. Pure: no event loop, clock or network here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from ..errors import Reason
+from ..event import Event
+
+
+class Verdict(Enum):
+    """delivered: the sink has it. retry: try again later. rejected: the sink refuses this very event."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one attempt.
+
+    endpoint: the fault is the endpoint's rather than the event's (no connection, time-out, 5xx, 429).
+    retry_after: seconds the endpoint asked us to wait. message: for logs and status; no secrets.
+    """
+
+    verdict: Verdict
+    reason: Reason = Reason.ACKNOWLEDGED
+    message: str = ""
+    endpoint: bool = False
+    retry_after: float | None = None
+
+
+DELIVERED = Outcome(Verdict.DELIVERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a sink wants to be fed: events a call, calls at a time."""
+
+    max_batch: int
+    concurrency: int
+
+
+class Sink(Protocol):
+    """A connection to one endpoint.
+
+    `open` connects and checks that the promise can be kept (JetStream: a stream covers the subject; HTTP: the
+    name resolves, TCP and TLS connect; no request is sent as a probe); it raises SinkError and may be called
+    again after that. `deliver` returns one outcome per event, in order, and never raises for a fault of the
+    endpoint; it returns within its own time-out even when the endpoint is dead. The caller never has two events
+    of one key in flight, so a sink may send the events of a call, and of several calls, in any order.
+    `close` ends the connection and may be called in any state.
+    """
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which an attempt started now has certainly ended."""
+        ...
+
+    async def open(self) -> None: ...
+
+    async def deliver(self, events: Sequence[Event]) -> Sequence[Outcome]: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,91 @@
+"""Which publishes still wait for their PubAck. Knows nothing of NATS: numbers in, outcomes out.
+
+A publisher opens a window for each call, sends every message with the number of its place, and waits for the
+window once. Acknowledgements may come in any order, twice, or after the window was closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..base import Outcome
+
+# A number is `window << PLACE_BITS | place`: one dictionary entry for each call instead of one for each message.
+PLACE_BITS = 16
+_PLACE_MASK = (1 << PLACE_BITS) - 1
+
+
+class AckWindow:
+    """The messages of one call; `outcomes[i]` stays None until message `i` is settled."""
+
+    __slots__ = ("_done", "_missing", "base", "outcomes")
+
+    def __init__(self, base: int, size: int) -> None:
+        if size > _PLACE_MASK:
+            raise ValueError(f"a window holds at most {_PLACE_MASK} messages, not {size}")
+        self.base = base
+        self.outcomes: list[Outcome | None] = [None] * size
+        self._missing = size
+        self._done = asyncio.Event()
+        if not size:
+            self._done.set()
+
+    @property
+    def done(self) -> bool:
+        return self._missing == 0
+
+    def settle(self, place: int, outcome: Outcome) -> None:
+        """Set the outcome of message `place`; the first one counts."""
+        if self.outcomes[place] is None:
+            self.outcomes[place] = outcome
+            self._missing -= 1
+            if not self._missing:
+                self._done.set()
+
+    def settle_rest(self, outcome: Outcome) -> None:
+        """Set `outcome` for every message that has none yet."""
+        self.outcomes = [outcome if known is None else known for known in self.outcomes]
+        self._missing = 0
+        self._done.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """True once every message is settled, False if that took longer than `seconds`."""
+        if self._missing:
+            try:
+                await asyncio.wait_for(self._done.wait(), seconds)
+            except TimeoutError:
+                return False
+        return True
+
+
+class AckWindows:
+    """Every open window of one connection. answers: acknowledgements that came, good or bad, since its start."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, AckWindow] = {}
+        self._last = 0
+        self.answers = 0
+
+    def open(self, size: int) -> AckWindow:
+        """A window of `size` messages, numbered `base` to `base + size - 1`. Give it back with `close`."""
+        self._last += 1
+        window = AckWindow(self._last << PLACE_BITS, size)
+        self._open[self._last] = window
+        return window
+
+    def close(self, window: AckWindow) -> None:
+        """Forget `window`; an acknowledgement that comes later is ignored."""
+        self._open.pop(window.base >> PLACE_BITS, None)
+
+    def settle(self, number: int, outcome: Outcome) -> None:
+        """The answer to message `number` has come."""
+        self.answers += 1
+        window = self._open.get(number >> PLACE_BITS)
+        place = number & _PLACE_MASK
+        if window is not None and place < len(window.outcomes):
+            window.settle(place, outcome)
+
+    def settle_all(self, outcome: Outcome) -> None:
+        """Nothing more will come for what is open now: every unsettled message gets `outcome`."""
+        for window in self._open.values():
+            window.settle_rest(outcome)

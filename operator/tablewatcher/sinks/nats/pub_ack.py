@@ -1,0 +1,69 @@
+"""What the server answered to a publish, as an outcome. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from ...errors import Reason
+from ..base import DELIVERED, Outcome, Verdict
+
+_NO_RESPONDERS = "503"
+_STATUS = "Status"
+
+# JetStream error codes (err_code of its API).
+_STREAM_MISMATCH = 10060
+_NO_SUCH_STREAM = frozenset({10039, 10059, 10076})  # not enabled for the account, not found, not enabled
+_TOO_LARGE = frozenset({10054, 10097})  # message over the stream's max_msg_size; headers over 64 KiB
+_BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10109})  # resources, store failed or full, sealed
+
+
+def unreachable(message: str) -> Outcome:
+    """The connection is at fault; nothing is known of the message."""
+    return Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, message, endpoint=True)
+
+
+def no_stream(message: str) -> Outcome:
+    """No stream takes the message."""
+    return Outcome(Verdict.RETRY, Reason.NO_STREAM_FOR_SUBJECT, message, endpoint=True)
+
+
+def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) -> Outcome:
+    """The outcome that answer `data` stands for; `stream` is the one that must have stored it, None for any.
+
+    A duplicate is delivered: the stream has the event already.
+    """
+    if headers and headers.get(_STATUS) == _NO_RESPONDERS:
+        return no_stream("no stream takes the subject: create one, or add the subject to a stream")
+    try:
+        answer = json.loads(data)
+        error = answer.get("error")
+        stored = answer.get("stream")
+    except (ValueError, AttributeError):
+        return unreachable("the answer to a publish is not a JetStream acknowledgement")
+    if error:
+        return _refused(error)
+    if not isinstance(stored, str) or not stored:
+        return unreachable("the answer to a publish names no stream: it is not a JetStream acknowledgement")
+    if stream is not None and stored != stream:
+        return no_stream(f"stream {stored!r} stored the event, but spec.sink.nats.jetStream.stream is {stream!r}")
+    return DELIVERED
+
+
+def _refused(error: Mapping[str, object]) -> Outcome:
+    code, status = error.get("err_code"), error.get("code")
+    text = f"JetStream refused the event: {error.get('description', 'no description')} (error {code})"
+    if code == _STREAM_MISMATCH:
+        return no_stream(f"{text}: the subject belongs to another stream than spec.sink.nats.jetStream.stream")
+    if code in _NO_SUCH_STREAM:
+        return no_stream(text)
+    if code in _TOO_LARGE:
+        return Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, text)
+    at_endpoint = code in _BUSY or (isinstance(status, int) and status >= 500)
+    return Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, text, endpoint=at_endpoint)
+
+
+def fast_prefix(stream: str | None) -> bytes:
+    """How the bytes of a good PubAck start; `outcome` needs to look at the others only."""
+    name = '{"stream":"' if stream is None else f'{{"stream":{json.dumps(stream)},'
+    return name.encode()

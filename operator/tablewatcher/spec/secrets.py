@@ -1,0 +1,13 @@
+"""How values of Secrets are asked for, wherever they come from: mounted files, or the API server."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Secrets(Protocol):
+    """Secrets of one namespace. Read anew at every connection, so that a rotated value is used."""
+
+    def read(self, name: str) -> dict[str, str]:
+        """Every key of Secret `name`; SecretError(SecretNotFound) where there is none."""
+        ...
