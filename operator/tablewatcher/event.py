@@ -46,7 +46,7 @@ class Event:
     @property
     def lane_keys(self) -> tuple[str, ...]:
         """The keys whose order this event takes part in: both, when an update changed the key."""
-        return (self.key,) if self.old_key is None else (self.key, self.old_key)
+        return (self.key,) if self.old_key in (None, self.key) else (self.key, self.old_key or self.key)
 
 
 def attributes(event: Event, *, source: str, table: str) -> dict[str, str]:

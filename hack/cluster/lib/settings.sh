@@ -46,3 +46,6 @@ KUBECONFIG_FILE=$TWC_STATE/kubeconfig
 export TWC_NAME TWC_NET TWC_CACHE TWC_STATE TWC_SYNC_FREQUENCY TWC_APISERVER_FLAGS
 export NODE_NAME NODE_IP POD_CIDR DNS_IP PKI ETC CONTAINERD_SOCKET
 export PATH=$BIN:$PATH:/usr/sbin:/sbin
+# A proxy for the outside world has no way to the cluster.
+export NO_PROXY=${NO_PROXY:+$NO_PROXY,}$TWC_NET.0.0/16
+export no_proxy=$NO_PROXY

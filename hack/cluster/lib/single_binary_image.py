@@ -43,9 +43,7 @@ def image_archive(name: str, program: str, binary: bytes) -> bytes:
     config_path = f"{hashlib.sha256(encoded).hexdigest()}.json"
     layer_path = f"{layer_digest}/layer.tar"
     manifest = [{"Config": config_path, "RepoTags": [name], "Layers": [layer_path]}]
-    return tar_of(
-        {config_path: encoded, layer_path: layer, "manifest.json": json.dumps(manifest).encode()}, mode=0o644
-    )
+    return tar_of({config_path: encoded, layer_path: layer, "manifest.json": json.dumps(manifest).encode()}, mode=0o644)
 
 
 def main(name: str, binary: str, archive: str) -> None:

@@ -150,5 +150,9 @@ async def _drop_empty_schema(connection: Connection) -> None:
             )
             if await cursor.fetchone() is not None:
                 await connection.execute(f"DROP SCHEMA {SCHEMA}")
-    except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.LockNotAvailable, psycopg.errors.InvalidSchemaName):
+    except (
+        psycopg.errors.DependentObjectsStillExist,
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.InvalidSchemaName,
+    ):
         return  # somebody put something there, or another destroy was quicker

@@ -42,8 +42,7 @@ _SESSION_SETTINGS = {
     "lc_monetary": "C",
 }
 _SETTLED_TYPES = frozenset(
-    "int2 int4 int8 oid numeric bool text varchar bpchar char name uuid json jsonb date timestamp time timetz inet cidr"
-    " macaddr macaddr8 bit varbit xml".split()
+    ["int2", "int4", "int8", "oid", "numeric", "bool", "text", "varchar", "bpchar", "char", "name", "uuid", "json", "jsonb", "date", "timestamp", "time", "timetz", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "xml"]
 )
 _TYPE_SETTING = {
     "timestamptz": "TimeZone",
@@ -266,7 +265,7 @@ _TEMPLATE = """
 DECLARE
   slot bigint; wake bigint; ring_id bigint;
   operation "char" := lower(left(TG_OP, 1))::"char";
-  key_parts text[]; old_key_parts text[]; key_json text; row_json text; before_json text; changed text; body text;
+  key_parts text[]; old_key_parts text[]; key_json text; row_json text; before_json text; changed text; body text; context text;
   n jsonb; o jsonb;
 BEGIN
   IF pg_sequence_last_value({stop}) > 0 THEN RETURN NULL; END IF;
@@ -339,20 +338,25 @@ BEGIN
   IF octet_length(array_to_string(old_key_parts, '')) > {max_key} THEN
     old_key_parts := ARRAY[encode(sha256(convert_to(array_to_json(old_key_parts)::text, 'UTF8')), 'hex')];
   END IF;
+  context := nullif(current_setting('tablewatcher.context', true), '');
+  IF context IS NOT NULL THEN
+    BEGIN
+      context := context::json::text;
+    EXCEPTION WHEN OTHERS THEN
+      context := to_json(context)::text;
+    END;
+  END IF;
   ring_id := nextval({ids});
   slot := pg_sequence_last_value({slot});
   IF slot = 0 THEN
-    INSERT INTO {ring}_0 (id, op, key, old_key, data, context, traceparent) VALUES (ring_id, operation, key_parts,
-      old_key_parts, body, nullif(current_setting('tablewatcher.context', true), ''),
-      nullif(current_setting('tablewatcher.traceparent', true), ''));
+    INSERT INTO {ring}_0 (id, op, key, old_key, data, context, traceparent) VALUES (ring_id, operation,
+      key_parts, old_key_parts, body, context, nullif(current_setting('tablewatcher.traceparent', true), ''));
   ELSIF slot = 1 THEN
-    INSERT INTO {ring}_1 (id, op, key, old_key, data, context, traceparent) VALUES (ring_id, operation, key_parts,
-      old_key_parts, body, nullif(current_setting('tablewatcher.context', true), ''),
-      nullif(current_setting('tablewatcher.traceparent', true), ''));
+    INSERT INTO {ring}_1 (id, op, key, old_key, data, context, traceparent) VALUES (ring_id, operation,
+      key_parts, old_key_parts, body, context, nullif(current_setting('tablewatcher.traceparent', true), ''));
   ELSE
-    INSERT INTO {ring}_2 (id, op, key, old_key, data, context, traceparent) VALUES (ring_id, operation, key_parts,
-      old_key_parts, body, nullif(current_setting('tablewatcher.context', true), ''),
-      nullif(current_setting('tablewatcher.traceparent', true), ''));
+    INSERT INTO {ring}_2 (id, op, key, old_key, data, context, traceparent) VALUES (ring_id, operation,
+      key_parts, old_key_parts, body, context, nullif(current_setting('tablewatcher.traceparent', true), ''));
   END IF;
   IF ring_id % 1024 = 0 AND pg_total_relation_size('{ring}_0'::regclass) + pg_total_relation_size('{ring}_1'::regclass)
       + pg_total_relation_size('{ring}_2'::regclass) > {max_ring} THEN

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 PREFIX = "ce-"
+
+_PLAIN = re.compile(r"[!#$&-~]*\Z")
 
 
 def header_value(text: str) -> str:
@@ -12,7 +15,7 @@ def header_value(text: str) -> str:
 
     The encoded form holds no line end, so a value can never start a header of its own.
     """
-    if text.isascii() and text.isprintable() and not any(sign in text for sign in ' "%'):
+    if _PLAIN.match(text):
         return text
     return "".join(
         chr(byte) if 0x21 <= byte <= 0x7E and byte not in b'"%' else f"%{byte:02X}" for byte in text.encode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
-from typing import LiteralString, cast
 
 _NAMED = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -13,10 +12,9 @@ def _text(name: str) -> str:
     return (files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _load_queries() -> dict[str, LiteralString]:
+def _load_queries() -> dict[str, str]:
     pieces = _NAMED.split(_text("queries.sql"))
-    # Ours, shipped with the package: as literal as if it stood in the module.
-    return {name: cast("LiteralString", body.strip()) for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
+    return {name: body.strip() for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
 
 
 QUERIES = _load_queries()
@@ -24,7 +22,7 @@ RING = _text("ring.sql")
 RING_SLOT = _text("ring_slot.sql")
 
 
-def migrations() -> list[tuple[int, LiteralString]]:
+def migrations() -> list[tuple[int, str]]:
     """(version, text) of every migration of schema `tablewatcher`, oldest first."""
     found = sorted(entry.name for entry in (files(__package__) / "migrations").iterdir() if entry.name.endswith(".sql"))
-    return [(int(name[:4]), cast("LiteralString", _text(f"migrations/{name}"))) for name in found]
+    return [(int(name[:4]), _text(f"migrations/{name}")) for name in found]

@@ -7,10 +7,12 @@ window once. Acknowledgements may come in any order, twice, or after the window 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from ..base import Outcome
+if TYPE_CHECKING:
+    from ..base import Outcome
 
-# A number is `window << PLACE_BITS | place`: one dictionary entry for each call instead of one for each message.
+# A number is `window << PLACE_BITS | place`: one dictionary entry for each call, not one for each message.
 PLACE_BITS = 16
 _PLACE_MASK = (1 << PLACE_BITS) - 1
 
@@ -59,7 +61,7 @@ class AckWindow:
 
 
 class AckWindows:
-    """Every open window of one connection. answers: acknowledgements that came, good or bad, since its start."""
+    """Every open window of one connection. answers: how many answers have come since its start."""
 
     def __init__(self) -> None:
         self._open: dict[int, AckWindow] = {}

@@ -13,9 +13,12 @@ _STATUS = "Status"
 
 # JetStream error codes (err_code of its API).
 _STREAM_MISMATCH = 10060
-_NO_SUCH_STREAM = frozenset({10039, 10059, 10076})  # not enabled for the account, not found, not enabled
-_TOO_LARGE = frozenset({10054, 10097})  # message over the stream's max_msg_size; headers over 64 KiB
-_BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10109})  # resources, store failed or full, sealed
+# JetStream not enabled for the account, stream not found, JetStream not enabled.
+_NO_SUCH_STREAM = frozenset({10039, 10059, 10076})
+# Message over the stream's max_msg_size, headers over 64 KiB.
+_TOO_LARGE = frozenset({10054, 10097})
+# Out of resources, store failed or stream full, stream sealed.
+_BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10109})
 
 
 def unreachable(message: str) -> Outcome:

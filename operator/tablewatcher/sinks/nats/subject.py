@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...errors import Reason, SinkError
 from ...naming import token
-from ...spec.model import Table
+
+if TYPE_CHECKING:
+    from ...spec.model import Table
 
 _KEY = "{key}"
 
@@ -30,7 +33,7 @@ class Subject:
 
 
 def subject(template: str, table: Table, action: str) -> Subject:
-    """`template` filled in for `table` and `action`; SinkError where the result is no subject to publish to."""
+    """`template` filled in for `table` and `action`; SinkError where that is no subject."""
     filled = (
         template.replace("{schema}", token(table.schema))
         .replace("{table}", token(table.name))

@@ -1,0 +1,139 @@
+"""Commands and their options."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import TableWatcherError
+from ..listener.service import Options, serve
+from ..naming import LOCAL_INSTANCE
+from . import watchers
+from .logs import configure_logs
+from .results import Output, Result, finish
+
+app = typer.Typer(
+    name="tablewatcher",
+    help="Forward committed changes of Postgres tables to NATS or HTTP: at least once, in order per row.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Files = Annotated[
+    list[Path], typer.Option("--file", "-f", help="Manifest, or a directory of them; may be given more than once.")
+]
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn", help="Connection string of the database; wins over the manifests' Secrets.", envvar="TABLEWATCHER_DSN"
+    ),
+]
+SecretsDir = Annotated[
+    Path | None, typer.Option("--secrets-dir", help="Directory of Secrets as mounted: DIR/<secret>/<key>.")
+]
+Instance = Annotated[
+    str, typer.Option("--instance", help="Who we are: watchers of another instance are never touched.")
+]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text or json.")]
+Port = Annotated[int, typer.Option("--http-port", min=1, max=65535, help="Port of /metrics, /healthz and /readyz.")]
+Host = Annotated[str, typer.Option("--http-host", help="Address that port is opened on.")]
+PublicOnly = Annotated[
+    bool, typer.Option("--http-public-only", help="Refuse HTTP sinks at loopback and private addresses.")
+]
+
+
+@app.command()
+def validate(files: Files, output: OutputOption = Output.TEXT) -> None:
+    """Check manifests, offline: every mistake at once."""
+    finish(watchers.validate(files), output)
+
+
+@app.command()
+def plan(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Check manifests against the live database and sink, and print the SQL that `apply` would run."""
+    finish(asyncio.run(watchers.plan(watchers.Scope(tuple(files), dsn, secrets_dir, instance))), output)
+
+
+@app.command()
+def apply(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Install or repair capture in the database. Does nothing where all is as it should be."""
+    finish(asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance))), output)
+
+
+@app.command()
+def destroy(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Remove capture and the ring from the database (deletionPolicy Retain: the ring stays)."""
+    finish(asyncio.run(watchers.destroy(watchers.Scope(tuple(files), dsn, secrets_dir, instance))), output)
+
+
+@app.command()
+def listen(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    http_port: Port = 8080,
+    http_host: Host = "127.0.0.1",
+    public_only: PublicOnly = False,
+) -> None:
+    """Forward captured changes until stopped. Manifests are read again when they change."""
+    configure_logs()
+    _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, not public_only))
+
+
+@app.command()
+def run(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    http_port: Port = 8080,
+    http_host: Host = "127.0.0.1",
+    public_only: PublicOnly = False,
+) -> None:
+    """`apply`, then `listen`."""
+    results = asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
+    finish(results, Output.TEXT)
+    configure_logs()
+    _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, not public_only))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _serve(options: Options) -> None:
+    try:
+        serve(options)
+    except TableWatcherError as error:
+        finish([Result.failed("listen", error)], Output.TEXT)
+
+
+def main() -> None:
+    """The console script."""
+    app()

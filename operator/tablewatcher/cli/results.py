@@ -1,0 +1,71 @@
+"""What commands found, printed for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ..errors import Reason, SpecInvalid, TableWatcherError
+from .exit_codes import ExitCode, exit_code
+
+
+class Output(StrEnum):
+    """How to print."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of one watcher (or of one file that could not be read)."""
+
+    name: str
+    ok: bool
+    text: str
+    reason: Reason | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def failed(cls, name: str, error: TableWatcherError) -> Result:
+        """The result of a fault."""
+        extra = {}
+        if isinstance(error, SpecInvalid):
+            extra["errors"] = [{"path": found.path, "message": found.message} for found in error.errors]
+        return cls(name, ok=False, text=error.message, reason=error.reason, extra=extra)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs."""
+        found: dict[str, Any] = {"watcher": self.name, "ok": self.ok}
+        if self.reason is not None:
+            found |= {"reason": str(self.reason), "message": self.text}
+        return found | self.extra
+
+
+def finish(results: Iterable[Result], output: Output) -> None:
+    """Prints the results and ends the command: with the code of the first fault, or 0."""
+    found = list(results)
+    if output is Output.JSON:
+        typer.echo(json.dumps([result.as_json() for result in found], indent=2))
+    else:
+        _print(found)
+    faults = [result for result in found if not result.ok]
+    if faults:
+        raise typer.Exit(exit_code(faults[0].reason) if faults[0].reason else ExitCode.UNEXPECTED)
+
+
+def _print(results: list[Result]) -> None:
+    good, bad = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+    for result in results:
+        if result.ok:
+            good.print(Text.assemble((result.name, "bold"), ": ", result.text))
+        else:
+            text = result.text.removeprefix(f"{result.name}: ")
+            bad.print(Text.assemble(("error", "bold red"), f" {result.reason}: ", (result.name, "bold"), f": {text}"))

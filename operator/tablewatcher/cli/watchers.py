@@ -1,0 +1,150 @@
+"""What the commands do with each watcher of the manifests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ..errors import FieldError, Reason, SpecInvalid, TableWatcherError
+from ..listener.config import DirectorySecrets, load, manifest_files
+from ..naming import WatcherNames, watcher_names
+from ..postgres import apply as postgres
+from ..postgres.conninfo import conninfo
+from ..postgres.plan import Plan
+from ..sinks.kinds import make_sink
+from ..spec.model import WatcherSpec
+from .results import Result
+
+UNREACHABLE_PATIENCE = 10.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which watchers, in which database, as whom."""
+
+    files: tuple[Path, ...]
+    dsn: str | None
+    secrets_dir: Path | None
+    instance: str
+
+    @property
+    def secrets(self) -> DirectorySecrets:
+        """The Secrets of `--secrets-dir`."""
+        return DirectorySecrets(self.secrets_dir)
+
+    def conninfo(self, spec: WatcherSpec) -> str:
+        """The watcher's database. Raises SecretError."""
+        if self.dsn:
+            return self.dsn
+        return conninfo(spec.database, self.secrets.read(spec.database.secret_name), namespace=spec.namespace)
+
+    def names(self, spec: WatcherSpec) -> WatcherNames:
+        """The watcher's names under our instance."""
+        return watcher_names(self.instance, spec.namespace, spec.name)
+
+
+def validate(files: Sequence[Path]) -> list[Result]:
+    """Every manifest's mistakes; nothing is connected to."""
+    specs, faults = _load(tuple(files), require_secret=False)
+    good = [Result(spec.qualified_name, ok=True, text="valid") for spec in specs]
+    return good + [Result.failed(fault.name, fault) for fault in faults]
+
+
+async def plan(scope: Scope) -> list[Result]:
+    """What `apply` would do, and whether the sink would take events."""
+
+    async def one(spec: WatcherSpec) -> Result:
+        found = await postgres.plan(scope.conninfo(spec), spec, scope.names(spec))
+        sink = make_sink(spec, scope.secrets, allow_private=True)
+        try:
+            await sink.open()
+        except TableWatcherError as error:
+            result = Result.failed(spec.qualified_name, error)
+            result.text = f"{error.message}\n{_steps(found)}"
+            result.extra = _steps_json(found)
+            return result
+        finally:
+            await sink.close()
+        return Result(spec.qualified_name, ok=True, text=_steps(found), extra=_steps_json(found))
+
+    return await _each(scope, one)
+
+
+async def apply(scope: Scope) -> list[Result]:
+    """Installs or repairs every watcher; one that cannot be does not stop the others."""
+
+    async def one(spec: WatcherSpec) -> Result:
+        applied = await _patiently(lambda: postgres.apply(scope.conninfo(spec), spec, scope.names(spec)))
+        count = len(applied.plan.steps)
+        text = f"applied, {count} steps" if count else "in sync, nothing to do"
+        if not applied.primary_key:
+            text += (
+                f"; {spec.table.schema}.{spec.table.name} has no immediate primary key: the whole row is the key,"
+                " and order holds only between rows that are equal"
+            )
+        extra = {"changed": bool(count), "primaryKey": list(applied.primary_key)} | _steps_json(applied.plan)
+        return Result(spec.qualified_name, ok=True, text=text, extra=extra)
+
+    return await _each(scope, one)
+
+
+async def destroy(scope: Scope) -> list[Result]:
+    """Removes every watcher from the database."""
+
+    async def one(spec: WatcherSpec) -> Result:
+        done = await _patiently(lambda: postgres.destroy(scope.conninfo(spec), spec, scope.names(spec)))
+        text = f"removed, {len(done.steps)} steps" if done else "nothing of it was there"
+        return Result(spec.qualified_name, ok=True, text=text, extra={"changed": bool(done)} | _steps_json(done))
+
+    return await _each(scope, one)
+
+
+async def _each(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Result]]) -> list[Result]:
+    specs, faults = _load(scope.files, require_secret=scope.dsn is None)
+    results = []
+    for spec in specs:
+        try:
+            results.append(await one(spec))
+        except TableWatcherError as error:
+            results.append(Result.failed(spec.qualified_name, error))
+    return results + [Result.failed(fault.name, fault) for fault in faults]
+
+
+def _load(files: tuple[Path, ...], *, require_secret: bool) -> tuple[list[WatcherSpec], list[SpecInvalid]]:
+    specs, faults = load(files, require_secret=require_secret)
+    if not specs and not faults:
+        looked = ", ".join(str(path) for path in manifest_files(files)) or "no .yaml, .yml or .json file"
+        nothing = FieldError("-f", f"no TableWatcher manifest found ({looked})")
+        faults = [SpecInvalid(", ".join(map(str, files)), (nothing,))]
+    return specs, faults
+
+
+async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Tries again while the database cannot be reached, for ten seconds."""
+    deadline = time.monotonic() + UNREACHABLE_PATIENCE
+    while True:
+        try:
+            return await attempt()
+        except TableWatcherError as error:
+            if error.reason is not Reason.DATABASE_UNREACHABLE or time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(0.5)
+
+
+def _steps(found: Plan) -> str:
+    if not found:
+        return "in sync, nothing to do"
+    lines = [f"{len(found.steps)} steps"]
+    for step in found.steps:
+        lock = " (locks the table, for half a second at the most)" if step.locks_table else ""
+        lines.append(f"-- {step.what}{lock}\n{step.sql.strip().rstrip(';')};")
+    return "\n".join(lines)
+
+
+def _steps_json(found: Plan) -> dict[str, object]:
+    return {"steps": [{"what": step.what, "sql": step.sql, "locksTable": step.locks_table} for step in found.steps]}

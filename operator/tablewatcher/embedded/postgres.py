@@ -1,0 +1,201 @@
+"""A real Postgres of our own: initdb once, then start, stop, crash and start again on the same port."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from .account import open_way, server_account
+from .installation import EmbeddedUnavailable
+from .ports import HOST, free_port
+from .process import ServerProcess, children, send, wait_gone
+from .relocation import usable_postgres
+
+OWNER = "postgres"
+_READY_LINE = 7
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30.0
+
+
+class EmbeddedPostgres:
+    """Postgres in `directory` (made if missing, kept afterwards), listening on 127.0.0.1 only.
+
+    version: major version, one the wheel carries. settings: server settings, over the server's defaults;
+    durability is as Postgres ships it unless they say otherwise. The superuser is `postgres`, with a random
+    password that `dsn()` carries; every connection needs a password (scram-sha-256).
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], version: int = 18, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.directory = Path(directory).absolute()
+        self.version = version
+        self.settings = dict(settings or {})
+        self.port = free_port()
+        self.log = self.directory / "postgres.log"
+        self._account = server_account()
+        self.bin = usable_postgres(version, self._account) / "bin"
+        self._process: ServerProcess | None = None
+        self._port_proven = False
+
+    @property
+    def pid(self) -> int:
+        """Process id of the postmaster; EmbeddedUnavailable when it is not running."""
+        if self._process is None:
+            raise EmbeddedUnavailable("Postgres is not running: call start() first")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
+    @property
+    def password(self) -> str:
+        """The superuser's password."""
+        return (self.directory / "password").read_text()
+
+    def dsn(self, database: str = "postgres", user: str = OWNER, password: str | None = None) -> str:
+        """A connection URI; `password` is needed for every user but the superuser."""
+        if password is None and user == OWNER:
+            password = self.password
+        login = quote(user, safe="") + ("" if password is None else f":{quote(password, safe='')}")
+        return f"postgresql://{login}@{HOST}:{self.port}/{quote(database, safe='')}"
+
+    def start(self) -> Self:
+        """Start and wait until connections are accepted, after recovery too. Idle when it runs already."""
+        if self.running:
+            return self
+        self._prepare()
+        for _ in range(5):
+            try:
+                self._launch()
+            except EmbeddedUnavailable as error:
+                # Between our look and its bind another program can take the port. Once it has been told to
+                # anybody it stays.
+                if self._port_proven or "ddress already in use" not in str(error):
+                    raise
+                self.port = free_port()
+            else:
+                self._port_proven = True
+                return self
+        raise EmbeddedUnavailable("no free port was found for Postgres: stop some servers and try again")
+
+    def stop(self, immediate: bool = False) -> None:
+        """Shut down: sessions are ended and a checkpoint written, or, `immediate`, neither."""
+        if self._process is None:
+            return
+        self._process.signal(signal.SIGQUIT if immediate else signal.SIGINT)
+        if not self._process.wait(_STOP_SECONDS):
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """Crash: SIGKILL to the postmaster and to all its children, nothing flushed, nobody told."""
+        if self._process is None:
+            return
+        # Stopped first, so that it starts no child that we have not seen.
+        self._process.signal(signal.SIGSTOP)
+        victims = (self._process.pid, *children(self._process.pid)) if self._process.running else ()
+        for victim in victims:
+            send(victim, signal.SIGKILL)
+        if not (self._process.wait(_STOP_SECONDS) and wait_gone(victims, _STOP_SECONDS)):
+            raise EmbeddedUnavailable(f"processes of Postgres outlived a SIGKILL: {victims}")
+        self._process = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def _cluster(self) -> Path:
+        return self.directory / "cluster"
+
+    def _prepare(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self._account is not None:
+            open_way(self.directory.resolve(), self._account)
+        if not self._cluster.is_dir():
+            self._initdb()
+        found = (self._cluster / "PG_VERSION").read_text().strip()
+        if found != str(self.version):
+            raise EmbeddedUnavailable(
+                f"{self.directory} holds data of Postgres {found}, not {self.version}: "
+                "choose another directory"
+            )
+
+    def _initdb(self) -> None:
+        """Make the cluster beside its place and rename it: an interrupted initdb leaves nothing half made."""
+        secret = self.directory / "password"
+        secret.unlink(missing_ok=True)
+        secret.touch(mode=0o600)
+        secret.write_text(secrets.token_urlsafe(24))
+        unfinished = self.directory / "cluster.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        command: list[str | Path] = [self.bin / "initdb", "--pgdata", unfinished, "--username", OWNER]
+        command += ["--pwfile", secret, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"]
+        # Nothing in it is worth a flush yet.
+        command += ["--no-sync"]
+        account = self._account
+        if account is not None:
+            for path in (secret, unfinished):
+                os.chown(path, account.uid, account.gid)
+        done = subprocess.run(  # noqa: S603 - a program of the installed wheel
+            command,
+            user=None if account is None else account.uid,
+            group=None if account is None else account.gid,
+            extra_groups=None if account is None else [],
+            cwd=self.directory,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise EmbeddedUnavailable(f"initdb failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}".strip())
+        unfinished.rename(self._cluster)
+
+    def _launch(self) -> None:
+        settings = {
+            "listen_addresses": HOST,
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            **self.settings,
+        }
+        options = [part for name, setting in settings.items() for part in ("-c", f"{name}={setting}")]
+        process = ServerProcess(
+            [self.bin / "postgres", "-D", self._cluster, *options],
+            log=self.log,
+            account=self._account,
+            # An immediate shutdown: the postmaster takes its children with it.
+            orphan_signal=signal.SIGQUIT,
+            cwd=self.directory,
+            environment=_environment(),
+        )
+        process.wait_ready(lambda: self._accepts(process.pid), _START_SECONDS)
+        self._process = process
+
+    def _accepts(self, pid: int) -> bool:
+        """The postmaster writes its state into its lock file, as pg_ctl reads it; no connection is spent."""
+        try:
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) > _READY_LINE and lines[0] == str(pid) and lines[_READY_LINE].strip() == "ready"
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without the PG* variables that would steer the programs to another server."""
+    return {name: text for name, text in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}

@@ -1,0 +1,79 @@
+"""Where manifests and Secrets come from when they are files, and what has changed there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import FieldError, Reason, SecretError, SpecInvalid
+from ..spec.model import WatcherSpec
+from ..spec.parse import load_manifests
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+class DirectorySecrets:
+    """Secrets as a kubelet mounts them: `<directory>/<secret>/<key>`."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+
+    def read(self, name: str) -> dict[str, str]:
+        """Every key of Secret `name`. Raises SecretError."""
+        if self._directory is None:
+            raise SecretError(
+                Reason.SECRET_NOT_FOUND,
+                f"Secret {name!r} is needed; give --secrets-dir DIR with one file a key in DIR/{name}/, or --dsn for the database",
+            )
+        folder = self._directory / name
+        # A kubelet swaps a link `..data`; its names begin with dots and are no keys.
+        try:
+            files = [entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file()]
+            values = {entry.name: entry.read_text(encoding="utf-8") for entry in files}
+        except (OSError, UnicodeDecodeError) as error:
+            detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise SecretError(
+                Reason.SECRET_NOT_FOUND, f"Secret {name!r} cannot be read from {folder}: {detail}"
+            ) from None
+        if not values:
+            raise SecretError(Reason.SECRET_NOT_FOUND, f"Secret {name!r} has no keys in {folder}")
+        return values
+
+
+def manifest_files(paths: Iterable[Path]) -> list[Path]:
+    """The files that `-f` names: each file, and those of each directory that look like manifests."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(
+                entry
+                for entry in path.iterdir()
+                if entry.suffix in _SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+            )
+        else:
+            found.append(path)
+    return found
+
+
+def load(paths: Iterable[Path], *, require_secret: bool) -> tuple[list[WatcherSpec], list[SpecInvalid]]:
+    """Every watcher that can be read, and what is wrong with those that cannot: a bad one stops no good one."""
+    specs: dict[str, WatcherSpec] = {}
+    faults: list[SpecInvalid] = []
+    for path in manifest_files(paths):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            faults.append(SpecInvalid(str(path), (FieldError("-f", f"{path} cannot be read: {detail}"),)))
+            continue
+        try:
+            for spec in load_manifests(text, str(path), require_secret=require_secret):
+                if spec.qualified_name in specs:
+                    twice = FieldError(
+                        "metadata.name", f"{spec.qualified_name} is declared more than once; names must differ"
+                    )
+                    faults.append(SpecInvalid(spec.qualified_name, (twice,)))
+                specs[spec.qualified_name] = spec
+        except SpecInvalid as error:
+            faults.append(error)
+    return list(specs.values()), faults

@@ -1,0 +1,109 @@
+"""What a listener says of one watcher: metrics as it goes, and a row in the database when what it says changes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from ..errors import Reason
+from ..event import ACTION_NAMES, Event
+from ..metrics import Metrics
+from ..postgres.database import Progress
+from ..postgres.ring import Gauge
+from ..sinks.base import Outcome, Verdict
+from ..spec.model import NatsSink, WatcherSpec
+
+log = structlog.get_logger("tablewatcher.listener")
+
+
+class Observer:
+    """The voice of one watcher in one process. `report` writes its row; None while there is no lease."""
+
+    def __init__(self, spec: WatcherSpec, metrics: Metrics, holder: str) -> None:
+        self._spec = spec
+        self._metrics = metrics
+        self._holder = holder
+        self._labels = (spec.namespace, spec.name)
+        self._sink = "nats" if isinstance(spec.sink, NatsSink) else "http"
+        self._log = log.bind(watcher=spec.qualified_name)
+        self._stopped = False
+        self._said: tuple[int, bool, Reason, str] | None = None
+        self._epoch = 0
+        self._write: Callable[[Progress], Awaitable[None]] | None = None
+        self.ready = False
+        self.reason = Reason.RECONCILING
+        self.message = "starting"
+
+    def leased(self, epoch: int, write: Callable[[Progress], Awaitable[None]]) -> None:
+        """From now on this process speaks for the watcher."""
+        self._epoch, self._write, self._said = epoch, write, None
+        self._set(False, Reason.RECONCILING, "connecting to the sink")
+
+    def unleased(self, reason: Reason, message: str, *, ready: bool = False) -> None:
+        """From now on it does not: a fault, or another listener is the active one."""
+        self._write = None
+        self._set(ready, reason, message)
+        self._metrics.listener_connected.labels(*self._labels).set(0)
+
+    def forwarding(self) -> None:
+        """The sink takes events."""
+        if self._spec.suspend:
+            self._set(True, Reason.SUSPENDED, "delivery waits; changes are captured and kept")
+        else:
+            self._set(True, Reason.FORWARDING, "")
+
+    def failing(self, reason: Reason, message: str) -> None:
+        """The sink does not; nothing is lost."""
+        self._set(False, reason, message)
+
+    def read(self, events: Sequence[Event]) -> None:
+        """Events have been read from the ring."""
+        for op, count in Counter(event.op for event in events).items():
+            self._metrics.events_captured.labels(*self._labels, ACTION_NAMES[op]).inc(count)
+            if op == "g":
+                self._metrics.gaps.labels(*self._labels).inc(count)
+
+    def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], seconds: float) -> None:
+        """A call to the sink has ended."""
+        metrics, now = self._metrics, time.time()
+        metrics.delivery_duration.labels(*self._labels).observe(seconds)
+        latency = metrics.event_latency.labels(*self._labels)
+        delivered: Counter[str] = Counter()
+        for event, outcome in zip(events, outcomes, strict=True):
+            if outcome.verdict is Verdict.DELIVERED:
+                delivered[event.op] += 1
+                latency.observe(max(now - event.captured_at, 0.0))
+        for op, count in delivered.items():
+            metrics.events_delivered.labels(*self._labels, ACTION_NAMES[op], self._sink).inc(count)
+        for verdict, count in Counter(outcome.verdict for outcome in outcomes).items():
+            metrics.delivery_attempts.labels(*self._labels, self._sink, verdict.value).inc(count)
+
+    def ring(self, gauge: Gauge, oldest: Event | None, newest_read: int) -> None:
+        """The ring's size, and whether it has stopped capture."""
+        metrics = self._metrics
+        metrics.ring_bytes.labels(*self._labels).set(gauge.bytes)
+        unread = max(gauge.last_id - newest_read, 0) if newest_read else 0
+        pending = max(newest_read - oldest.ring_id + 1, 0) if oldest else 0
+        metrics.ring_rows.labels(*self._labels).set(unread + pending)
+        metrics.ring_oldest_age.labels(*self._labels).set(max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0)
+        self._stopped = gauge.stopped_at > 0
+
+    async def publish(self) -> None:
+        """Writes the row if what it says has changed."""
+        says = (self._spec.generation, self.ready, self.reason, self.message)
+        if self._write is not None and says != self._said:
+            progress = Progress(self._epoch, self._holder, says[0], says[1], str(says[2]), says[3])
+            await self._write(progress)
+            self._said = says
+
+    def _set(self, ready: bool, reason: Reason, message: str) -> None:
+        if self._stopped and ready:
+            ready, reason = False, Reason.CAPTURE_STOPPED
+            message = "the ring is full: changes are not captured until half of it is delivered"
+        if (ready, reason) != (self.ready, self.reason):
+            (self._log.info if ready else self._log.warning)(message or "forwarding", reason=str(reason))
+        self.ready, self.reason, self.message = ready, reason, message
+        self._metrics.listener_connected.labels(*self._labels).set(1 if ready and self._write else 0)

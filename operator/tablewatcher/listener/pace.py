@@ -1,0 +1,71 @@
+"""When to look again, and how much to read at a time. Pure: the time is an argument.
+
+At a hundred commits a second a listener should sleep and be woken; at thousands it must not ask for notifications at
+all, since a NOTIFY in every commit serialises the writers, and should gather rows instead of running after each one.
+"""
+
+from __future__ import annotations
+
+# Keep looking for so long after the last row before writers are asked to notify.
+HOT_SECONDS = 0.004
+HOT_STEP = 0.001
+ARMED_SECONDS = 8.0
+LOOK_SECONDS = 1.0
+BLIND_SECONDS = 0.05
+BUSY_ROWS_PER_SECOND = 1_500.0
+GATHER_SECONDS = 0.008
+PAGE_BYTES = 8 << 20
+LARGEST_PAGE = 4_096
+SMALLEST_PAGE = 16
+
+
+class Pace:
+    """Times are seconds of one monotonic clock."""
+
+    def __init__(self) -> None:
+        self._last_row = float("-inf")
+        self._armed_at = float("-inf")
+        self._event_bytes = 32_768.0
+        self._rate = 0.0
+        self.look = LOOK_SECONDS
+        self.blind = BLIND_SECONDS
+
+    @property
+    def page(self) -> int:
+        """Events to read next, so that a page stays near PAGE_BYTES."""
+        return int(min(LARGEST_PAGE, max(SMALLEST_PAGE, PAGE_BYTES / self._event_bytes)))
+
+    @property
+    def high_water(self) -> int:
+        """Events to hold in memory at the most, read and not yet delivered."""
+        return 4 * self.page
+
+    def read(self, events: int, size: int, now: float) -> None:
+        """Notes a page of `events` with `size` bytes."""
+        # Quick to believe in large events, slow to forget them.
+        seen = size / events
+        self._event_bytes = seen if seen > self._event_bytes else (self._event_bytes + seen) / 2
+        since = max(now - self._last_row, 0.000_1)
+        weight = min(since / 0.1, 1.0)
+        self._rate = (1 - weight) * self._rate + weight * events / since
+        self._last_row = now
+
+    def gather(self, now: float) -> float:
+        """Seconds to let rows gather before the next look; 0 where they come slowly."""
+        return GATHER_SECONDS if self._rate > BUSY_ROWS_PER_SECOND else 0.0
+
+    def hot(self, now: float) -> float | None:
+        """Seconds until the next look while rows came just now; None: time to sleep."""
+        return HOT_STEP if now - self._last_row < HOT_SECONDS else None
+
+    def armed(self, now: float) -> bool:
+        """Whether writers have been asked to notify for some time yet."""
+        return now - self._armed_at < ARMED_SECONDS
+
+    def arm(self, now: float) -> None:
+        """Writers are asked to notify from `now` on."""
+        self._armed_at = now
+
+    def disarm(self) -> None:
+        """Writers have been told not to notify."""
+        self._armed_at = float("-inf")

@@ -1,0 +1,136 @@
+"""The process: watchers as the manifests have them now, one task each, and the health server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from ..errors import SpecInvalid, TableWatcherError
+from ..metrics import Metrics
+from ..naming import LOCAL_INSTANCE, watcher_names
+from ..postgres.conninfo import conninfo
+from ..spec.model import WatcherSpec
+from .config import DirectorySecrets, load, manifest_files
+from .health import HealthServer
+from .holder import this_process
+from .observe import Observer
+from .target import Target
+from .watch import Watch
+
+log = structlog.get_logger("tablewatcher.listener")
+
+RELOAD_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """As the command line has them. `dsn` wins over the Secrets the manifests name."""
+
+    files: tuple[Path, ...]
+    dsn: str | None = None
+    secrets_dir: Path | None = None
+    instance: str = LOCAL_INSTANCE
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+    allow_private: bool = True
+
+
+class Service:
+    """All watchers of one listener."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._secrets = DirectorySecrets(options.secrets_dir)
+        self._metrics = Metrics(CollectorRegistry())
+        self._watches: dict[str, Watch] = {}
+        self._targets: dict[tuple[object, ...], Target] = {}
+        self._signature: object = None
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; then every watcher drains and releases its lease."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        health = HealthServer(
+            self._metrics.registry, lambda: [(name, watch.observer) for name, watch in self._watches.items()]
+        )
+        await health.start(self._options.http_host, self._options.http_port)
+        log.info("listening", http_port=self._options.http_port, instance=self._options.instance)
+        try:
+            while not stop.is_set():
+                await self._reload()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), RELOAD_SECONDS)
+            log.info("stopping", watchers=len(self._watches))
+        finally:
+            await asyncio.gather(*(watch.stop() for watch in self._watches.values()))
+            for target in self._targets.values():
+                await target.close()
+            await health.stop()
+
+    async def _reload(self) -> None:
+        """Starts, stops and restarts watchers where the manifests have changed."""
+        signature = _signature(self._options.files)
+        if signature == self._signature:
+            return
+        self._signature = signature
+        specs, faults = load(self._options.files, require_secret=self._options.dsn is None)
+        for fault in faults:
+            log.error(fault.message)
+        if faults and not specs and not self._watches and not any(path.is_dir() for path in self._options.files):
+            raise SpecInvalid(faults[0].name, faults[0].errors)
+        wanted = {spec.qualified_name: spec for spec in specs}
+        broken = {fault.name for fault in faults}
+        gone = [
+            name
+            for name, watch in self._watches.items()
+            # A manifest that was good and has a mistake now goes on as it was.
+            if wanted.get(name) != watch.spec and not (name in broken and name not in wanted)
+        ]
+        await asyncio.gather(*(self._watches.pop(name).stop() for name in gone))
+        for name, spec in wanted.items():
+            if name not in self._watches:
+                self._watches[name] = self._start(spec)
+
+    def _start(self, spec: WatcherSpec) -> Watch:
+        key = ("dsn",) if self._options.dsn else (spec.namespace, spec.database)
+        if key not in self._targets:
+            self._targets[key] = Target(lambda: self._conninfo(spec))
+        return Watch(
+            spec,
+            watcher_names(self._options.instance, spec.namespace, spec.name),
+            self._targets[key],
+            self._secrets,
+            Observer(spec, self._metrics, this_process()),
+            allow_private=self._options.allow_private,
+        )
+
+    def _conninfo(self, spec: WatcherSpec) -> str:
+        if self._options.dsn:
+            return self._options.dsn
+        return conninfo(spec.database, self._secrets.read(spec.database.secret_name), namespace=spec.namespace)
+
+
+def _signature(files: tuple[Path, ...]) -> object:
+    found = []
+    with contextlib.suppress(OSError):
+        for path in manifest_files(files):
+            with contextlib.suppress(OSError):
+                status = path.stat()  # of the file a link leads to: a kubelet swaps links
+                found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)
+
+
+def serve(options: Options) -> None:
+    """Runs a listener until it is told to stop. Raises TableWatcherError where it cannot start."""
+    try:
+        asyncio.run(Service(options).run())
+    except* TableWatcherError as group:
+        raise group.exceptions[0] from None

@@ -1,0 +1,122 @@
+"""One watcher's life in the listener: connect, take the lease, relay; and again after every fault."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+
+import structlog
+
+from ..errors import Reason, TableWatcherError
+from ..naming import WatcherNames
+from ..postgres.cursor_log import CursorLog, Held, Lease
+from ..postgres.database import Session
+from ..postgres.outbox import Outbox
+from ..postgres.ring import Ring
+from ..sinks.base import Sink
+from ..sinks.kinds import make_sink
+from ..spec.model import Backoff, WatcherSpec
+from ..spec.secrets import Secrets
+from .holder import is_dead, this_process
+from .observe import Observer
+from .relay import Channels, LeaseLost, Relay
+from .retry import delay
+from .target import Target
+
+log = structlog.get_logger("tablewatcher.listener")
+
+# For connecting again, to the database or to a sink that cannot even be made; deliveries have the watcher's own.
+_RECONNECT = Backoff(initial_milliseconds=250, max_seconds=5)
+_WAIT_SECONDS = 1.0
+
+
+class Watch:
+    """Runs one watcher until it is stopped."""
+
+    def __init__(
+        self,
+        spec: WatcherSpec,
+        names: WatcherNames,
+        target: Target,
+        secrets: Secrets,
+        observer: Observer,
+        *,
+        allow_private: bool,
+    ) -> None:
+        self.spec = spec
+        self.observer = observer
+        self._names = names
+        self._target = target
+        self._secrets = secrets
+        self._allow_private = allow_private
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name=spec.qualified_name)
+
+    async def stop(self) -> None:
+        """Drains, commits, releases the lease."""
+        self._stop.set()
+        await self._task
+
+    async def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                await self._serve()
+                failures = 0
+            except LeaseLost:
+                self.observer.unleased(Reason.RECONCILING, "another listener has taken over")
+            except TableWatcherError as error:
+                failures += 1
+                self.observer.unleased(error.reason, error.message)
+                await self._pause(delay(_RECONNECT, failures, random.uniform(0.5, 1.0)))  # noqa: S311
+            except Exception as error:
+                failures += 1
+                log.exception("unexpected fault; trying again", watcher=self.spec.qualified_name)
+                self.observer.unleased(Reason.RECONCILING, f"unexpected fault: {type(error).__name__}")
+                await self._pause(delay(_RECONNECT, failures, random.uniform(0.5, 1.0)))  # noqa: S311
+
+    async def _serve(self) -> None:
+        session = await self._target.session()
+        if not await session.installed(self._names):
+            self.observer.unleased(
+                Reason.RECONCILING,
+                "nothing is applied for this watcher in the database yet; waiting for `tablewatcher apply`",
+            )
+            await self._pause(_WAIT_SECONDS)
+            return
+        sink = make_sink(self.spec, self._secrets, allow_private=self._allow_private)
+        try:
+            await self._serve_with(session, sink)
+        finally:
+            await sink.close()
+
+    async def _serve_with(self, session: Session, sink: Sink) -> None:
+        cursor = CursorLog(
+            session.writer, session.writer_lock, self._names, holder=this_process(), sink_timeout=sink.timeout
+        )
+        lease = await self._lease(session, cursor)
+        if lease is None:
+            return
+        self.observer.leased(lease.epoch, lambda progress: session.report(self._names, progress))
+        outbox = Outbox(session.reader, session.reader_lock, self.spec, self._names, database=session.database)
+        ring = Ring(session.writer, session.writer_lock, self._names)
+        channels = Channels(outbox, cursor, ring, sink, session.wakeup, self._names.channel)
+        await Relay(self.spec, lease, channels, self.observer).run(self._stop)
+
+    async def _lease(self, session: Session, cursor: CursorLog) -> Lease | None:
+        while not self._stop.is_set():
+            found = await cursor.acquire(is_dead)
+            if isinstance(found, Lease):
+                return found
+            self._stand_by(found)
+            await self._pause(min(found.seconds, _WAIT_SECONDS))
+        return None
+
+    def _stand_by(self, held: Held) -> None:
+        host = held.holder.partition("/")[0]
+        self.observer.unleased(Reason.RECONCILING, f"standing by: the listener on {host} has the lease", ready=True)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)

@@ -1,0 +1,123 @@
+"""A watcher's cursor and lease in one insert-only log: every row is a commit of the cursor and a proof of the lease.
+
+The newest row by (epoch, n) counts. A listener takes over by writing the next epoch; what an older one still writes
+is never read again, so a zombie can cause repeats at most. Nothing is ever updated: an UPDATEd row would bloat while
+somebody holds a transaction open. Times are the database's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..naming import WatcherNames
+from .ddl import ours
+from .outbox import Position
+from .session import Connection, translating
+from .snapshot import Snapshot
+
+# A lane starts no send later than this after the last proof of its lease.
+LEASE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Ours to deliver, as `epoch`, from `position` on."""
+
+    epoch: int
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else's lease: who, and for how many more seconds at the most."""
+
+    holder: str
+    seconds: float
+
+
+class CursorLog:
+    """The log of one watcher on a connection shared with others. `holder` names this process.
+
+    slot: the slot of the ring that is written now; only the owner of the lease turns the ring, and tells us.
+    """
+
+    def __init__(
+        self, connection: Connection, lock: asyncio.Lock, names: WatcherNames, *, holder: str, sink_timeout: float
+    ) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._names = names
+        self._holder = holder
+        # A new owner waits until the last send of the old one has certainly ended.
+        self._ttl = LEASE_SECONDS + sink_timeout
+        self._n = 0
+        self.slot = 0
+        log = " UNION ALL ".join(f"SELECT * FROM {ours(name)}" for name in names.cursors)
+        self._newest = _NEWEST.format(log=log, slot=ours(names.slot))
+        self._append = [(_APPEND.format(log=log, cursor=ours(name))) for name in names.cursors]
+
+    @translating
+    async def acquire(self, is_dead: Callable[[str], bool]) -> Lease | Held:
+        """The lease, or who has it. `is_dead(holder)`: whether that process is known to have ended."""
+        async with self._lock, self._connection.transaction():
+            await self._connection.execute("SET LOCAL synchronous_commit = local")
+            await self._connection.execute(
+                "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 7))", [self._names.hash]
+            )
+            row = await self._read()
+            if row["seconds"] > 0 and not is_dead(row["holder"]):
+                return Held(row["holder"], row["seconds"])
+            self._n = 0
+            cur = Snapshot.parse(row["cur"]) if row["cur"] else None
+            position = Position(Snapshot.parse(row["prev"]), cur, row["after_id"])
+            epoch = row["epoch"] + 1
+            await self._insert(epoch, position, self._ttl)
+            return Lease(epoch, position)
+
+    @translating
+    async def commit(self, epoch: int, position: Position, *, release: bool = False) -> bool:
+        """Writes the cursor and renews the lease (or ends it). False: another epoch has taken over."""
+        async with self._lock:
+            return await self._insert(epoch, position, None if release else self._ttl)
+
+    async def _insert(self, epoch: int, position: Position, ttl: float | None) -> bool:
+        self._n += 1
+        cursor = await self._connection.execute(
+            self._append[self.slot],
+            {
+                "epoch": epoch,
+                "n": self._n,
+                "holder": self._holder,
+                "ttl": ttl,
+                "prev": position.prev.text,
+                "cur": position.cur.text if position.cur else None,
+                "after": position.after_id,
+            },
+        )
+        return cursor.rowcount == 1
+
+    async def _read(self) -> dict[str, Any]:
+        cursor = await self._connection.execute(self._newest)
+        row = await cursor.fetchone()
+        assert row is not None  # noqa: S101 - the first cursor is written with the tables, and always copied on
+        self.slot = row["slot"]
+        return row
+
+
+_NEWEST = """
+SELECT epoch, holder, prev::text AS prev, cur::text AS cur, after_id,
+       coalesce(extract(epoch FROM CASE WHEN expires_at = '-infinity' THEN NULL
+                                   ELSE expires_at - pg_catalog.clock_timestamp() END), 0)::float8 AS seconds,
+       (SELECT last_value::integer FROM {slot}) AS slot
+FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1
+"""
+_APPEND = """
+INSERT INTO {cursor} (epoch, n, holder, expires_at, prev, cur, after_id)
+SELECT %(epoch)s, %(n)s, %(holder)s,
+       coalesce(pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %(ttl)s::float8), '-infinity'),
+       %(prev)s::text::pg_snapshot, %(cur)s::text::pg_snapshot, %(after)s
+WHERE NOT EXISTS (SELECT FROM ({log}) AS l WHERE l.epoch > %(epoch)s)
+"""

@@ -1,0 +1,194 @@
+"""Reading a ring: the difference between two snapshots, in order of id, a page at a time.
+
+Why a snapshot difference. Ids are drawn in one order and commits happen in another: a reader that keeps the last id
+loses the rows of transactions that commit late; one that waits for the oldest running transaction stalls behind it,
+and orders by transaction id, which is not the order in which a row was changed. What one snapshot shows and the one
+before did not is exactly what was committed in between, and by id it is in order for every row: its second writer
+had to wait for the first one's commit.
+
+No transaction stays open while a sink is waited for: a big batch is kept as a held cursor of row addresses (they do
+not move in an insert-only table), and its pages are read by address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import AsyncClientCursor
+from psycopg.rows import tuple_row
+
+from ..event import Event
+from ..naming import WatcherNames
+from ..spec.model import WatcherSpec
+from .ddl import ours
+from .envelope import EVENT_COLUMNS, RAW_COLUMNS, event_rows
+from .session import Connection, translating
+from .snapshot import Snapshot, late_commits
+
+PAGE_BYTES = 8 << 20
+_FLUSH_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a watcher has delivered: all that `prev` shows, and of the batch up to `cur` the ids to `after_id`."""
+
+    prev: Snapshot
+    cur: Snapshot | None = None
+    after_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events in order of id, out of the batch between `prev` and `cur`. `last`: the batch ends here."""
+
+    events: tuple[Event, ...]
+    prev: Snapshot
+    cur: Snapshot
+    last: bool
+
+    def position(self, undelivered: int | None) -> Position:
+        """The position when every event before ring id `undelivered` is delivered (None: all of the page)."""
+        if undelivered is None and self.last:
+            return Position(self.cur)
+        after = self.events[-1].ring_id if undelivered is None else undelivered - 1
+        return Position(self.prev, self.cur, after)
+
+
+class Outbox:
+    """One watcher's ring, read through `connection`, which other watchers share: one statement at a time."""
+
+    def __init__(
+        self, connection: Connection, lock: asyncio.Lock, spec: WatcherSpec, names: WatcherNames, *, database: str
+    ) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._names = names
+        self._held = f"batch_{names.hash}"
+        self._has_held = False
+        rows = event_rows(spec, names, database=database, generation=1)
+        self._poll = _POLL.format(raw=self._union(_POLL_BRANCH), rows=rows)
+        self._poll_late = _POLL.format(raw=self._union(_POLL_BRANCH + _LATE_BRANCH), rows=rows)
+        self._addresses = _ADDRESSES.format(held=self._held, raw=self._union(_BATCH_BRANCH))
+        self._by_address = _BY_ADDRESS.format(raw=self._union(_ADDRESS_BRANCH), rows=rows)
+
+    @translating
+    async def next_page(self, position: Position, limit: int) -> Page | None:
+        """The next events after `position`, at most `limit`; None: nothing new has committed."""
+        async with self._lock:
+            if position.cur is None:
+                return await self._new_batch(position.prev, limit)
+            if not self._has_held:
+                await self._hold(position.prev, position.cur, position.after_id)
+            return await self._held_page(position.prev, position.cur, limit)
+
+    @translating
+    async def close(self) -> None:
+        """Lets go of a batch that is not read to its end."""
+        async with self._lock:
+            await self._release()
+
+    def _union(self, branches: str) -> str:
+        return " UNION ALL ".join(
+            branches.format(ring=ours(ring), slot=slot, raw=RAW_COLUMNS) for slot, ring in enumerate(self._names.rings)
+        )
+
+    async def _new_batch(self, prev: Snapshot, limit: int) -> Page | None:
+        late = late_commits(prev)
+        query = self._poll_late if late else self._poll
+        parameters = {"xmax": str(prev.xmax), "late": [str(xid) for xid in late], "limit": limit + 1}
+        rows = await self._rows(query, parameters)
+        if not rows:
+            return None
+        text, lsn, flushed = rows[0][_WIDTH:]
+        cur = Snapshot.parse(text)
+        if not flushed:
+            await self._await_flush(lsn)
+        events = tuple(_event(row) for row in rows[:limit])
+        if len(rows) > limit:
+            # More than a page: the rest of this very batch is read by address, from where this page ends.
+            await self._hold(prev, cur, events[-1].ring_id)
+        return Page(events, prev, cur, last=len(rows) <= limit)
+
+    async def _hold(self, prev: Snapshot, cur: Snapshot, after_id: int) -> None:
+        await self._release()
+        late = [str(xid) for xid in late_commits(prev, cur)]
+        parameters = {"xmax": str(prev.xmax), "end": str(cur.xmax), "cur": cur.text, "late": late, "after": after_id}
+        # A client-side cursor: DECLARE takes no parameters from the wire.
+        async with AsyncClientCursor(self._connection) as cursor:
+            await cursor.execute(self._addresses, parameters)
+        self._has_held = True
+
+    async def _held_page(self, prev: Snapshot, cur: Snapshot, limit: int) -> Page:
+        addresses = await self._rows((f"FETCH {limit} FROM {self._held}"), None)
+        by_slot: list[list[str]] = [[], [], []]
+        for _, slot, address in addresses:
+            by_slot[slot].append(address)
+        rows = await self._rows(self._by_address, {f"slot{slot}": found for slot, found in enumerate(by_slot)})
+        last = len(addresses) < limit
+        if last:
+            await self._release()
+        return Page(tuple(_event(row) for row in rows), prev, cur, last)
+
+    async def _release(self) -> None:
+        if self._has_held:
+            self._has_held = False
+            await self._connection.execute(f"CLOSE {self._held}")
+
+    async def _rows(self, query: str, parameters: dict[str, Any] | None) -> Sequence[tuple[Any, ...]]:
+        async with self._connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+            await cursor.execute(query, parameters)
+            return await cursor.fetchall()
+
+    async def _await_flush(self, lsn: str) -> None:
+        """Returns when everything visible so far is on disk.
+
+        With synchronous_commit = off a row is seen before it is durable; sent then and lost in a crash, it would be
+        an event for a change that never was. WAL that nobody waits for is flushed within 3 x wal_writer_delay; past
+        a few looks we write a little ourselves and wait for that.
+        """
+        for attempt in range(_FLUSH_TRIES + 1):
+            if attempt == _FLUSH_TRIES:
+                wake = ours(self._names.wake)
+                await self._connection.execute(
+                    f"BEGIN; SET LOCAL synchronous_commit = local; SELECT setval('{wake}', last_value) FROM {wake}; COMMIT"
+                )
+            else:
+                await asyncio.sleep(0.001 * attempt)
+            rows = await self._rows("SELECT pg_catalog.pg_current_wal_flush_lsn() >= %(lsn)s::text::pg_lsn", {"lsn": lsn})
+            if rows[0][0]:
+                return
+        raise AssertionError("a commit returned before its WAL was flushed")
+
+
+def _event(row: Sequence[Any]) -> Event:
+    return Event(*row[:_WIDTH])
+
+
+_WIDTH = EVENT_COLUMNS.count(",") + 1
+_POLL_BRANCH = "SELECT {raw} FROM {ring} WHERE xid >= %(xmax)s::text::xid8"
+_LATE_BRANCH = " UNION ALL SELECT {raw} FROM {ring} WHERE xid = ANY (%(late)s::text[]::xid8[])"
+# The statement's own snapshot is `cur`: just what it shows of the rows, pg_current_snapshot() names.
+_POLL = """
+WITH raw AS MATERIALIZED (SELECT * FROM ({raw}) AS u ORDER BY id LIMIT %(limit)s),
+head AS MATERIALIZED (
+    SELECT (SELECT min(id) FROM raw) AS first_id, pg_catalog.pg_current_snapshot()::text AS cur,
+           pg_catalog.pg_current_wal_insert_lsn() AS lsn)
+SELECT e.*, CASE WHEN e.id = h.first_id THEN h.cur END, CASE WHEN e.id = h.first_id THEN h.lsn::text END,
+       CASE WHEN e.id = h.first_id THEN pg_catalog.pg_current_wal_flush_lsn() >= h.lsn END
+FROM {rows} AS e CROSS JOIN head AS h ORDER BY e.id
+"""
+_BATCH_BRANCH = (
+    "SELECT id, {slot} AS slot, ctid AS address FROM {ring} WHERE xid >= %(xmax)s::text::xid8"
+    " AND xid < %(end)s::text::xid8 AND pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot)"
+    " AND id > %(after)s"
+    " UNION ALL SELECT id, {slot}, ctid FROM {ring} WHERE xid = ANY (%(late)s::text[]::xid8[]) AND id > %(after)s"
+)
+_ADDRESSES = (
+    "DECLARE {held} NO SCROLL CURSOR WITH HOLD FOR SELECT id, slot, address::text FROM ({raw}) AS u ORDER BY id"
+)
+_ADDRESS_BRANCH = "SELECT {raw} FROM {ring} WHERE ctid = ANY (%(slot{slot})s::text[]::tid[])"
+_BY_ADDRESS = "WITH raw AS MATERIALIZED ({raw}) SELECT e.* FROM {rows} AS e ORDER BY e.id"

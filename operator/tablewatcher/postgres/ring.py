@@ -1,0 +1,142 @@
+"""Upkeep of one ring: turning it, starting capture again after an overflow, waking, and its size.
+
+Only the owner of the lease does any of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import psycopg
+
+from ..naming import RING_SLOTS, WatcherNames
+from .ddl import MAX_RING_BYTES, ours
+from .session import Connection, translating
+from .snapshot import Snapshot
+
+TURN_SECONDS = 600
+TURN_BYTES = 256 << 20
+# Longer than any sane listener sleeps between two looks: a listener that died leaves writers notifying for this long.
+WAKE_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Sizes for metrics. last_id: the newest id drawn; stopped_at: epoch seconds, 0 while capture runs."""
+
+    bytes: int
+    last_id: int
+    stopped_at: int
+
+
+class Ring:
+    """One watcher's ring, kept on a connection shared with others."""
+
+    def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._names = names
+
+    @translating
+    async def turn(self, slot: int, delivered: Snapshot, *, keep_seconds: float) -> int | None:
+        """Empties the next slot and makes it the one that is written; its number, or None if it cannot be emptied yet.
+
+        Safe against everybody: TRUNCATE runs only under the table's exclusive lock, had within 50 ms, and only when an
+        index look-up under that lock finds no row that `delivered` does not show. A writer that still holds an old slot
+        number has either inserted (its lock keeps ours out) or will insert after us, into a table that is read all
+        the same.
+        """
+        target = (slot + 1) % RING_SLOTS
+        ring, cursor = ours(self._names.rings[target]), ours(self._names.cursors[target])
+        async with self._lock:
+            try:
+                async with self._connection.transaction():
+                    await self._connection.execute("SET LOCAL lock_timeout = 50")
+                    await self._connection.execute(f"LOCK TABLE {ring}, {cursor} IN ACCESS EXCLUSIVE MODE")
+                    if await self._needed(ring, delivered, keep_seconds):
+                        return None
+                    await self._connection.execute(f"TRUNCATE {ring}, {cursor}")
+            except psycopg.errors.LockNotAvailable:
+                return None
+            await self._connection.execute(
+                "SELECT pg_catalog.setval(%s::regclass, %s)", [ours(self._names.slot), target]
+            )
+        return target
+
+    @translating
+    async def is_turn_due(self, slot: int) -> bool:
+        """Whether the slot that is written is full enough to go on to the next."""
+        ring, cursor = ours(self._names.rings[slot]), ours(self._names.cursors[slot])
+        query = f"SELECT pg_catalog.pg_relation_size('{ring}') AS ring, pg_catalog.pg_relation_size('{cursor}') AS log"
+        async with self._lock:
+            found = await (await self._connection.execute(query)).fetchone()
+        return found is not None and (found["ring"] > TURN_BYTES or found["log"] > TURN_BYTES // 64)
+
+    @translating
+    async def gauge(self) -> Gauge:
+        """The ring's size now."""
+        sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in self._names.rings)
+        query = (
+            f"SELECT ({sizes})::bigint AS bytes, i.last_value AS last_id, s.last_value AS stopped_at"
+            f" FROM {ours(self._names.ids)} i, {ours(self._names.stop)} s"
+        )
+        async with self._lock:
+            found = await (await self._connection.execute(query)).fetchone()
+        assert found is not None  # noqa: S101 - a sequence always has its one row
+        return Gauge(**found)
+
+    @translating
+    async def resume_capture(self, slot: int, stopped_at: int) -> None:
+        """Starts capture again after an overflow and puts a gap event where it starts.
+
+        Transactions that ran without capture may still commit after this: `until` is when capture runs again, and
+        what they changed before it belongs to the gap.
+        """
+        data = (
+            '\'"gap":{"reason":"overflow","certain":true,"from":\' || pg_catalog.to_json(pg_catalog.to_timestamp(%(at)s))::text'
+            " || ',\"until\":' || pg_catalog.to_json(pg_catalog.clock_timestamp())::text || '}'"
+        )
+        async with self._lock:
+            await self._connection.execute("SELECT pg_catalog.setval(%s::regclass, 0)", [ours(self._names.stop)])
+            await self._connection.execute(
+                (
+                    f"INSERT INTO {ours(self._names.rings[slot])} (id, op, key, data)"
+                    f" VALUES (pg_catalog.nextval('{ours(self._names.ids)}'), 'g', ARRAY[NULL::text], {data})"
+                ),
+                {"at": stopped_at},
+            )
+
+    @translating
+    async def arm(self) -> None:
+        """Asks writers to notify us, for WAKE_SECONDS at the most."""
+        await self._set_wake(f"pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::bigint + {WAKE_SECONDS}")
+
+    @translating
+    async def disarm(self) -> None:
+        """Tells writers not to: a NOTIFY in every commit takes most of their speed."""
+        await self._set_wake("0")
+
+    async def _set_wake(self, value: str) -> None:
+        async with self._lock:
+            await self._connection.execute(f"SELECT pg_catalog.setval('{ours(self._names.wake)}', {value})")
+
+    async def _needed(self, ring: str, delivered: Snapshot, keep_seconds: float) -> bool:
+        query = (
+            f"SELECT EXISTS (SELECT FROM {ring} WHERE xid >= %(xmax)s::text::xid8)"
+            f" OR EXISTS (SELECT FROM {ring} WHERE xid = ANY (%(running)s::text[]::xid8[]))"
+            f" OR coalesce((SELECT at FROM {ring} ORDER BY xid DESC LIMIT 1)"
+            " > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(keep)s), false) AS needed"
+        )
+        parameters = {
+            "xmax": str(delivered.xmax),
+            "running": [str(xid) for xid in delivered.xip],
+            "keep": float(keep_seconds),
+        }
+        found = await (await self._connection.execute((query), parameters)).fetchone()
+        return found is None or bool(found["needed"])
+
+
+def may_resume(gauge: Gauge) -> bool:
+    """Whether a stopped capture may start again: half of the bound is free."""
+    return gauge.stopped_at > 0 and gauge.bytes < MAX_RING_BYTES // 2

@@ -1,0 +1,84 @@
+"""The LISTEN connection: a hint that something was committed. Losing one costs latency, never an event."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import psycopg
+from psycopg import Notify
+
+from .session import Connection, translating
+
+_PROBE_SECONDS = 10
+_QUEUE_LIMIT = 0.25
+
+
+class Wakeup:
+    """Wakes watchers by channel, over one connection for all watchers of a database."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._events: dict[str, asyncio.Event] = {}
+        self._lock = asyncio.Lock()
+        self._broken = asyncio.Event()
+        connection.add_notify_handler(self._notified)
+
+    @translating
+    async def subscribe(self, channel: str) -> asyncio.Event:
+        """The event that every notification on `channel` sets."""
+        if channel not in self._events:
+            self._events[channel] = asyncio.Event()
+            async with self._lock:
+                await self._connection.execute(f"LISTEN {channel}")
+        return self._events[channel]
+
+    @translating
+    async def usable(self) -> bool:
+        """Whether writers may be asked to notify: never where that would break PREPARE TRANSACTION, nor while
+        somebody else fills the notification queue: a full one fails commits."""
+        query = (
+            "SELECT pg_catalog.current_setting('max_prepared_transactions')::integer = 0"
+            " AND pg_catalog.pg_notification_queue_usage() < %s AS usable"
+        )
+        async with self._lock:
+            found = await (await self._connection.execute(query, [_QUEUE_LIMIT])).fetchone()
+        return found is not None and bool(found["usable"])
+
+    @translating
+    async def watch(self) -> None:
+        """Runs until the connection fails, then raises; looks for a dead peer every ten seconds."""
+        loop = asyncio.get_running_loop()
+        # A descriptor of our own: psycopg adds and removes its reader on the original at every statement.
+        descriptor = os.dup(self._connection.fileno())
+        loop.add_reader(descriptor, self._readable)
+        try:
+            while True:
+                try:
+                    await asyncio.wait_for(self._broken.wait(), _PROBE_SECONDS)
+                    self._broken.clear()
+                except TimeoutError:
+                    pass
+                async with self._lock:
+                    await self._connection.execute("SELECT 1")
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    def _readable(self) -> None:
+        if self._lock.locked():
+            return  # the statement under way reads the socket, and hands notifications to _notified
+        try:
+            self._connection.pgconn.consume_input()
+            while (found := self._connection.pgconn.notifies()) is not None:
+                self._wake(found.relname.decode())
+        except psycopg.OperationalError:
+            self._broken.set()
+
+    def _notified(self, notification: Notify) -> None:
+        self._wake(notification.channel)
+
+    def _wake(self, channel: str) -> None:
+        event = self._events.get(channel)
+        if event is not None:
+            event.set()

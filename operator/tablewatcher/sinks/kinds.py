@@ -1,0 +1,36 @@
+"""The sink of the kind a manifest asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..naming import source
+from ..spec import model
+
+if TYPE_CHECKING:
+    from ..spec.secrets import Secrets
+    from .base import Sink
+
+
+def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, allow_private: bool) -> Sink:
+    """The sink of watcher `spec`, not yet open.
+
+    allow_private: whether an HTTP sink may send to loopback and private addresses; whoever runs the listener
+    decides that. Raises SinkError where the spec cannot be a sink, such as a subject with a space in it.
+    """
+    origin = source(spec.namespace, spec.name)
+    # Imported here: a listener loads only the client libraries of the kinds it uses.
+    if isinstance(spec.sink, model.NatsSink):
+        from .nats import NatsSink
+
+        return NatsSink(spec.sink, format=spec.format, source=origin, table=spec.table, actions=spec.actions)
+    from .http import HttpSink
+
+    return HttpSink(
+        spec.sink,
+        format=spec.format,
+        source=origin,
+        table=spec.table,
+        secrets=secrets,
+        allow_private=allow_private,
+    )

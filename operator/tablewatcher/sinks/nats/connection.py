@@ -1,0 +1,205 @@
+"""One connection to a NATS server, from connect to loss. A lost one is thrown away, never repaired.
+
+The client library could reconnect by itself. It would then send what its buffer still held before the loss,
+which may be minutes later, after another listener has taken over; and some errors (expired credentials, a
+payload over the limit) close it for good all the same. So a connection that is lost stays lost, and a new one
+is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from nats import errors as nats_errors
+from nats.aio.client import Client
+
+from ...errors import Reason, SinkError
+from ..base import DELIVERED, Outcome, Verdict
+from . import pub_ack
+from .ack_window import AckWindows
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+CONNECT_SECONDS = 2.5
+_HANDSHAKE_SECONDS = 2
+_CLOSE_SECONDS = 1.0
+_PING_SECONDS = 10
+_RETRY_SECONDS = 0
+_CUT_TRIES = 6
+_AUTH_WORDS = ("authorization violation", "authentication", "auth timeout", "nkeys", "user credentials")
+
+
+def server_names(servers: Sequence[str]) -> str:
+    """`servers` for a message: host and port only, since a URL may hold a password."""
+    return ", ".join(urlsplit(server).netloc.rpartition("@")[2] or "?" for server in servers)
+
+
+def fault(error: BaseException | None, servers: Sequence[str]) -> SinkError:
+    """What a failed connect means for the person who wrote the manifest."""
+    where = server_names(servers)
+    if isinstance(error, ssl.SSLError):
+        return SinkError(Reason.TLS_FAILED, f"TLS with NATS at {where} failed: {error.reason or 'handshake'}")
+    text = str(error).lower()
+    if isinstance(error, nats_errors.AuthorizationError) or any(word in text for word in _AUTH_WORDS):
+        return SinkError(
+            Reason.SINK_AUTH_FAILED,
+            f"NATS at {where} refused the log-in: check user, password or token in spec.sink.nats.servers",
+        )
+    cause = f" ({error})" if isinstance(error, OSError) and str(error) else ""
+    return SinkError(
+        Reason.SINK_UNREACHABLE,
+        f"no NATS server answers at {where}{cause}: check spec.sink.nats.servers and that the server runs",
+    )
+
+
+class PipelinedClient(Client):
+    """The client, with a short way out for many commands at once, and a short way in for their answers.
+
+    Building a message in `publish` and queueing each answer for a callback cost more than all else in a
+    delivery: with the short ways a core acknowledges about twice as many. Nothing else here touches what the
+    library does not document, and every test of this sink fails if that changes.
+    """
+
+    answer_prefix = b"\n"
+    on_answer: Callable[[bytes, bytes], None]
+
+    async def send(self, commands: bytes) -> None:
+        """Hand over whole protocol commands; ConnectionClosedError where there is no connection to use."""
+        if not self.is_connected:
+            raise nats_errors.ConnectionClosedError
+        await self._send_command(commands)
+        await self._flush_pending()
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        if headers is None and subject.startswith(self.answer_prefix):
+            self.on_answer(subject, data)
+        else:
+            await super()._process_msg(sid, subject, reply, data, headers)
+
+
+class Connection:
+    """A client, its acknowledgement inbox and its open windows.
+
+    `on_lost` is called once, at the moment the connection can no longer be used.
+    """
+
+    def __init__(self, servers: Sequence[str], stream: str | None, on_lost: Callable[[], None]) -> None:
+        self.client = PipelinedClient()
+        self.client.on_answer = self._on_ack
+        self.windows = AckWindows()
+        self.lost = False
+        self.refusal: str | None = None
+        self._servers = servers
+        self._stream = stream
+        self._on_lost = on_lost
+        self._fast_prefix = pub_ack.fast_prefix(stream)
+        self._inbox = ""
+        self._connected = False
+        self._failures: list[BaseException] = []
+        self._all_failed = asyncio.Event()
+
+    async def connect(self) -> None:
+        """Connect to the first server that answers, and subscribe; SinkError, after 2.5 s at most."""
+        attempt = asyncio.ensure_future(self._connect())
+        giving_up = asyncio.ensure_future(self._all_failed.wait())
+        try:
+            await asyncio.wait({attempt, giving_up}, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if attempt.done() and not attempt.cancelled():
+                attempt.result()
+                return
+        except (OSError, nats_errors.Error, ValueError) as error:
+            await self._give_up(attempt)
+            raise fault(error, self._servers) from None
+        except BaseException:
+            await self._give_up(attempt)
+            raise
+        finally:
+            giving_up.cancel()
+        await self._give_up(attempt)
+        raise self._most_telling()
+
+    def _most_telling(self) -> SinkError:
+        causes: list[BaseException | None] = [*self._failures] or [None]
+        found = [fault(error, self._servers) for error in causes]
+        return next((each for each in found if each.reason is not Reason.SINK_UNREACHABLE), found[-1])
+
+    async def _give_up(self, attempt: asyncio.Future[None]) -> None:
+        attempt.cancel()
+        await asyncio.gather(attempt, return_exceptions=True)
+        await self.close()
+
+    async def _connect(self) -> None:
+        await self.client.connect(
+            servers=list(self._servers),
+            name="tablewatcher",
+            connect_timeout=_HANDSHAKE_SECONDS,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RETRY_SECONDS,
+            ping_interval=_PING_SECONDS,
+            pending_size=0,
+            skip_subject_validation=True,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnect,
+            closed_cb=self._on_disconnect,
+        )
+        self._inbox = f"{self.client.new_inbox()}."
+        self.client.answer_prefix = self._inbox.encode()
+        await self.client.subscribe(f"{self._inbox}*", cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0)
+        # A round trip: a refused subscription is known after it.
+        await self.client.flush(timeout=_HANDSHAKE_SECONDS)
+        self._connected = True
+
+    @property
+    def inbox(self) -> str:
+        """What the reply subject of every publish starts with; the number of the message follows."""
+        return self._inbox
+
+    async def close(self) -> None:
+        """Close in any state; what still waits for an answer is settled as a retry."""
+        self._lose(pub_ack.unreachable("the connection to NATS was closed"))
+        # Bounded: the client waits for its socket buffer, which a dead peer never empties. And a task of its
+        # own: after a lost connection the client's close may end as cancelled, and would cancel the caller.
+        closing = asyncio.ensure_future(self.client.close())
+        await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+
+    def _on_ack(self, subject: bytes, data: bytes) -> None:
+        good = data.startswith(self._fast_prefix)
+        self._settle(subject, DELIVERED if good else pub_ack.outcome(data, None, self._stream))
+
+    async def _on_message(self, message: Msg) -> None:
+        """What comes with headers: "no responders"."""
+        self._settle(message.subject.encode(), pub_ack.outcome(message.data, message.headers, self._stream))
+
+    def _settle(self, subject: bytes, outcome: Outcome) -> None:
+        number = subject[len(self._inbox) :]
+        if number.isdigit():
+            self.windows.settle(int(number), outcome)
+
+    async def _on_error(self, error: Exception) -> None:
+        if not self._connected:
+            self._failures.append(error)
+            # A server that refuses a log-in often cuts the connection before its answer is read: ask again.
+            cut = isinstance(error, ConnectionResetError | BrokenPipeError | nats_errors.UnexpectedEOF)
+            if len(self._failures) >= len(self._servers) * (_CUT_TRIES if cut else 1):
+                self._all_failed.set()
+        if "permissions violation" in str(error).lower():
+            self.refusal = f"NATS refuses an operation: {error}; grant it to this user"
+            self.windows.settle_all(Outcome(Verdict.RETRY, Reason.SINK_AUTH_FAILED, self.refusal, endpoint=True))
+        elif isinstance(error, OSError | nats_errors.UnexpectedEOF | nats_errors.StaleConnectionError):
+            self._lose(pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost"))
+
+    async def _on_disconnect(self) -> None:
+        self._lose(pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost"))
+
+    def _lose(self, outcome: Outcome) -> None:
+        self.windows.settle_all(outcome)
+        if self._connected and not self.lost:
+            self.lost = True
+            self._on_lost()

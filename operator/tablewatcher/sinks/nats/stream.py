@@ -1,0 +1,96 @@
+"""Which stream stores what is published, asked of JetStream before the first event is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nats import errors as nats_errors
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
+
+from ...errors import Reason, SinkError
+from .subject import covered
+
+if TYPE_CHECKING:
+    from nats.js.api import StreamConfig
+
+    from .connection import Connection
+
+_SECONDS = 2.0
+
+
+async def check_streams(connection: Connection, patterns: Sequence[str], stream: str | None) -> None:
+    """Hold that each of `patterns` (NATS wildcard subjects) is stored by `stream`, or by some stream if None.
+
+    Raises SinkError NoStreamForSubject with the subject and the remedy, SinkAuthFailed where the inbox or the
+    JetStream API is refused to this user, SinkUnreachable where it does not answer.
+    """
+    if connection.refusal:
+        raise SinkError(Reason.SINK_AUTH_FAILED, connection.refusal)
+    try:
+        if stream is None:
+            for pattern in patterns:
+                await _check_any(connection, pattern)
+        else:
+            await _check_named(connection, patterns, stream)
+    except (nats_errors.NoRespondersError, JetStreamError) as error:
+        raise _no_stream(patterns[0], f"JetStream is not enabled for this account ({error})") from None
+    except (nats_errors.Error, OSError, TimeoutError) as error:
+        if connection.refusal:
+            raise SinkError(Reason.SINK_AUTH_FAILED, connection.refusal) from None
+        raise SinkError(
+            Reason.SINK_UNREACHABLE, f"JetStream does not answer ({type(error).__name__}): check the server"
+        ) from None
+
+
+async def _check_named(connection: Connection, patterns: Sequence[str], stream: str) -> None:
+    config = await _config(connection, stream)
+    if config is None:
+        raise _no_stream(patterns[0], f"stream {stream!r} does not exist: create it")
+    _check(config, patterns)
+
+
+async def _check_any(connection: Connection, pattern: str) -> None:
+    found = await _names(connection, pattern)
+    if not found:
+        raise _no_stream(pattern, "create a stream that takes it, or add it to the subjects of one")
+    # The server names every stream that overlaps with the pattern: at most one of them takes all of it.
+    configs = [config for name in found if (config := await _config(connection, name)) is not None]
+    best = next((config for config in configs if covered(config.subjects or (), pattern)), None)
+    if best is None:
+        names = ", ".join(found)
+        raise _no_stream(pattern, f"{names} takes only some of its subjects: add {pattern!r} to one stream")
+    _check(best, [pattern])
+
+
+async def _names(connection: Connection, pattern: str) -> list[str]:
+    request = json.dumps({"subject": pattern}).encode()
+    answer = await connection.client.request("$JS.API.STREAM.NAMES", request, timeout=_SECONDS)
+    content = json.loads(answer.data)
+    if "error" in content:
+        raise JetStreamError(str(content["error"].get("description", "error")))
+    return list(content.get("streams") or ())
+
+
+async def _config(connection: Connection, name: str) -> StreamConfig | None:
+    try:
+        info = await connection.client.jsm(timeout=_SECONDS).stream_info(name)
+    except NotFoundError:
+        return None
+    return info.config
+
+
+def _check(config: StreamConfig, patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        if not covered(config.subjects or (), pattern):
+            raise _no_stream(pattern, f"stream {config.name!r} does not take it: add it to the stream's subjects")
+    if config.no_ack:
+        raise _no_stream(patterns[0], f"stream {config.name!r} has no_ack set and never acknowledges: clear no_ack")
+    if config.sealed:
+        raise _no_stream(patterns[0], f"stream {config.name!r} is sealed and stores nothing more: use another")
+
+
+def _no_stream(pattern: str, remedy: str) -> SinkError:
+    return SinkError(Reason.NO_STREAM_FOR_SUBJECT, f"no stream stores subject {pattern!r}: {remedy}")

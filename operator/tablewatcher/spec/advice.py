@@ -1,0 +1,90 @@
+"""Errors of shape as people read them: the full path, what is wrong, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from pydantic_core import ErrorDetails
+
+from ..errors import FieldError
+from .schema import FIELDS
+
+_REQUIRED = {
+    "spec.table": "such as table: {schema: public, name: orders}",
+    "spec.table.name": "the name of the table",
+    "spec.actions": "such as actions: [insert, update, delete]",
+    "spec.sink": "exactly one of nats and http",
+    "spec.sink.nats.servers": "such as servers: [nats://nats.nats.svc:4222]",
+    "spec.sink.nats.subject": 'such as subject: "shop.{table}.{action}"',
+    "spec.sink.http.url": "such as url: https://hooks.example.com/orders",
+    "spec.sink.http.signing.secretRefs": "such as secretRefs: [{name: hook, key: whsec}]",
+}
+_TYPES = {
+    "string_type": "must be text: put it in quotes",
+    "string_unicode": "must be text that can be written as UTF-8",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number without quotes",
+    "int_from_float": "must be a whole number",
+    "list_type": "must be a list, such as [a, b]",
+    "model_type": "must be an object with fields of its own",
+    "invalid_key": "is not a field: names of fields are text",
+}
+
+
+def field_error(details: ErrorDetails) -> FieldError:
+    """One error of the models in `schema.py`, with its path from `spec` on."""
+    path = _path(details["loc"])
+    return FieldError(path, _message(details, path))
+
+
+def _path(location: Sequence[int | str]) -> str:
+    path = "spec"
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return path
+
+
+def _message(details: ErrorDetails, path: str) -> str:
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown(details["loc"])
+    if kind == "missing":
+        hint = _REQUIRED.get(path)
+        return f"required: {hint}" if hint else "required"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "enum":
+        return _choice(str(context["expected"]), details["input"])
+    return _TYPES.get(kind) or _bound(kind, context) or details["msg"]
+
+
+def _bound(kind: str, context: dict[str, object]) -> str | None:
+    return {
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "string_too_long": f"must be at most {context.get('max_length')} characters long",
+        "too_long": f"must have at most {context.get('max_length')} items",
+        "too_short": f"must have at least {context.get('min_length')} item",
+    }.get(kind)
+
+
+def _unknown(location: Sequence[int | str]) -> str:
+    parent = _path(tuple("[]" if isinstance(step, int) else step for step in location[:-1])).replace(".[]", "[]")
+    known = FIELDS.get(parent, ())
+    close = closest(str(location[-1]), known)
+    return f"unknown field: did you mean {close}?" if close else f"unknown field: known are {', '.join(known)}"
+
+
+def _choice(expected: str, given: object) -> str:
+    """`expected` as pydantic writes it: 'insert', 'update' or 'delete'."""
+    choices = expected.replace(" or ", ", ").replace("'", "").split(", ")
+    close = closest(given, choices) if isinstance(given, str) else None
+    return f"must be {expected.replace(chr(39), '')}" + (f": did you mean {close}?" if close else "")
+
+
+def closest(given: str, choices: Sequence[str]) -> str | None:
+    """The choice a person most likely meant: spelling, case and underscores forgiven."""
+    plain = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(given.lower().replace("_", ""), plain, n=1, cutoff=0.6)
+    return plain[found[0]] if found else None

@@ -1,0 +1,117 @@
+"""What a single text in a manifest may be: identifiers, names, URLs, subjects. Each check raises ValueError.
+
+The messages never repeat a URL: people put passwords there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from .unsupported import COLUMN_PLACEHOLDER_NOT_SUPPORTED
+
+MAX_IDENTIFIER_BYTES = 63
+MAX_NAME = 253
+MAX_TEXT = 2048
+MAX_SUBJECT = 1024
+
+IDENTIFIER = "must be an SQL identifier of 1 to 63 bytes without a NUL character"
+DNS_NAME = (
+    "must be a Kubernetes name: lower case letters, digits, '-' and '.', starting and ending with a letter or digit"
+)
+DNS_LABEL = "must be a Kubernetes namespace: at most 63 lower case letters, digits and '-'"
+SECRET_KEY = "must be a key of a Secret: 1 to 253 letters, digits, '-', '_' or '.'"  # noqa: S105 - a message
+STREAM = "must be the name of a stream: 1 to 255 characters without spaces, '.', '*', '>', '/' or '\\'"
+SERVER_FORM = "must be nats:// or tls:// with a host and nothing after the port, such as nats://nats.nats.svc:4222"
+SERVER_USER = (
+    "must not hold a user, password or token, a manifest is no place for one: remove it "
+    "(signing in to NATS is not supported by this version)"
+)
+URL_FORM = "must be an http:// or https:// URL with a host and without spaces, such as https://hooks.example.com/orders"
+URL_USER = (
+    "must not hold a user or password, a manifest is no place for one: remove it, and sign requests with `signing`"
+)
+URL_FRAGMENT = "must not have a fragment (#...), it would never be sent: remove it"
+SUBJECT_SIGNS = "must not hold spaces or the wildcards * and >: an event is published to one subject"
+SUBJECT_TOKENS = "must not have an empty token: no '.' at the start, at the end, or twice in a row"
+SUBJECT_DOLLAR = "must not start with $: such subjects belong to the server"
+SUBJECT_PLACEHOLDERS = "has an unknown placeholder or a stray brace: use {schema}, {table}, {action} or {key}"
+
+_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+_SECRET_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}\Z")
+_STREAM = re.compile(r"[^\s.*>/\\]{1,255}\Z")
+_SERVER = re.compile(r"(nats|tls)://[^/?#@\\\s]+\Z")
+_URL = re.compile(r"https?://[^/?#@\\\s]+([/?]\S*)?\Z")
+_USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@")
+_TEMPLATE = re.compile(r"([^{}]|\{(schema|table|action|key)\})*\Z")
+
+
+def identifier(text: str) -> str:
+    """A name in Postgres, unquoted, as the catalog holds it."""
+    return _require(text, 1 <= len(text.encode()) <= MAX_IDENTIFIER_BYTES and "\0" not in text, IDENTIFIER)
+
+
+def dns_name(text: str) -> str:
+    """The name of a Kubernetes object (an RFC 1123 subdomain)."""
+    return _require(text, len(text) <= MAX_NAME and _DNS_NAME.match(text) is not None, DNS_NAME)
+
+
+def dns_label(text: str) -> str:
+    """The name of a namespace (an RFC 1123 label)."""
+    return _require(text, _DNS_LABEL.match(text) is not None, DNS_LABEL)
+
+
+def secret_key(text: str) -> str:
+    """A key inside a Secret."""
+    return _require(text, _SECRET_KEY.match(text) is not None, SECRET_KEY)
+
+
+def stream_name(text: str) -> str:
+    """The name of a JetStream stream."""
+    return _require(text, _STREAM.match(text) is not None, STREAM)
+
+
+def server_url(text: str) -> str:
+    """The address of a NATS server."""
+    _require(text, not _USER.match(text), SERVER_USER)
+    return _require(text, _SERVER.match(text) is not None and _has_host(text), SERVER_FORM)
+
+
+def http_url(text: str) -> str:
+    """The address events are posted to."""
+    _require(text, not _USER.match(text), URL_USER)
+    _require(text, "#" not in text, URL_FRAGMENT)
+    return _require(text, _URL.match(text) is not None and _has_host(text), URL_FORM)
+
+
+def subject_template(text: str) -> str:
+    """A NATS subject with placeholders; what they are filled with is always one token, never empty."""
+    _require(text, "{column:" not in text, COLUMN_PLACEHOLDER_NOT_SUPPORTED)
+    _require(text, _TEMPLATE.match(text) is not None, SUBJECT_PLACEHOLDERS)
+    _require(text, not re.search(r"[\s*>\x00-\x1f\x7f]", text), SUBJECT_SIGNS)
+    _require(text, all(text.split(".")), SUBJECT_TOKENS)
+    return _require(text, not text.startswith("$"), SUBJECT_DOLLAR)
+
+
+def holds(check: Callable[[str], str], value: object) -> bool:
+    """Whether `value` is text that passes `check`."""
+    try:
+        return isinstance(value, str) and check(value) == value
+    except ValueError:
+        return False
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _require(text: str, holds: bool, message: str) -> str:
+    if not holds:
+        raise ValueError(message)
+    return text

