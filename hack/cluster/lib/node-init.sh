@@ -33,7 +33,8 @@ component() { # NAME OPTION...
       "$@" >>"$LOGS/$1.log" 2>&1 &
       echo $! >"$PIDS/$1"
       wait $!
-      echo "$(date +%T) $1 ended with status $?; starting it again"
+      status=$?
+      echo "$(date +%T) $1 ended with status $status; starting it again"
       sleep 0.5
     done
   ) &

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # used by whoever sources this
 # Every setting and every path, in one place. Sourced by all commands; the same values must be given to each.
 set -euo pipefail
 

@@ -13,6 +13,8 @@ from ..errors import TableWatcherError
 from ..listener.service import Options, serve
 from ..naming import LOCAL_INSTANCE
 from . import watchers
+from .demo import DemoOptions
+from .demo import demo as play
 from .logs import configure_logs
 from .results import Output, Result, finish
 
@@ -119,6 +121,19 @@ def run(
     finish(results, Output.TEXT)
     configure_logs()
     _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, not public_only))
+
+
+@app.command()
+def demo(
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", help="Manifests and orders.sql to use in place of the ones that come along."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on running, to play by hand; Ctrl-C ends it.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Start Postgres and NATS, forward real changes to NATS and HTTP, count what arrives. Needs only Python."""
+    raise typer.Exit(play(DemoOptions(tuple(files or ()), keep, output)))
 
 
 @app.command()

@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     LOCKED = 8
     SINK = 9
     PERSON = 10
+    INTERRUPTED = 130
 
 
 _BY_REASON = {

@@ -131,6 +131,29 @@ class Delivery(Generic[P]):
                 return self._pages[0].page, first.ring_id
         return None if done is None else (done, None)
 
+    def keep_overtaken(self) -> int:
+        """Gives up every event after the last one delivered; the number of those before it that still wait.
+
+        For an end without repeats: once these are delivered too, what is delivered has no holes. Nothing may be in
+        flight. What is given up stays undelivered for `finished`.
+        """
+        given_up: set[Event] = set()
+        for event in reversed([event for opened in self._pages for event in opened.page.events]):
+            if self._page_of.pop(event, None) is None:
+                break
+            given_up.add(event)
+        self._ready = deque(event for event in self._ready if event not in given_up)
+        self._later = [entry for entry in self._later if entry[2] not in given_up]
+        heapq.heapify(self._later)
+        self._barred.clear()  # nothing passes a barrier: all of it is given up
+        for key, line in list(self._lines.items()):
+            kept = deque(event for event in line if event not in given_up)
+            if kept:
+                self._lines[key] = kept
+            else:
+                del self._lines[key]
+        return self.waiting
+
     def _admit(self, events: Iterable[Event]) -> None:
         for event in events:
             if self._barred or event.op in BARRIERS:

@@ -70,13 +70,11 @@ class Observer:
         """A call to the sink has ended."""
         metrics, now = self._metrics, time.time()
         metrics.delivery_duration.labels(*self._labels).observe(seconds)
-        latency = metrics.event_latency.labels(*self._labels)
-        delivered: Counter[str] = Counter()
-        for event, outcome in zip(events, outcomes, strict=True):
-            if outcome.verdict is Verdict.DELIVERED:
-                delivered[event.op] += 1
-                latency.observe(max(now - event.captured_at, 0.0))
-        for op, count in delivered.items():
+        delivered = [
+            event for event, outcome in zip(events, outcomes, strict=True) if outcome.verdict is Verdict.DELIVERED
+        ]
+        metrics.event_latency.observe(self._labels, [now - event.captured_at for event in delivered])
+        for op, count in Counter(event.op for event in delivered).items():
             metrics.events_delivered.labels(*self._labels, ACTION_NAMES[op], self._sink).inc(count)
         for verdict, count in Counter(outcome.verdict for outcome in outcomes).items():
             metrics.delivery_attempts.labels(*self._labels, self._sink, verdict.value).inc(count)

@@ -24,6 +24,7 @@ COMMIT_SECONDS = 0.1
 RENEW_SECONDS = 1.0
 CHECK_SECONDS = 2.0
 UPKEEP_SECONDS = 5.0
+DRAIN_SECONDS = 5.0
 
 
 class LeaseLost(Exception):
@@ -57,7 +58,6 @@ class Relay:
         self._room = asyncio.Event()
         if not spec.suspend:
             self._room.set()
-        self._stopping = False
         self._proof = asyncio.get_running_loop().time()
         self._calls: set[asyncio.Task[None]] = set()
         self._sink_open = False
@@ -80,11 +80,25 @@ class Relay:
             await self._drain(tasks)
 
     async def _drain(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        self._stopping = True
+        """Ends so that nothing need be repeated: the cursor is one place, and what was overtaken goes out before it."""
         await _cancelled(tasks)
+        await self._calls_ended()
+        if not self._calls and self._delivery.keep_overtaken():
+            steps = [asyncio.create_task(step()) for step in (self._send, self._keep, self._emptied)]
+            try:
+                await asyncio.wait(steps, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await _cancelled(steps)
+            await self._calls_ended()
+        await self._channels.cursor.commit(self._epoch, self._position(), release=True)
+
+    async def _calls_ended(self) -> None:
         if self._calls:
             await asyncio.wait(self._calls, timeout=self._channels.sink.timeout)
-        await self._channels.cursor.commit(self._epoch, self._position(), release=True)
+
+    async def _emptied(self) -> None:
+        while self._delivery.waiting:
+            await asyncio.sleep(0.005)
 
     async def _abandon(self) -> None:
         await _cancelled(list(self._calls))
@@ -99,6 +113,11 @@ class Relay:
             page = await self._channels.outbox.next_page(position, self._pace.page)
             if page is None:
                 await self._idle(woken)
+                continue
+            if not page.events:
+                # The batch ended with the page before; that is known only now.
+                self._delivery.offer(page)
+                position = page.position(None)
                 continue
             self._pace.read(len(page.events), sum(len(event.body) for event in page.events), self._now())
             self._observer.read(page.events)
@@ -129,8 +148,10 @@ class Relay:
             await self._channels.ring.arm()
             self._pace.arm(self._now())
             return  # look once more: what was committed before the arming has notified nobody
+        # Not wait_for: before Python 3.12 it may swallow a cancellation, and the listener would never end.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(woken.wait(), self._pace.look)
+            async with asyncio.timeout(self._pace.look):
+                await woken.wait()
         woken.clear()
 
     async def _send(self) -> None:
@@ -147,11 +168,12 @@ class Relay:
             wake_at = self._delivery.wake_at()
             wait = RENEW_SECONDS if wake_at is None else min(max(wake_at - self._now(), 0.001), RENEW_SECONDS)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
 
     def _may_send(self) -> bool:
         fresh = self._now() - self._proof < LEASE_SECONDS
-        return fresh and self._sink_open and not self._stopping and not self._spec.suspend
+        return fresh and self._sink_open and not self._spec.suspend
 
     async def _deliver(self, events: Sequence[Event]) -> None:
         started = self._now()

@@ -67,7 +67,8 @@ class Service:
             while not stop.is_set():
                 await self._reload()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), RELOAD_SECONDS)
+                    async with asyncio.timeout(RELOAD_SECONDS):
+                        await stop.wait()
             log.info("stopping", watchers=len(self._watches))
         finally:
             await asyncio.gather(*(watch.stop() for watch in self._watches.values()))

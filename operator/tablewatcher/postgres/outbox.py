@@ -69,6 +69,7 @@ class Outbox:
         self._names = names
         self._held = f"batch_{names.hash}"
         self._has_held = False
+        self._ahead: Sequence[Any] | None = None
         rows = event_rows(spec, names, database=database, generation=1)
         self._poll = _POLL.format(raw=self._union(_POLL_BRANCH), rows=rows)
         self._poll_late = _POLL.format(raw=self._union(_POLL_BRANCH + _LATE_BRANCH), rows=rows)
@@ -77,13 +78,16 @@ class Outbox:
 
     @translating
     async def next_page(self, position: Position, limit: int) -> Page | None:
-        """The next events after `position`, at most `limit`; None: nothing new has committed."""
+        """The next events after `position`, about `limit` at most; None: nothing new has committed.
+
+        A page without events is the end of a batch that an earlier page had reached already.
+        """
         async with self._lock:
             if position.cur is None:
                 return await self._new_batch(position.prev, limit)
             if not self._has_held:
-                await self._hold(position.prev, position.cur, position.after_id)
-            return await self._held_page(position.prev, position.cur, limit)
+                await self._hold(position.prev, position.cur, position.after_id, limit)
+            return await self._held_page(position.prev, position.cur)
 
     @translating
     async def close(self) -> None:
@@ -110,32 +114,35 @@ class Outbox:
         events = tuple(_event(row) for row in rows[:limit])
         if len(rows) > limit:
             # More than a page: the rest of this very batch is read by address, from where this page ends.
-            await self._hold(prev, cur, events[-1].ring_id)
+            await self._hold(prev, cur, events[-1].ring_id, limit)
         return Page(events, prev, cur, last=len(rows) <= limit)
 
-    async def _hold(self, prev: Snapshot, cur: Snapshot, after_id: int) -> None:
+    async def _hold(self, prev: Snapshot, cur: Snapshot, after_id: int, limit: int) -> None:
         await self._release()
         late = [str(xid) for xid in late_commits(prev, cur)]
         parameters = {"xmax": str(prev.xmax), "end": str(cur.xmax), "cur": cur.text, "late": late, "after": after_id}
+        # Before the statement: cancelled in the middle of it, close() must still let go of what it may have made.
+        self._has_held = True
         # A client-side cursor: DECLARE takes no parameters from the wire.
         async with AsyncClientCursor(self._connection) as cursor:
-            await cursor.execute(self._addresses, parameters)
-        self._has_held = True
+            await cursor.execute(self._addresses, {**parameters, "limit": limit})
 
-    async def _held_page(self, prev: Snapshot, cur: Snapshot, limit: int) -> Page:
-        addresses = await self._rows((f"FETCH {limit} FROM {self._held}"), None)
-        by_slot: list[list[str]] = [[], [], []]
-        for _, slot, address in addresses:
-            by_slot[slot].append(address)
-        rows = await self._rows(self._by_address, {f"slot{slot}": found for slot, found in enumerate(by_slot)})
-        last = len(addresses) < limit
-        if last:
+    async def _held_page(self, prev: Snapshot, cur: Snapshot) -> Page:
+        """The next page of the held batch, which is looked ahead by one to know its last."""
+        pages = await self._rows(f"FETCH 2 FROM {self._held}" if self._ahead is None else f"FETCH 1 FROM {self._held}", None)
+        pages = pages if self._ahead is None else [self._ahead, *pages]
+        self._ahead = pages[1] if len(pages) > 1 else None
+        if not pages:
             await self._release()
-        return Page(tuple(_event(row) for row in rows), prev, cur, last)
+            return Page((), prev, cur, last=True)
+        rows = await self._rows(self._by_address, dict(zip(_SLOTS, pages[0], strict=True)))
+        if self._ahead is None:
+            await self._release()
+        return Page(tuple(_event(row) for row in rows), prev, cur, last=not self._has_held)
 
     async def _release(self) -> None:
         if self._has_held:
-            self._has_held = False
+            self._has_held, self._ahead = False, None
             await self._connection.execute(f"CLOSE {self._held}")
 
     async def _rows(self, query: str, parameters: dict[str, Any] | None) -> Sequence[tuple[Any, ...]]:
@@ -187,8 +194,15 @@ _BATCH_BRANCH = (
     " AND id > %(after)s"
     " UNION ALL SELECT id, {slot}, ctid FROM {ring} WHERE xid = ANY (%(late)s::text[]::xid8[]) AND id > %(after)s"
 )
-_ADDRESSES = (
-    "DECLARE {held} NO SCROLL CURSOR WITH HOLD FOR SELECT id, slot, address::text FROM ({raw}) AS u ORDER BY id"
-)
-_ADDRESS_BRANCH = "SELECT {raw} FROM {ring} WHERE ctid = ANY (%(slot{slot})s::text[]::tid[])"
+_SLOTS = ("slot0", "slot1", "slot2")
+# A row a page: the addresses of its events in each slot, as text that goes back to the server as it came.
+_ADDRESSES = """
+DECLARE {held} NO SCROLL CURSOR WITH HOLD FOR
+SELECT coalesce(pg_catalog.array_agg(address) FILTER (WHERE slot = 0), ARRAY[]::tid[])::text,
+       coalesce(pg_catalog.array_agg(address) FILTER (WHERE slot = 1), ARRAY[]::tid[])::text,
+       coalesce(pg_catalog.array_agg(address) FILTER (WHERE slot = 2), ARRAY[]::tid[])::text
+FROM (SELECT slot, address, (pg_catalog.row_number() OVER (ORDER BY id) - 1) / %(limit)s AS page FROM ({raw}) AS u) AS p
+GROUP BY page ORDER BY page
+"""
+_ADDRESS_BRANCH = "SELECT {raw} FROM {ring} WHERE ctid = ANY (%(slot{slot})s::text::tid[])"
 _BY_ADDRESS = "WITH raw AS MATERIALIZED ({raw}) SELECT e.* FROM {rows} AS e ORDER BY e.id"

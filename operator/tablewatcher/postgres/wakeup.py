@@ -55,7 +55,8 @@ class Wakeup:
         try:
             while True:
                 try:
-                    await asyncio.wait_for(self._broken.wait(), _PROBE_SECONDS)
+                    async with asyncio.timeout(_PROBE_SECONDS):
+                        await self._broken.wait()
                     self._broken.clear()
                 except TimeoutError:
                     pass

@@ -1,9 +1,10 @@
-"""YAML text to documents, and which of them are watchers. Files often hold the Secret, a ConfigMap and more."""
+"""YAML or JSON text to documents, and which of them are watchers. Files often hold the Secret, a ConfigMap and more."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -15,7 +16,11 @@ KIND = "TableWatcher"
 
 NOT_A_DOCUMENT = "must be an object with apiVersion, kind, metadata and spec"
 
-_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _Loader
+else:
+    # libyaml is not part of every build of PyYAML; it is some ten times faster.
+    _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _UniqueKeys(_Loader):
@@ -40,13 +45,37 @@ def watcher_documents(text: str, origin: str) -> list[object]:
 
     Raises SpecInvalid, with line and column, where `text` is not YAML.
     """
+    loaded = _json(text) or _yaml(text, origin)
+    return [found for document in loaded for found in _watchers(document)]
+
+
+def _json(text: str) -> list[object]:
+    """The one document of a JSON text; nothing where it is none, or has a field twice.
+
+    Most JSON is YAML too, but a character beyond U+FFFF written as two escapes, or a raw DEL, is not.
+    """
+    if not text.lstrip().startswith("{"):
+        return []
     try:
-        loaded = list(yaml.load_all(text, Loader=_UniqueKeys))  # noqa: S506 - a safe loader
+        return [json.loads(text, object_pairs_hook=_unique)]
+    except (ValueError, RecursionError):
+        return []
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field is there twice")
+    return found
+
+
+def _yaml(text: str, origin: str) -> list[object]:
+    try:
+        return list(yaml.load_all(text, Loader=_UniqueKeys))
     except yaml.MarkedYAMLError as error:
         raise SpecInvalid(origin, (FieldError(_position(error), _problem(error)),)) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecInvalid(origin, (FieldError("(document)", f"is not YAML: {error}"),)) from None
-    return [found for document in loaded for found in _watchers(document)]
 
 
 def _watchers(document: object) -> Iterator[object]:

@@ -16,14 +16,14 @@ def to_manifest(spec: WatcherSpec) -> Manifest:
     body: Manifest = {
         "database": _database(spec.database),
         "table": {"schema": spec.table.schema, "name": spec.table.name},
-        "actions": sorted(spec.actions),
+        "actions": sorted(action.value for action in spec.actions),
         "columns": list(spec.columns),
         "triggerColumns": list(spec.trigger_columns),
         "includeBefore": spec.include_before,
         "sink": {"nats": _nats(spec.sink)} if isinstance(spec.sink, NatsSink) else {"http": _http(spec.sink)},
     }
     if spec.format is not Format.STRUCTURED:
-        body["format"] = str(spec.format)
+        body["format"] = spec.format.value
     if spec.backoff != Backoff():
         body["delivery"] = {
             "backoff": {
@@ -34,7 +34,7 @@ def to_manifest(spec: WatcherSpec) -> Manifest:
     if spec.suspend:
         body["suspend"] = True
     if spec.deletion_policy is not DeletionPolicy.DELETE:
-        body["deletionPolicy"] = str(spec.deletion_policy)
+        body["deletionPolicy"] = spec.deletion_policy.value
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

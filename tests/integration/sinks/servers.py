@@ -16,6 +16,9 @@ from pathlib import Path
 
 from aiohttp import web
 
+# A self-signed certificate for `localhost` and its key: what no client may trust.
+UNTRUSTED = Path(__file__).parent / "untrusted.pem"
+
 
 def free_port() -> int:
     with socket.socket() as probe:

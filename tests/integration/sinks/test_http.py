@@ -6,9 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -21,7 +19,7 @@ from tablewatcher.spec.model import Format, SecretKey
 
 from .conftest import HOOK, SIGNING_SECRET, http_sink
 from .events import SOURCE, MemorySecrets, event
-from .servers import Answer, HttpServer, free_port
+from .servers import UNTRUSTED, Answer, HttpServer, free_port
 
 
 def _answering(status: int, **headers: str) -> Answer:
@@ -287,16 +285,9 @@ async def test_a_name_that_does_not_resolve_is_unreachable_and_shows_no_secret()
     assert "s3cret" not in caught.value.message
 
 
-async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-keyout", "key.pem", "-out", "cert.pem", "-days", "1", "-subj", "/CN=localhost"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
+async def test_a_certificate_nobody_vouches_for_is_refused() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(UNTRUSTED)
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(SinkError) as caught:

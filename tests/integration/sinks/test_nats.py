@@ -18,7 +18,7 @@ from tablewatcher.spec.model import Format
 
 from .conftest import add_stream, nats_sink, stored
 from .events import SOURCE, event, events
-from .servers import NatsServer, free_port
+from .servers import UNTRUSTED, NatsServer, free_port
 
 MAX_PAYLOAD = 1 << 20
 
@@ -226,7 +226,7 @@ async def test_kill_in_mid_window_leaves_nothing_hanging_and_nothing_lost(nats_s
     await add_stream(nats_server)
     sink = nats_sink(nats_server.url)
     await sink.open()
-    batches = [events(1000, first=1 + 1000 * n) for n in range(40)]
+    batches = [events(1000, first=1 + 1000 * n) for n in range(12)]
     waiting = list(batches)
     first_done = asyncio.Event()
     open_again = []
@@ -294,6 +294,7 @@ accounts {
     users: [
       {user: all, password: "s3cret"}
       {user: few, password: "s3cret", permissions: {publish: ["$JS.API.>"]}}
+      {user: deaf, password: "s3cret", permissions: {subscribe: ["other.>"]}}
     ]
   }
 }
@@ -323,6 +324,17 @@ async def test_a_refused_login_is_said_at_once_and_shows_no_password(auth_server
     assert "s3cret" not in error.message
 
 
+async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    pem = json.dumps(str(UNTRUSTED))
+    server = NatsServer(tmp_path, f"tls {{cert_file: {pem}, key_file: {pem}}}")
+    server.start()
+    try:
+        error = await _reason_of_open(nats_sink(server.url.replace("127.0.0.1", "localhost")))
+    finally:
+        server.kill()
+    assert error.reason is Reason.TLS_FAILED
+
+
 async def test_a_login_that_may_not_publish_is_a_retry_that_says_so(auth_server: NatsServer) -> None:
     await _add_stream_as_all(auth_server)
     sink = nats_sink(f"nats://few:s3cret@127.0.0.1:{auth_server.port}")
@@ -332,6 +344,13 @@ async def test_a_login_that_may_not_publish_is_a_retry_that_says_so(auth_server:
     assert time.monotonic() - begin < 2
     assert {(o.verdict, o.reason, o.endpoint) for o in outcomes} == {(Verdict.RETRY, Reason.SINK_AUTH_FAILED, True)}
     await sink.close()
+
+
+async def test_a_login_that_may_not_read_its_answers_is_said_at_open(auth_server: NatsServer) -> None:
+    await _add_stream_as_all(auth_server)
+    error = await _reason_of_open(nats_sink(f"nats://deaf:s3cret@127.0.0.1:{auth_server.port}"))
+    assert error.reason is Reason.SINK_AUTH_FAILED
+    assert "subscription" in error.message
 
 
 async def test_one_dead_server_of_two_is_no_fault(nats_server: NatsServer) -> None:

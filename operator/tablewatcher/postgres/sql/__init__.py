@@ -18,6 +18,7 @@ def _load_queries() -> dict[str, str]:
 
 
 QUERIES = _load_queries()
+CAPTURE = _text("capture.sql")
 RING = _text("ring.sql")
 RING_SLOT = _text("ring_slot.sql")
 

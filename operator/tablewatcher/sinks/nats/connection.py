@@ -29,7 +29,7 @@ CONNECT_SECONDS = 2.5
 _HANDSHAKE_SECONDS = 2
 _CLOSE_SECONDS = 1.0
 _PING_SECONDS = 10
-_RETRY_SECONDS = 0
+_RETRY_SECONDS = 0.1
 _CUT_TRIES = 6
 _AUTH_WORDS = ("authorization violation", "authentication", "auth timeout", "nkeys", "user credentials")
 
@@ -139,7 +139,7 @@ class Connection:
             name="tablewatcher",
             connect_timeout=_HANDSHAKE_SECONDS,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=_RETRY_SECONDS,
+            reconnect_time_wait=0,
             ping_interval=_PING_SECONDS,
             pending_size=0,
             skip_subject_validation=True,
@@ -183,17 +183,22 @@ class Connection:
             self.windows.settle(int(number), outcome)
 
     async def _on_error(self, error: Exception) -> None:
-        if not self._connected:
-            self._failures.append(error)
-            # A server that refuses a log-in often cuts the connection before its answer is read: ask again.
-            cut = isinstance(error, ConnectionResetError | BrokenPipeError | nats_errors.UnexpectedEOF)
-            if len(self._failures) >= len(self._servers) * (_CUT_TRIES if cut else 1):
-                self._all_failed.set()
         if "permissions violation" in str(error).lower():
             self.refusal = f"NATS refuses an operation: {error}; grant it to this user"
             self.windows.settle_all(Outcome(Verdict.RETRY, Reason.SINK_AUTH_FAILED, self.refusal, endpoint=True))
+        elif not self._connected:
+            await self._note_failure(error)
         elif isinstance(error, OSError | nats_errors.UnexpectedEOF | nats_errors.StaleConnectionError):
             self._lose(pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost"))
+
+    async def _note_failure(self, error: Exception) -> None:
+        self._failures.append(error)
+        # A server that refuses a log-in often cuts the connection before its answer is read: ask again.
+        cut = isinstance(error, ConnectionResetError | BrokenPipeError | nats_errors.UnexpectedEOF)
+        if len(self._failures) >= len(self._servers) * (_CUT_TRIES if cut else 1):
+            self._all_failed.set()
+        # The client waits for this before it tries again; its own pause counts in whole seconds.
+        await asyncio.sleep(_RETRY_SECONDS)
 
     async def _on_disconnect(self) -> None:
         self._lose(pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost"))

@@ -1,0 +1,205 @@
+"""`tablewatcher demo`: real servers, the real commands, real changes, and a count of what arrived.
+
+Nothing here knows how capture or delivery work: rows are written over ordinary connections, the listener is the
+process that `tablewatcher listen` starts, and events are taken where a consumer would take them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from ..embedded import EmbeddedNats, EmbeddedPostgres, EmbeddedUnavailable
+from ..errors import TableWatcherError
+from ..naming import LOCAL_INSTANCE
+from ..postgres.session import connected
+from ..sinks.nats.readback import Stored, reading
+from . import watchers
+from .demo_listener import Listener
+from .demo_load import TRANSACTIONS, Ledger, Writers
+from .demo_manifests import Addresses, new_signing_secret, place
+from .demo_receive import Arrivals, endpoint
+from .demo_report import as_json, line, show_first, show_summary, tally
+from .exit_codes import ExitCode, exit_code
+from .results import Output
+
+STREAM, SUBJECTS, DATABASE = "SHOP", ("shop.>",), "shop"
+ARRIVAL_SECONDS = 15.0
+QUIET_SECONDS = 0.3
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """`files`: manifests and SQL to use in place of the ones that come with the package."""
+
+    files: tuple[Path, ...]
+    keep: bool
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The servers of one demonstration, and its directory."""
+
+    directory: Path
+    postgres: EmbeddedPostgres
+    nats: EmbeddedNats
+
+    @property
+    def dsn(self) -> str:
+        """Of the shop's database."""
+        return self.postgres.dsn(DATABASE)
+
+
+def demo(options: DemoOptions) -> ExitCode:
+    """Runs the demonstration to its end."""
+    # With JSON asked for, what people read goes to standard error.
+    console = Console(stderr=options.output is Output.JSON, highlight=False, soft_wrap=True)
+    try:
+        # SIGTERM ends it as Ctrl-C does: the servers are stopped and the directory is removed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with _stage(console) as stage:
+            return asyncio.run(_play(stage, options, console))
+    except EmbeddedUnavailable as error:
+        console.print(f"error: {error}", style="bold red", markup=False)
+        return ExitCode.PERSON
+    except TableWatcherError as error:
+        console.print(f"error {error.reason}: {error.message}", style="bold red", markup=False)
+        return exit_code(error.reason)
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return ExitCode.OK if options.keep else ExitCode.INTERRUPTED
+
+
+@contextlib.contextmanager
+def _stage(console: Console) -> Iterator[Stage]:
+    """Postgres and NATS of our own, in a directory that is removed afterwards."""
+    # Not below a private directory: as root, Postgres runs as another user.
+    directory = Path(tempfile.mkdtemp(prefix="tablewatcher-demo-"))
+    began = time.monotonic()
+    try:
+        with (
+            EmbeddedPostgres(directory / "postgres", settings={"fsync": "off"}) as postgres,
+            EmbeddedNats(directory / "nats") as nats,
+        ):
+            spent = time.monotonic() - began
+            console.print(f"[bold]1.[/] Postgres {postgres.version} and NATS with JetStream started in {spent:.1f} s")
+            yield Stage(directory, postgres, nats)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _play(stage: Stage, options: DemoOptions, console: Console) -> ExitCode:
+    at_nats, at_http = Arrivals("NATS"), Arrivals("HTTP")
+    secret = new_signing_secret()
+
+    def take(message: Stored) -> None:
+        at_nats.add(message.subject, message.headers, message.body)
+
+    async with (
+        endpoint(secret, at_http) as url,
+        reading(stage.nats.url, STREAM, SUBJECTS, take),
+    ):
+        manifests, secrets, schema = place(
+            options.files, stage.directory, Addresses(stage.dsn, stage.nats.url, url, secret)
+        )
+        await _make_table(stage, schema)
+        scope = watchers.Scope((manifests,), None, secrets, LOCAL_INSTANCE)
+        console.print(f"[bold]2.[/] stream {STREAM} and table public.orders made; tablewatcher apply -f {manifests}")
+        applied = await watchers.apply(scope)
+        for result in applied:
+            console.print(f"  {result.name}: {result.text}", markup=False)
+        faults = [result.reason for result in applied if not result.ok]
+        if faults:
+            return exit_code(faults[0]) if faults[0] else ExitCode.UNEXPECTED
+        with Listener(manifests, secrets, stage.directory) as listener:
+            await listener.ready()
+            console.print(f"[bold]3.[/] tablewatcher listen is ready (metrics: {listener.url}/metrics)")
+            return await _act(stage, options, console, (at_nats, at_http))
+
+
+async def _make_table(stage: Stage, schema: str) -> None:
+    async with connected(stage.postgres.dsn()) as connection:
+        await connection.execute(f"CREATE DATABASE {DATABASE}".encode())
+    async with connected(stage.dsn) as connection:
+        await connection.execute(schema.encode())
+
+
+async def _act(stage: Stage, options: DemoOptions, console: Console, arrivals: Sequence[Arrivals]) -> ExitCode:
+    ledger = Ledger()
+    writers = Writers(stage.dsn, ledger)
+    console.print("[bold]4.[/] An order is placed, paid and removed:")
+    await writers.one_of_each()
+    await _all_arrived(ledger, arrivals)
+    if not all(each.all for each in arrivals):
+        console.print("  nothing arrived", style="bold red")
+        return ExitCode.UNEXPECTED
+    show_first(console, arrivals, len(ledger.committed))
+    console.print("[bold]5.[/] Four clients write at once; some transactions are rolled back:")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("  transactions", total=TRANSACTIONS)
+        await writers.run(lambda: bar.advance(task))
+    await _all_arrived(ledger, arrivals)
+    tallies = [tally(ledger, each) for each in arrivals]
+    show_summary(console, ledger, tallies)
+    if options.output is Output.JSON:
+        typer.echo(json.dumps(as_json(ledger, tallies), indent=2))
+    if options.keep:
+        await _stay(stage, console, arrivals)
+    return ExitCode.OK if all(each.sound for each in tallies) else ExitCode.UNEXPECTED
+
+
+async def _all_arrived(ledger: Ledger, arrivals: Sequence[Arrivals]) -> None:
+    """Until each sink has every change and then nothing more comes, or it takes too long."""
+    deadline = time.monotonic() + ARRIVAL_SECONDS
+    for each in arrivals:
+        while ledger.committed.keys() - each.changes:
+            if not await _news(each, deadline - time.monotonic()):
+                return
+    # What must not come at all, or comes twice, would come now.
+    for each in arrivals:
+        while await _news(each, QUIET_SECONDS):
+            pass
+
+
+async def _news(arrivals: Arrivals, seconds: float) -> bool:
+    """Whether something arrives within `seconds`."""
+    arrivals.news.clear()
+    try:
+        await asyncio.wait_for(arrivals.news.wait(), max(seconds, 0.0))
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _stay(stage: Stage, console: Console, arrivals: Sequence[Arrivals]) -> None:
+    """Prints what arrives until Ctrl-C."""
+    console.print("\n  All of it goes on running. Ctrl-C ends it. In another terminal:")
+    statement = "INSERT INTO orders (customer, total) VALUES ('ada', 9.99)"
+    for text in (
+        f'psql "{stage.dsn}" -c "{statement}"',
+        f"nats --server {stage.nats.url} subscribe '{SUBJECTS[0]}'",
+        f"curl -s {stage.nats.monitor_url}/jsz?streams=true",
+    ):
+        console.print(f"    {text}", markup=False, soft_wrap=True)
+    shown = {each.sink: len(each.all) for each in arrivals}
+    while True:
+        for each in arrivals:
+            for arrival in each.all[shown[each.sink] :]:
+                console.print(line(each.sink, arrival))
+            shown[each.sink] = len(each.all)
+        await asyncio.sleep(POLL_SECONDS)

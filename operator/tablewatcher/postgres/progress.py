@@ -1,0 +1,177 @@
+"""What listeners say, read from outside: one query for all watchers of a database, and whether a ring is drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import psycopg
+
+from ..errors import DatabaseError, Reason
+from ..naming import SCHEMA, WatcherNames
+from .ddl import literal, ours
+from .session import Connection, connect, connected, translated
+
+POLL_SECONDS = 0.2
+_STATEMENT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The newest lease of one watcher, and what its holder says.
+
+    proof: changes about once a second while the lease is held. lease_seconds: until the lease runs out, on the
+    database's clock; 0 where it is released or over. spoken: the holder of this very lease has said something; the
+    fields after it are its words.
+    """
+
+    proof: tuple[int, int]
+    lease_seconds: float
+    spoken: bool
+    spec_generation: int
+    forwarding: bool
+    reason: str
+    message: str
+
+
+class ProgressReader:
+    """One connection to one database, kept open between reads and opened again after it broke."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._connection: Connection | None = None
+
+    async def read(self, watchers: Iterable[WatcherNames]) -> dict[str, Report]:
+        """The reports of those that are installed, by hash. Raises DatabaseError."""
+        wanted = sorted(watchers, key=lambda names: names.hash)
+        if not wanted:
+            return {}
+        try:
+            async with asyncio.timeout(_STATEMENT_SECONDS * 2):
+                if self._connection is None:
+                    self._connection = await connect(self._conninfo, application="tablewatcher operator")
+                return await self._read(self._connection, wanted)
+        except TimeoutError:
+            await self.close()
+            raise DatabaseError(
+                Reason.DATABASE_UNREACHABLE, "the database accepts connections but does not answer"
+            ) from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Closes the connection; the next read opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                await connection.close()
+
+    async def _read(self, connection: Connection, wanted: list[WatcherNames]) -> dict[str, Report]:
+        with translated():
+            try:
+                return await _reports(connection, wanted)
+            except psycopg.errors.UndefinedTable:
+                # Somebody's ring is not there: ask for those that are.
+                installed = await _installed(connection, wanted)
+                return await _reports(connection, installed) if installed else {}
+
+
+async def drained(conninfo: str, names: WatcherNames, *, seconds: float) -> bool:
+    """Waits until everything captured is delivered, at most `seconds`; False: something was left. Raises DatabaseError.
+
+    For a ring whose capture has been stopped: transactions that still hold a lock on it may write to it.
+    """
+    async with connected(conninfo) as connection:
+        if not await _installed(connection, [names]):
+            return True
+        return await _until(lambda: _is_drained(connection, names), seconds)
+
+
+async def released(conninfo: str, names: WatcherNames, *, seconds: float) -> bool:
+    """Waits until no listener holds the watcher's lease, at most `seconds`. Raises DatabaseError."""
+
+    async def free() -> bool:
+        found = await _reports(connection, [names])
+        return all(report.lease_seconds <= 0 for report in found.values())
+
+    async with connected(conninfo) as connection:
+        if not await _installed(connection, [names]):
+            return True
+        return await _until(free, seconds)
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not await condition():
+        if loop.time() >= deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def _is_drained(connection: Connection, names: WatcherNames) -> bool:
+    # Locks first, rows in a later snapshot: a writer that ends in between is then seen as committed rows.
+    rings = [ours(name) for name in names.rings]
+    locks = await connection.execute(
+        "SELECT FROM pg_catalog.pg_locks WHERE locktype = 'relation' AND granted AND mode = 'RowExclusiveLock'"
+        " AND relation = ANY (%s::text[]::regclass[]::oid[]) LIMIT 1",
+        [rings],
+    )
+    if await locks.fetchone() is not None:
+        return False
+    undelivered = " UNION ALL ".join(_UNDELIVERED.format(ring=ring) for ring in rings)
+    log = " UNION ALL ".join(f"SELECT * FROM {ours(name)}" for name in names.cursors)
+    left = await connection.execute(
+        f"WITH p AS MATERIALIZED (SELECT prev, cur, after_id FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1)"
+        f" SELECT FROM ({undelivered}) AS u LIMIT 1"
+    )
+    return await left.fetchone() is None
+
+
+async def _installed(connection: Connection, wanted: list[WatcherNames]) -> list[WatcherNames]:
+    cursor = await connection.execute(
+        "SELECT name FROM pg_catalog.unnest(%s::text[]) AS name"
+        " WHERE pg_catalog.to_regclass(name) IS NOT NULL AND pg_catalog.to_regclass(%s) IS NOT NULL",
+        [[f"{SCHEMA}.{names.cursors[0]}" for names in wanted], f"{SCHEMA}.progress"],
+    )
+    present = {row["name"] for row in await cursor.fetchall()}
+    return [names for names in wanted if f"{SCHEMA}.{names.cursors[0]}" in present]
+
+
+async def _reports(connection: Connection, wanted: list[WatcherNames]) -> dict[str, Report]:
+    branches = " UNION ALL ".join(_BRANCH.format(hash=literal(names.hash), log=_log(names)) for names in wanted)
+    cursor = await connection.execute((_REPORTS.format(schema=SCHEMA, leases=branches)).encode())
+    return {row.pop("hash"): _report(**row) for row in await cursor.fetchall()}
+
+
+def _log(names: WatcherNames) -> str:
+    return " UNION ALL ".join(f"SELECT epoch, n, expires_at FROM {ours(name)}" for name in names.cursors)
+
+
+def _report(
+    epoch: int, n: int, seconds: float, spoken: bool, generation: int, forwarding: bool, reason: str, message: str
+) -> Report:
+    return Report((epoch, n), max(seconds, 0.0), spoken, generation, forwarding, reason, message)
+
+
+_BRANCH = """
+(SELECT {hash} AS hash, epoch, n, expires_at FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1)
+"""
+_REPORTS = """
+SELECT l.hash, l.epoch, l.n, p.epoch IS NOT NULL AS spoken,
+       CASE WHEN l.expires_at = '-infinity' THEN 0
+            ELSE extract(epoch FROM l.expires_at - pg_catalog.clock_timestamp())::float8 END AS seconds,
+       coalesce(p.spec_generation, 0) AS generation, coalesce(p.forwarding, false) AS forwarding,
+       coalesce(p.reason, '') AS reason, coalesce(p.message, '') AS message
+FROM ({leases}) AS l LEFT JOIN {schema}.progress AS p ON p.hash = l.hash AND p.epoch = l.epoch
+"""
+# A row below the xmin of a snapshot is one it shows: the index on xid leaves only the newest to look at.
+_UNDELIVERED = """
+SELECT FROM p JOIN {ring} AS r ON r.xid >= pg_catalog.pg_snapshot_xmin(p.prev)
+WHERE NOT pg_catalog.pg_visible_in_snapshot(r.xid, p.prev)
+  AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(r.xid, p.cur) AND r.id <= p.after_id, false)
+"""

@@ -1,0 +1,22 @@
+"""Names and texts inside generated SQL. Pure."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from ..naming import SCHEMA
+
+
+def literal(text: str) -> str:
+    """`text` as an SQL literal that means the same whatever standard_conforming_strings says."""
+    return sql.Literal(text).as_string(None).strip()
+
+
+def identifier(name: str) -> str:
+    """`name` quoted, case and spaces kept."""
+    return sql.Identifier(name).as_string(None)
+
+
+def ours(name: str) -> str:
+    """One of our objects, qualified; the name is made from a hash and needs no quotes."""
+    return f"{SCHEMA}.{name}"

@@ -1,0 +1,70 @@
+"""A table as capture sees it: its columns, its key, and what their text depends on. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Where a captured type's text depends on the session, these make it the same from every session. Setting one costs
+# each call about a microsecond, so a function carries only what its types need.
+SESSION_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "lc_monetary": "C",
+}
+_SETTLED_TYPES = frozenset(
+    ["int2", "int4", "int8", "oid", "numeric", "bool", "text", "varchar", "bpchar", "char", "name", "uuid", "json", "jsonb", "date", "timestamp", "time", "timetz", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "xml"]
+)
+_DATED_TYPES = frozenset(["date", "timestamp", "timestamptz"])
+_TYPE_SETTING = {
+    "timestamptz": "TimeZone",
+    "interval": "IntervalStyle",
+    "bytea": "bytea_output",
+    "float4": "extra_float_digits",
+    "float8": "extra_float_digits",
+    "money": "lc_monetary",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the catalog has it: `type` is pg_type.typname, `builtin` that it is one of pg_catalog's own or an
+    enum, `length` pg_attribute.attlen (-1: of varying length), `virtual` a generated column that is not stored."""
+
+    name: str
+    type: str
+    length: int
+    builtin: bool = True
+    enum: bool = False
+    virtual: bool = False
+
+    @property
+    def session_settings(self) -> frozenset[str]:
+        """The settings that the text of this column's values depends on; arrays and composites: all of them."""
+        if self.enum or (self.builtin and self.type in _SETTLED_TYPES):
+            return frozenset()
+        if self.builtin and self.type in _TYPE_SETTING:
+            return frozenset((_TYPE_SETTING[self.type],))
+        return frozenset(SESSION_SETTINGS)
+
+    @property
+    def key_settings(self) -> frozenset[str]:
+        """The same for its text as part of a key, which is a cast: to_json writes dates one way, a cast does not."""
+        dated = self.builtin and self.type in _DATED_TYPES
+        return self.session_settings | (frozenset(("DateStyle",)) if dated else frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """A table's columns in order and its key; an empty key means: no immediate primary key."""
+
+    oid: int
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that identify a row: the primary key, else the whole row."""
+        return self.primary_key or tuple(column.name for column in self.columns if not column.virtual)

@@ -1,0 +1,104 @@
+"""Events as the two sinks got them, in the words of the checker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from ..conftest import HttpReceiver, ReceivedRequest, Stream
+from .checker import Arrival, Change
+
+
+def arrival(event_id: str, body: bytes) -> Arrival:
+    """A structured CloudEvent of table `account`. Raises KeyError or ValueError for anything else."""
+    event = json.loads(body)
+    assert event["id"] == event_id, f"id {event['id']} in the body, {event_id} beside it"
+    return change_of(event["data"], event_id, body)
+
+
+def change_of(row: dict[str, Any], event_id: str, body: bytes) -> Arrival:
+    """The change that `row`, the data of an event, tells."""
+    key = str(row["key"]["key"])
+    version = row["context"]["versions"][key] if row["action"] == "delete" else row["after"]["version"]
+    return Arrival(key, int(version), event_id, body)
+
+
+async def streamed(stream: Stream) -> list[Arrival]:
+    """All that the stream holds, in its order."""
+    return [arrival(found.headers["Nats-Msg-Id"], found.data) for found in await stream.messages()]
+
+
+async def streamed_all(stream: Stream, wanted: set[Change], seconds: float = 60.0) -> list[Arrival]:
+    """What the stream holds once all of `wanted` is there, or after `seconds`: the checker tells what is missing."""
+    deadline = time.monotonic() + seconds
+    while True:
+        late = time.monotonic() > deadline
+        if late or await stream.count() >= len(wanted):
+            found = await streamed(stream)
+            if late or wanted <= {entry.change for entry in found}:
+                return found
+        await asyncio.sleep(0.1)
+
+
+class Endpoint:
+    """A consumer behind the HTTP receiver. `attempts` is every request, `accepted` what it took for its own.
+
+    trouble: share of requests that it answers with a fault. Half of those it has taken all the same: the sender
+    cannot know, and must send them again.
+    """
+
+    def __init__(self, receiver: HttpReceiver, seed: int = 1) -> None:
+        self._receiver = receiver
+        self._chance = random.Random(seed)
+        self.trouble = 0.0
+        self.attempts: list[Arrival] = []
+        self.accepted: list[Arrival] = []
+        self.malformed: list[str] = []
+        receiver.respond = self._answer
+
+    @property
+    def url(self) -> str:
+        return self._receiver.url
+
+    async def die(self) -> None:
+        """Nobody listens any more; requests under way get no answer."""
+        await self._receiver.stop()
+
+    async def rise(self) -> None:
+        """Listens again, on the same port."""
+        await self._receiver.start()
+
+    async def accepted_all(self, wanted: set[Change], seconds: float = 60.0) -> list[Arrival]:
+        """What it accepted once all of `wanted` is there, or after `seconds`."""
+        await _until(lambda: wanted <= {entry.change for entry in self.accepted}, seconds)
+        assert self.malformed == []
+        return self.accepted
+
+    def _answer(self, request: ReceivedRequest) -> web.Response:
+        try:
+            found = arrival(request.headers["webhook-id"], request.body)
+        except (AssertionError, KeyError, ValueError) as error:
+            self.malformed.append(f"{error!r} in {request.body!r}")
+            return web.Response(status=400)
+        self.attempts.append(found)
+        if self._chance.random() >= self.trouble:
+            self.accepted.append(found)
+            return web.Response(status=204)
+        if self._chance.random() < 0.5:
+            self.accepted.append(found)
+        return web.Response(status=self._chance.choice([500, 503]))
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True

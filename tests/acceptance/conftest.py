@@ -1,0 +1,66 @@
+"""Listeners of one test, and servers that it may kill."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import nats
+import pytest
+from nats.js.api import StreamConfig
+
+from tablewatcher.embedded import EmbeddedNats, EmbeddedPostgres
+
+from ..conftest import Database, Stream
+from .listeners import Listener
+
+MakeListener = Callable[[Path, str], Listener]
+
+
+@pytest.fixture
+async def make_listener(tmp_path: Path) -> AsyncIterator[MakeListener]:
+    """`make_listener(manifest, dsn)`: one that is not started yet. None may have met a fault it did not foresee."""
+    made: list[Listener] = []
+
+    def make(manifest: Path, dsn: str) -> Listener:
+        made.append(Listener(manifest, dsn, tmp_path / f"listener-{len(made)}.log"))
+        return made[-1]
+
+    yield make
+    for listener in made:
+        await listener.close()
+    for listener in made:
+        text = listener.log.read_text() if listener.log.exists() else ""
+        assert "Traceback" not in text, text[-4000:]
+        assert "unexpected fault" not in text, text[-4000:]
+
+
+@pytest.fixture
+def mortal_postgres(server_directory: Path) -> Iterator[EmbeddedPostgres]:
+    """A server of this test. Its commits survive the death of its processes, which is all that happens to it here:
+    what is written, but not yet flushed, is with the kernel."""
+    settings = {"fsync": "off", "max_prepared_transactions": "0", "shared_buffers": "32MB"}
+    with EmbeddedPostgres(server_directory / "postgres", 18, settings) as server:
+        yield server
+
+
+@pytest.fixture
+def mortal_database(mortal_postgres: EmbeddedPostgres) -> Database:
+    return Database(mortal_postgres, "postgres")
+
+
+@pytest.fixture
+def mortal_nats(server_directory: Path) -> Iterator[EmbeddedNats]:
+    with EmbeddedNats(server_directory / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+async def mortal_stream(mortal_nats: EmbeddedNats) -> Stream:
+    """In files, on `mortal_nats`."""
+    tag = secrets.token_hex(4)
+    stream = Stream(f"MORTAL_{tag}", f"mortal-{tag}", mortal_nats.url)
+    async with await nats.connect(mortal_nats.url) as client:
+        await client.jetstream().add_stream(StreamConfig(name=stream.name, subjects=[f"{stream.prefix}.>"]))
+    return stream

@@ -1,0 +1,139 @@
+"""`tablewatcher` as a program: manifests, `apply`, and listeners that a test may kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import aiohttp
+
+from tablewatcher.embedded import free_port
+
+PROGRAM = Path(sys.executable).with_name("tablewatcher")
+
+
+def nats_sink(url: str, prefix: str) -> dict[str, Any]:
+    """The sink of a manifest: JetStream, subjects below `prefix`."""
+    return {"nats": {"servers": [url], "subject": f"{prefix}.{{table}}.{{action}}"}}
+
+
+def http_sink(url: str, timeout: int = 5) -> dict[str, Any]:
+    """The sink of a manifest: HTTP."""
+    return {"http": {"url": url, "timeoutSeconds": timeout}}
+
+
+def write_manifest(path: Path, sink: dict[str, Any]) -> Path:
+    """A watcher of table `account` in the file `path`."""
+    spec = {
+        "database": {"secretRef": {"name": "unused"}},
+        "table": {"name": "account"},
+        "actions": ["insert", "update", "delete"],
+        "columns": ["version"],
+        "sink": sink,
+        # Short, so that a test sees many attempts and heals soon.
+        "delivery": {"backoff": {"initialMilliseconds": 50, "maxSeconds": 1}},
+    }
+    manifest = {
+        "apiVersion": "tablewatcher.io/v1alpha1",
+        "kind": "TableWatcher",
+        "metadata": {"name": path.stem, "namespace": "faults"},
+        "spec": spec,
+    }
+    path.write_text(json.dumps(manifest))
+    return path
+
+
+async def apply(manifest: Path, dsn: str) -> None:
+    """Runs `tablewatcher apply`; it must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, "apply", "-f", manifest, "--dsn", dsn, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+
+
+@dataclass(slots=True, eq=False)
+class Listener:
+    """`tablewatcher listen`, one process at a time; its output is appended to `log`."""
+
+    manifest: Path
+    dsn: str
+    log: Path
+    port: int = field(default_factory=free_port)
+    _process: subprocess.Popen[bytes] | None = None
+    _output: IO[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts the process; does not wait until it is ready."""
+        assert self._process is None
+        self._output = self.log.open("ab")
+        command = [PROGRAM, "listen", "-f", self.manifest, "--dsn", self.dsn, "--http-port", str(self.port)]
+        self._process = subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT)
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        """kill -9, and waits until it is gone."""
+        await self._end(signal.SIGKILL)
+
+    async def terminate(self) -> int:
+        """SIGTERM; its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def close(self) -> None:
+        """Gone, whatever it was doing."""
+        if self._process is not None:
+            await self.kill()
+
+    async def state(self) -> tuple[bool, str, str]:
+        """Ready, and the watcher's reason and message, as `/readyz` tells them; not ready where nobody answers."""
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session,
+                session.get(f"http://127.0.0.1:{self.port}/readyz") as answer,
+            ):
+                found = (await answer.json())["watchers"][f"faults/{self.manifest.stem}"]
+        except (aiohttp.ClientError, TimeoutError, KeyError):
+            return False, "", ""
+        return bool(found["ready"]), str(found["reason"]), str(found["message"])
+
+    async def delivered(self) -> float:
+        """Events it has delivered since it started, as `/metrics` tells."""
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            session.get(f"http://127.0.0.1:{self.port}/metrics") as answer,
+        ):
+            lines = (await answer.text()).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("tablewatcher_events_delivered_total{"))
+
+    async def forwards(self) -> bool:
+        """Whether it has the lease and the sink."""
+        ready, reason, _ = await self.state()
+        return ready and reason == "Forwarding"
+
+    async def stands_by(self) -> bool:
+        """Whether another one has the lease."""
+        return "standing by" in (await self.state())[2]
+
+    async def _end(self, number: signal.Signals) -> int:
+        process, self._process = self._process, None
+        assert process is not None
+        process.send_signal(number)
+        try:
+            return await asyncio.to_thread(process.wait, 30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"it did not end within 30 s of {number.name}: {self.log.read_text()[-2000:]}") from None
+        finally:
+            assert self._output is not None
+            self._output.close()

@@ -1,0 +1,231 @@
+"""Bad input to the command line: the exit code of the documentation, a message that says what to do, nothing left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import Database, Stream
+from .commands import Answer, manifest, tablewatcher, write, write_secret
+
+TABLE = "CREATE TABLE public.orders (id bigint PRIMARY KEY, status text, total numeric)"
+TRACES = "SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'"
+
+
+def fault(answer: Answer, name: str = "shop/orders") -> dict[str, Any]:
+    """The one watcher's fault, as JSON; nothing but JSON is printed, and no Python is shown to anybody."""
+    assert "Traceback" not in answer.out + answer.err, answer.err
+    found = answer.watchers[name]
+    assert found["ok"] is False
+    return found
+
+
+@pytest.fixture
+async def shop(database: Database) -> Database:
+    """The database with its table."""
+    await database.execute(TABLE)
+    return database
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    """A directory with a sound manifest."""
+    return write(tmp_path / "manifests", manifest())
+
+
+async def test_help_names_every_command() -> None:
+    answer = await tablewatcher("--help")
+    assert answer.code == 0
+    for command in ("validate", "plan", "apply", "listen", "run", "destroy", "demo", "version"):
+        assert command in answer.out
+
+
+async def test_validate_needs_no_database_and_no_secret(orders: Path) -> None:
+    answer = await tablewatcher("validate", "-f", orders)
+    assert (answer.code, answer.out) == (0, "shop/orders: valid\n")
+
+
+async def test_validate_tells_every_mistake_at_once(tmp_path: Path) -> None:
+    bad = manifest(actions=["insert", "upsert"], column=["status"], where=[], columns=["a" * 64])
+    files = write(tmp_path / "manifests", bad)
+    text = await tablewatcher("validate", "-f", files)
+    assert text.code == 2
+    for said in (
+        "spec.actions[1]",
+        "spec.column: unknown field: did you mean columns?",
+        "spec.where",
+        "spec.columns[0]",
+    ):
+        assert said in text.err
+    answer = await tablewatcher("validate", "-f", files, "-o", "json")
+    (found,) = json.loads(answer.out)
+    assert found["reason"] == "SpecInvalid"
+    assert {"spec.actions[1]", "spec.column", "spec.where", "spec.columns[0]"} == {
+        error["path"] for error in found["errors"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("spec: [", "YAML"),
+        ("just a sentence", "document"),
+        ("kind: ConfigMap", "no TableWatcher manifest found"),
+        ("", "no TableWatcher manifest found"),
+    ],
+    ids=["broken", "text", "another-kind", "empty"],
+)
+async def test_a_file_that_is_no_manifest(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "orders.yaml"
+    file.write_text(text)
+    answer = await tablewatcher("apply", "-f", file, "--dsn", "postgresql://127.0.0.1:1/none")
+    assert answer.code == 2
+    assert said in answer.err
+    assert "orders.yaml" in answer.err
+
+
+async def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    answer = await tablewatcher("validate", "-f", tmp_path / "none.yaml")
+    assert answer.code == 2
+    assert "none.yaml cannot be read" in answer.err
+
+
+async def test_missing_secret(orders: Path, tmp_path: Path) -> None:
+    answer = await tablewatcher("apply", "-f", orders, "--secrets-dir", tmp_path, "-o", "json")
+    found = fault(answer)
+    assert (answer.code, found["reason"]) == (3, "SecretNotFound")
+    assert "'shop-app'" in found["message"]
+    assert str(tmp_path) in found["message"]
+
+
+async def test_no_directory_of_secrets(orders: Path) -> None:
+    answer = await tablewatcher("apply", "-f", orders)
+    assert answer.code == 3
+    assert "--secrets-dir" in answer.err
+    assert "--dsn" in answer.err
+
+
+async def test_missing_key_names_what_is_there_and_shows_no_value(orders: Path, tmp_path: Path) -> None:
+    secrets = write_secret(tmp_path / "secrets", username="shop", password="hunter2-hunter2")
+    answer = await tablewatcher("apply", "-f", orders, "--secrets-dir", secrets, "-o", "json")
+    found = fault(answer)
+    assert (answer.code, found["reason"]) == (3, "SecretKeyMissing")
+    assert "'host'" in found["message"]
+    assert "password, username" in found["message"]
+    assert "hunter2" not in answer.out + answer.err
+
+
+async def test_wrong_password(shop: Database, orders: Path) -> None:
+    await shop.execute("DROP ROLE IF EXISTS clerk; CREATE ROLE clerk LOGIN PASSWORD 'right'")
+    answer = await tablewatcher("apply", "-f", orders, "--dsn", shop.dsn_of("clerk", "wrong-word"), "-o", "json")
+    assert (answer.code, fault(answer)["reason"]) == (5, "AuthenticationFailed")
+    assert "wrong-word" not in answer.out + answer.err
+    assert answer.seconds < 8
+
+
+async def test_unreachable_database_is_given_up_after_ten_seconds(orders: Path, free_port: Callable[[], int]) -> None:
+    answer = await tablewatcher(
+        "apply", "-f", orders, "--dsn", f"postgresql://u@127.0.0.1:{free_port()}/x", "-o", "json"
+    )
+    assert (answer.code, fault(answer)["reason"]) == (4, "DatabaseUnreachable")
+    assert "connection refused" in fault(answer)["message"]
+    assert 9 < answer.seconds < 20
+
+
+async def test_missing_table(shop: Database, tmp_path: Path) -> None:
+    files = write(tmp_path / "manifests", manifest(table={"name": "Orders"}))
+    answer = await tablewatcher("apply", "-f", files, "--dsn", shop.dsn, "-o", "json")
+    found = fault(answer)
+    assert (answer.code, found["reason"]) == (7, "TableNotFound")
+    assert "did you mean public.orders" in found["message"]
+    assert await shop.execute(TRACES) == [(0,)]
+
+
+async def test_missing_column(shop: Database, tmp_path: Path) -> None:
+    files = write(tmp_path / "manifests", manifest(columns=["state"], triggerColumns=["totals"]))
+    answer = await tablewatcher("apply", "-f", files, "--dsn", shop.dsn, "-o", "json")
+    found = fault(answer)
+    assert (answer.code, found["reason"]) == (7, "ColumnNotFound")
+    for said in ("'state' (spec.columns)", "'totals' (spec.triggerColumns)", "id, status, total"):
+        assert said in found["message"]
+    assert await shop.execute(TRACES) == [(0,)]
+
+
+async def test_the_grants_that_a_missing_right_names_are_enough(shop: Database, orders: Path) -> None:
+    await shop.execute("DROP ROLE IF EXISTS porter; CREATE ROLE porter LOGIN PASSWORD 'p'")
+    dsn = shop.dsn_of("porter", "p")
+    answer = await tablewatcher("apply", "-f", orders, "--dsn", dsn, "-o", "json")
+    found = fault(answer)
+    assert (answer.code, found["reason"]) == (6, "PermissionDenied")
+    assert await shop.execute(TRACES) == [(0,)]
+    grants = found["message"].partition("must run: ")[2]
+    assert grants.count("GRANT") == 2
+    await shop.execute(grants)
+    applied = await tablewatcher("apply", "-f", orders, "--dsn", dsn)
+    assert applied.code == 0, applied.err
+    removed = await tablewatcher("destroy", "-f", orders, "--dsn", dsn)
+    assert removed.code == 0, removed.err
+    await shop.execute("DROP OWNED BY porter; DROP ROLE porter")
+
+
+async def test_plan_says_that_no_stream_takes_the_subject(shop: Database, stream: Stream, tmp_path: Path) -> None:
+    sink = {"nats": {"servers": [stream.url], "subject": "nobody.{table}.{action}"}}
+    files = write(tmp_path / "manifests", manifest(sink=sink))
+    answer = await tablewatcher("plan", "-f", files, "--dsn", shop.dsn, "-o", "json")
+    found = fault(answer)
+    assert (answer.code, found["reason"]) == (9, "NoStreamForSubject")
+    assert "nobody.orders." in found["message"]
+    assert found["steps"], "what apply would do in the database is said all the same"
+    assert await shop.execute(TRACES) == [(0,)]
+
+
+@pytest.mark.parametrize("kind", ["nats", "http"])
+async def test_plan_says_that_the_sink_does_not_answer(
+    shop: Database, tmp_path: Path, kind: str, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    sinks = {
+        "nats": {"servers": [f"nats://127.0.0.1:{port}"], "subject": "shop.{table}"},
+        "http": {"url": f"http://127.0.0.1:{port}/hook?token=quiet"},
+    }
+    files = write(tmp_path / "manifests", manifest(sink={kind: sinks[kind]}))
+    answer = await tablewatcher("plan", "-f", files, "--dsn", shop.dsn, "-o", "json")
+    found = fault(answer)
+    assert (answer.code, found["reason"]) == (9, "SinkUnreachable")
+    assert f"127.0.0.1:{port}" in found["message"]
+    assert "quiet" not in answer.out + answer.err
+
+
+async def test_a_bad_watcher_does_not_stop_a_good_one(shop: Database, tmp_path: Path) -> None:
+    files = write(tmp_path / "manifests", manifest("a-bad", table={"name": "nothing"}), manifest("b-good"))
+    (files / "c-broken.yaml").write_text("spec: [")
+    answer = await tablewatcher("apply", "-f", files, "--dsn", shop.dsn, "-o", "json")
+    assert answer.code == 7
+    assert answer.watchers["shop/b-good"]["ok"] is True
+    assert fault(answer, "shop/a-bad")["reason"] == "TableNotFound"
+    assert len(answer.watchers) == 3
+    assert await shop.execute("SELECT identity FROM tablewatcher.watcher") == [("local/shop/b-good",)]
+
+
+async def test_apply_twice_changes_nothing_and_destroy_leaves_nothing(shop: Database, orders: Path) -> None:
+    first = await tablewatcher("apply", "-f", orders, "--dsn", shop.dsn, "-o", "json")
+    again = await tablewatcher("apply", "-f", orders, "-o", "json", TABLEWATCHER_DSN=shop.dsn)
+    assert (first.code, again.code) == (0, 0)
+    assert [each.watchers["shop/orders"]["changed"] for each in (first, again)] == [True, False]
+    assert again.watchers["shop/orders"]["primaryKey"] == ["id"]
+    removed = await tablewatcher("destroy", "-f", orders, "--dsn", shop.dsn)
+    assert removed.code == 0, removed.err
+    assert await shop.execute(TRACES) == [(0,)]
+    assert await shop.execute("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == [(0,)]
+
+
+async def test_another_instance_is_left_alone(shop: Database, orders: Path) -> None:
+    mine = await tablewatcher("apply", "-f", orders, "--dsn", shop.dsn, "--instance", "one")
+    assert mine.code == 0, mine.err
+    theirs = await tablewatcher("destroy", "-f", orders, "--dsn", shop.dsn, "--instance", "two")
+    assert theirs.code == 0, theirs.err
+    assert await shop.execute("SELECT identity FROM tablewatcher.watcher") == [("one/shop/orders",)]

@@ -1,0 +1,240 @@
+"""Nothing lost, nothing invented, order per key kept: whoever is killed, while writers go on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tablewatcher.embedded import EmbeddedNats, EmbeddedPostgres
+
+from ..conftest import Database, HttpReceiver, Stream, poll
+from .arrivals import Endpoint, streamed_all
+from .checker import Kind, Outcome, check, repeats
+from .conftest import MakeListener
+from .listeners import Listener, apply, http_sink, nats_sink, write_manifest
+from .writers import TABLES, Writers
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def watched(database: Database, manifest: Path) -> None:
+    """The writers' tables, with capture installed."""
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+
+
+
+async def killed(listener: Listener, writers: Writers, chance: random.Random, times: int) -> None:
+    """kill -9 after some hundred changes, started again at once; the last one may live."""
+    for _ in range(times):
+        await writers.progress(chance.randrange(100, 500))
+        await listener.kill()
+        listener.start()
+
+
+def no_writer_was_disturbed(writers: Writers) -> None:
+    assert writers.faults == []
+    assert writers.history.count(Outcome.INFO) == 0
+
+
+async def test_listener_is_killed(
+    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+) -> None:
+    manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
+    await watched(database, manifest)
+    listener, writers, chance = make_listener(manifest, database.dsn), Writers(database.dsn), random.Random(11)
+    listener.start()
+    async with writers.running():
+        await killed(listener, writers, chance, times=2)
+        for _ in range(4):
+            # Not while it starts: in the middle of its work.
+            await poll(listener.forwards, 20)
+            await killed(listener, writers, chance, times=1)
+    no_writer_was_disturbed(writers)
+    await writers.resolve()
+    arrivals = await streamed_all(stream, writers.history.ok)
+    assert check(writers.history, arrivals) == []
+
+
+async def test_postgres_is_killed(
+    tmp_path: Path,
+    mortal_postgres: EmbeddedPostgres,
+    mortal_database: Database,
+    stream: Stream,
+    make_listener: MakeListener,
+) -> None:
+    """Some writers commit without waiting for the disk: what a crash undoes must not have been sent."""
+    manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
+    await watched(mortal_database, manifest)
+    listener = make_listener(manifest, mortal_database.dsn)
+    writers, chance = Writers(mortal_database.dsn, relaxed=0.4, seed=2), random.Random(12)
+    listener.start()
+    async with writers.running():
+        for _ in range(3):
+            await poll(listener.forwards, 20)
+            await writers.progress(chance.randrange(400, 900))
+            await asyncio.to_thread(mortal_postgres.kill)
+            await asyncio.to_thread(mortal_postgres.start)
+        await poll(listener.forwards, 20)
+        await writers.progress(300)
+    assert len(writers.faults) >= 3, "the crashes were not felt"
+    await writers.resolve()
+    arrivals = await streamed_all(stream, writers.history.ok)
+    assert check(writers.history, arrivals) == []
+
+
+async def test_nats_is_killed(
+    tmp_path: Path,
+    database: Database,
+    mortal_nats: EmbeddedNats,
+    mortal_stream: Stream,
+    make_listener: MakeListener,
+) -> None:
+    manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(mortal_stream.url, mortal_stream.prefix))
+    await watched(database, manifest)
+    listener, writers, chance = make_listener(manifest, database.dsn), Writers(database.dsn, seed=3), random.Random(13)
+    listener.start()
+    async with writers.running():
+        for down in (0, 200, 600):
+            await poll(listener.forwards, 20)
+            await writers.progress(chance.randrange(300, 700))
+            await asyncio.to_thread(mortal_nats.kill)
+            await writers.progress(down)
+            await asyncio.to_thread(mortal_nats.start)
+        await writers.progress(300)
+    no_writer_was_disturbed(writers)
+    await writers.resolve()
+    arrivals = await streamed_all(mortal_stream, writers.history.ok)
+    assert check(writers.history, arrivals) == []
+    await poll(listener.forwards, 20)
+
+
+async def test_nats_and_listener_are_killed_together(
+    tmp_path: Path,
+    database: Database,
+    mortal_nats: EmbeddedNats,
+    mortal_stream: Stream,
+    make_listener: MakeListener,
+) -> None:
+    manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(mortal_stream.url, mortal_stream.prefix))
+    await watched(database, manifest)
+    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=4)
+    listener.start()
+    async with writers.running():
+        for _ in range(2):
+            await poll(listener.forwards, 20)
+            await writers.progress(300)
+            await asyncio.to_thread(mortal_nats.kill)
+            await listener.kill()
+            listener.start()
+            await writers.progress(200)
+            await asyncio.to_thread(mortal_nats.start)
+    await writers.resolve()
+    arrivals = await streamed_all(mortal_stream, writers.history.ok)
+    assert check(writers.history, arrivals) == []
+
+
+async def test_http_endpoint_fails_and_listener_is_killed(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Repeats are seen here as they are: nothing drops them on the way."""
+    endpoint = Endpoint(http_receiver)
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url))
+    await watched(database, manifest)
+    listener, writers, chance = make_listener(manifest, database.dsn), Writers(database.dsn, seed=5), random.Random(15)
+    listener.start()
+    async with writers.running():
+        await poll(listener.forwards, 20)
+        await writers.progress(300)
+        endpoint.trouble = 0.05
+        await writers.progress(300)
+        endpoint.trouble = 0.0
+        await poll(lambda: endpoint.accepted, 20)
+        for _ in range(3):
+            await writers.progress(chance.randrange(200, 500))
+            await endpoint.die()
+            await writers.progress(100)
+            await endpoint.rise()
+            before = len(endpoint.accepted)
+            await poll(lambda before=before: len(endpoint.accepted) > before + 50, 20)
+            await listener.kill()
+            listener.start()
+    no_writer_was_disturbed(writers)
+    await writers.resolve()
+    accepted = await endpoint.accepted_all(writers.history.ok)
+    assert check(writers.history, accepted) == []
+    assert repeats(endpoint.attempts), "the faults were not felt"
+    # What was refused counts for order and identity too: nothing may overtake an event that is still owed.
+    assert check(writers.history, endpoint.attempts) == []
+
+
+async def test_terminated_listener_repeats_nothing(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    endpoint = Endpoint(http_receiver)
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url))
+    await watched(database, manifest)
+    listener, writers, chance = make_listener(manifest, database.dsn), Writers(database.dsn, seed=6), random.Random(16)
+    listener.start()
+    async with writers.running():
+        for _ in range(3):
+            await poll(listener.forwards, 20)
+            before = len(endpoint.accepted)
+            await poll(lambda before=before: len(endpoint.accepted) > before, 20)
+            await writers.progress(chance.randrange(100, 400))
+            assert await listener.terminate() == 0
+            listener.start()
+    no_writer_was_disturbed(writers)
+    await writers.resolve()
+    accepted = await endpoint.accepted_all(writers.history.ok)
+    assert check(writers.history, accepted) == []
+    assert repeats(endpoint.attempts) == []
+
+
+async def test_sessions_of_the_listener_are_ended(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Its reader, writer and LISTEN connections, one after the other, as a DBA or a failing network does."""
+    endpoint = Endpoint(http_receiver)
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url))
+    await watched(database, manifest)
+    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=7)
+    listener.start()
+    async with writers.running():
+        for role in ("reader", "writer", "wakeup"):
+            await poll(listener.forwards, 20)
+            await writers.progress(150)
+            ended = await database.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = %s",
+                f"tablewatcher listener {role}",
+            )
+            assert ended == [(True,)]
+            before = len(endpoint.accepted)
+            await poll(lambda before=before: len(endpoint.accepted) > before + 50, 20)
+    no_writer_was_disturbed(writers)
+    await writers.resolve()
+    accepted = await endpoint.accepted_all(writers.history.ok)
+    assert check(writers.history, accepted) == []
+
+
+async def test_the_checks_here_can_fail(
+    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+) -> None:
+    """Changes that capture never saw must count as lost: otherwise the tests above prove nothing."""
+    manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
+    await watched(database, manifest)
+    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=8, count=3)
+    listener.start()
+    async with writers.running():
+        await writers.progress(100)
+        await database.execute("ALTER TABLE account DISABLE TRIGGER USER")
+        await writers.progress(50)
+        await database.execute("ALTER TABLE account ENABLE TRIGGER USER")
+        await writers.progress(100)
+    await writers.resolve()
+    arrivals = await streamed_all(stream, writers.history.ok, seconds=3)
+    assert {found.kind for found in check(writers.history, arrivals)} == {Kind.LOSS}

@@ -1,0 +1,110 @@
+"""The operator as a process on a control plane of its own, one namespace a test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .cluster import Api, Namespace, Node, Operator, Refused
+
+ROOT = Path(__file__).resolve().parents[3]
+IMAGE = "registry.example/tablewatcher:test"
+
+
+@pytest.fixture
+async def api(control_plane: Any) -> Api:
+    """The API server, serving our kind."""
+    found = Api(control_plane.kubeconfig)
+    crd = yaml.safe_load((ROOT / "crds" / "tablewatchers.yaml").read_text())
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    if await found.find(f"{path}/{crd['metadata']['name']}") is None:
+        await found("POST", path, crd)
+    async with asyncio.timeout(30):
+        while await found.find("/apis/tablewatcher.io/v1alpha1/tablewatchers") is None:
+            await asyncio.sleep(0.1)
+        while await found.find("/api/v1/namespaces/kube-system") is None:
+            await asyncio.sleep(0.1)
+    return found
+
+
+@pytest.fixture
+async def namespace(api: Api) -> AsyncIterator[Namespace]:
+    """A fresh namespace; nothing of it is left to the operator of the next test."""
+    name = f"op-{secrets.token_hex(4)}"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await api("POST", "/api/v1/namespaces", body)
+                break
+            except Refused as refused:
+                if refused.status not in (403, 500):  # a young API server is not ready for all yet
+                    raise
+                await asyncio.sleep(0.1)
+    found = Namespace(api, name)
+    yield found
+    for each in (await api("GET", found.watchers))["items"]:
+        released = {"metadata": {"finalizers": None}}
+        await found.patch(each["metadata"]["name"], released)
+        if await found.watcher(each["metadata"]["name"]):
+            await found.delete(each["metadata"]["name"])
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    found = Path(tempfile.mkdtemp(prefix="tablewatcher-operator-"))
+    yield found
+    shutil.rmtree(found)
+
+
+@pytest.fixture
+def make_operator(control_plane: Any, namespace: Namespace, directory: Path, free_port: Callable[[], int]) -> Any:
+    """`make_operator(*options)`: an operator for the test's namespace, or with `cluster_wide=True` for all."""
+
+    def make(*options: str, cluster_wide: bool = False) -> Operator:
+        port = free_port()
+        command = [sys.executable, "-W", "error::ResourceWarning", "-m", "tablewatcher.controller"]
+        command += ["--listener-image", IMAGE, "--http-host", "127.0.0.1", "--http-port", str(port), *options]
+        command += [] if cluster_wide else ["--namespace", namespace.name, "--instance", namespace.name]
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(control_plane.kubeconfig),
+            "PYTHONPATH": str(ROOT / "operator"),
+        }
+        return Operator(command, environment, directory / "operator.log", port)
+
+    return make
+
+
+@pytest.fixture
+async def operator(make_operator: Any, database: Any) -> AsyncIterator[Operator]:
+    """A running operator for the test's namespace. It must end cleanly, and have had no unexpected fault."""
+    found = make_operator()
+    await found.start()
+    yield found
+    assert await found.stop() == 0
+    found.check(database.server.password)
+
+
+@pytest.fixture
+async def node(namespace: Namespace, directory: Path, free_port: Callable[[], int]) -> AsyncIterator[Node]:
+    """A node for the test's namespace."""
+    async with Node(namespace, directory / "node", free_port).running() as found:
+        yield found
+
+
+@pytest.fixture
+async def orders(database: Any) -> Any:
+    """The test's database with a table `orders`."""
+    await database.execute("CREATE TABLE orders (id int PRIMARY KEY, status text, total numeric)")
+    return database

@@ -1,0 +1,495 @@
+"""Manifests: what is accepted, how every mistake is told, and that nothing is lost on the way back."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tablewatcher.errors import FieldError, Reason, SpecInvalid
+from tablewatcher.spec.model import (
+    WHOLE_ROW,
+    Action,
+    Backoff,
+    Database,
+    DeletionPolicy,
+    Format,
+    HttpSink,
+    NatsSink,
+    SecretKey,
+    Table,
+    WatcherSpec,
+)
+from tablewatcher.spec.parse import TOO_LARGE, load_manifests, parse_manifest, to_manifest
+
+MANIFEST: dict[str, Any] = {
+    "apiVersion": "tablewatcher.io/v1alpha1",
+    "kind": "TableWatcher",
+    "metadata": {"name": "orders", "namespace": "shop"},
+    "spec": {
+        "database": {"secretRef": {"name": "shop-app"}},
+        "table": {"name": "orders"},
+        "actions": ["insert"],
+        "sink": {"nats": {"servers": ["nats://nats:4222"], "subject": "shop.{table}"}},
+    },
+}
+HTTP = {"http": {"url": "https://hooks.example.com/orders"}}
+
+
+def manifest(**fields: Any) -> dict[str, Any]:
+    found = copy.deepcopy(MANIFEST)
+    found["spec"].update(fields)
+    return found
+
+
+def nats(**fields: Any) -> dict[str, Any]:
+    return manifest(sink={"nats": {**MANIFEST["spec"]["sink"]["nats"], **fields}})
+
+
+def http(**fields: Any) -> dict[str, Any]:
+    return manifest(sink={"http": {**HTTP["http"], **fields}})
+
+
+def errors_of(document: object, **options: Any) -> dict[str, str]:
+    with pytest.raises(SpecInvalid) as refused:
+        parse_manifest(document, **options)
+    assert refused.value.reason is Reason.SPEC_INVALID
+    return {error.path: error.message for error in refused.value.errors}
+
+
+def test_defaults() -> None:
+    assert parse_manifest(MANIFEST) == WatcherSpec(
+        namespace="shop",
+        name="orders",
+        database=Database("shop-app"),
+        table=Table("public", "orders"),
+        actions=frozenset({Action.INSERT}),
+        sink=NatsSink(("nats://nats:4222",), "shop.{table}"),
+    )
+
+
+def test_everything_set() -> None:
+    document = manifest(
+        database={"secretRef": {"name": "shop-app"}, "keys": {"password": "pw", "host": "server"}},
+        table={"schema": "Sales", "name": 'Odd "name"; drop'},
+        actions=["delete", "update"],
+        columns=["*"],
+        triggerColumns=["status"],
+        includeBefore=True,
+        sink={"http": {**HTTP["http"], "timeoutSeconds": 5, "signing": {"secretRefs": [{"name": "h", "key": "k"}]}}},
+        format="Binary",
+        delivery={"backoff": {"initialMilliseconds": 10, "maxSeconds": 20}},
+        suspend=True,
+        deletionPolicy="Retain",
+        listener={"group": "default"},
+    )
+    document["metadata"] |= {"generation": 7, "uid": "u", "managedFields": [{}], "labels": {"a": "b"}}
+    document["status"] = {"observedGeneration": -1}
+    assert parse_manifest(document) == WatcherSpec(
+        namespace="shop",
+        name="orders",
+        database=Database("shop-app", (("host", "server"), ("password", "pw"))),
+        table=Table("Sales", 'Odd "name"; drop'),
+        actions=frozenset({Action.UPDATE, Action.DELETE}),
+        sink=HttpSink("https://hooks.example.com/orders", 5, (SecretKey("h", "k"),)),
+        columns=WHOLE_ROW,
+        trigger_columns=("status",),
+        include_before=True,
+        format=Format.BINARY,
+        backoff=Backoff(10, 20),
+        suspend=True,
+        deletion_policy=DeletionPolicy.RETAIN,
+        generation=7,
+    )
+
+
+def test_the_document_is_left_as_it_was() -> None:
+    document = manifest(where=[], columns=["a"])
+    before = copy.deepcopy(document)
+    errors_of(document)
+    assert document == before
+
+
+def test_namespace_is_taken_from_the_caller_where_there_is_none() -> None:
+    document = copy.deepcopy(MANIFEST)
+    del document["metadata"]["namespace"]
+    assert parse_manifest(document).namespace == "default"
+    assert parse_manifest(document, default_namespace="other").namespace == "other"
+
+
+@pytest.mark.parametrize("database", [None, {}, {"keys": {"uri": "dsn"}}])
+def test_a_dsn_needs_no_secret(database: dict[str, Any] | None) -> None:
+    document = manifest(database=database)
+    if database is None:
+        del document["spec"]["database"]
+    assert errors_of(document).keys() == {"spec.database.secretRef"}
+    spec = parse_manifest(document, require_secret=False)
+    assert spec.database.secret_name == ""
+    assert parse_manifest(to_manifest(spec), require_secret=False) == spec
+
+
+MISTAKES = {
+    "unknown field": (manifest(colums=["a"]), "spec.colums", "unknown field: did you mean columns?"),
+    "snake case": (
+        manifest(trigger_columns=["a"]),
+        "spec.trigger_columns",
+        "unknown field: did you mean triggerColumns?",
+    ),
+    "unknown nested field": (
+        nats(jetstream={}),
+        "spec.sink.nats.jetstream",
+        "unknown field: did you mean jetStream?",
+    ),
+    "unknown field in a list": (
+        http(signing={"secretRefs": [{"name": "a", "key": "b", "keys": "c"}]}),
+        "spec.sink.http.signing.secretRefs[0].keys",
+        "unknown field: did you mean key?",
+    ),
+    "nothing like it": (
+        manifest(table={"name": "a", "zzz": 1}),
+        "spec.table.zzz",
+        "unknown field: known are schema, name",
+    ),
+    "null": (
+        manifest(columns=None),
+        "spec.columns",
+        "is empty (null): give it a value, or remove the field",
+    ),
+    "truncate": (
+        manifest(actions=["insert", "truncate"]),
+        "spec.actions[1]",
+        "truncate is not supported by this version: remove it",
+    ),
+    "action": (
+        manifest(actions=["inserts"]),
+        "spec.actions[0]",
+        "must be insert, update or delete: did you mean insert?",
+    ),
+    "no action": (manifest(actions=[]), "spec.actions", "must have at least 1 item"),
+    "format": (
+        manifest(format="binary"),
+        "spec.format",
+        "must be Structured or Binary: did you mean Binary?",
+    ),
+    "policy": (manifest(deletionPolicy=3), "spec.deletionPolicy", "must be Delete or Retain"),
+    "number as a column": (manifest(columns=[1]), "spec.columns[0]", "must be text: put it in quotes"),
+    "yes as a column": (manifest(columns=[True]), "spec.columns[0]", "must be text: put it in quotes"),
+    "text as a switch": (manifest(suspend="true"), "spec.suspend", "must be true or false"),
+    "text as a list": (manifest(columns="a"), "spec.columns", "must be a list, such as [a, b]"),
+    "text as an object": (manifest(table="orders"), "spec.table", "must be an object with fields of its own"),
+    "repeated column": (manifest(columns=["a", "b", "a"]), "spec.columns[2]", "is there twice: remove one"),
+    "repeated action": (
+        manifest(actions=["insert", "insert"]),
+        "spec.actions[1]",
+        "is there twice: remove one",
+    ),
+    "repeated key": (
+        http(signing={"secretRefs": [{"name": "a", "key": "b"}, {"key": "b", "name": "a"}]}),
+        "spec.sink.http.signing.secretRefs[1]",
+        "is there twice: remove one",
+    ),
+    "too many columns": (
+        manifest(columns=[f"c{n}" for n in range(1601)]),
+        "spec.columns",
+        "must have at most 1600 items",
+    ),
+    "time-out": (http(timeoutSeconds=301), "spec.sink.http.timeoutSeconds", "must be at most 300"),
+    "no time-out": (http(timeoutSeconds=0), "spec.sink.http.timeoutSeconds", "must be at least 1"),
+    "time-out as text": (
+        http(timeoutSeconds="5"),
+        "spec.sink.http.timeoutSeconds",
+        "must be a whole number without quotes",
+    ),
+    "long URL": (
+        http(url="http://h/" + "a" * 2048),
+        "spec.sink.http.url",
+        "must be at most 2048 characters long",
+    ),
+    "too large": (manifest(columns=["x" * 32768]), "spec", TOO_LARGE),
+    "no sink": (manifest(sink={}), "spec.sink", "must have exactly one of nats and http"),
+    "no servers": (
+        manifest(sink={"nats": {"subject": "a"}}),
+        "spec.sink.nats.servers",
+        "required: such as servers: [nats://nats.nats.svc:4222]",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake(mistake: str) -> None:
+    document, path, message = MISTAKES[mistake]
+    assert errors_of(document) == {path: message}
+
+
+@pytest.mark.parametrize("text", ["", "a\0b", "x" * 64, "ü" * 32, "\ud800"])
+def test_no_identifier(text: str) -> None:
+    assert errors_of(manifest(table={"name": text})).keys() == {"spec.table.name"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http:///path",
+        "//host",
+        "HTTP//h",
+        "http://h:port/",
+        "http://[::1",
+        "http://h/a b",
+        "http://h\n/",
+        "",
+    ],
+)
+def test_no_url(url: str) -> None:
+    assert errors_of(http(url=url)).keys() == {"spec.sink.http.url"}
+
+
+@pytest.mark.parametrize(
+    "url", ["nats", "nats:4222", "ws://n", "nats://n/path", "nats://n:x", "nats://n:1,nats://m:2 "]
+)
+def test_no_server(url: str) -> None:
+    assert errors_of(nats(servers=[url])).keys() == {"spec.sink.nats.servers[0]"}
+
+
+@pytest.mark.parametrize("stream", ["", "a.b", "a b", "a*", "a>", "a/b"])
+def test_no_stream(stream: str) -> None:
+    assert errors_of(nats(jetStream={"stream": stream})).keys() == {"spec.sink.nats.jetStream.stream"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        nats(servers=["nats://me:hunter2@n:4222"]),
+        nats(servers=["nats://hunter2@n"]),
+        nats(servers=["hunter2@n"]),
+        http(url="https://me:hunter2@h/"),
+        http(url="https://h/ ?token=hunter2"),
+        http(headers=[{"name": "Authorization", "value": "hunter2"}]),
+        nats(auth={"token": "hunter2"}),
+        manifest(database={"secretRef": {"name": "postgresql://me:hunter2@h/d"}}),
+    ],
+)
+def test_no_message_repeats_a_password(document: dict[str, Any]) -> None:
+    with pytest.raises(SpecInvalid) as refused:
+        parse_manifest(document)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_all_errors_at_once() -> None:
+    document = manifest(
+        tabel={},
+        where=[],
+        actions=["insert", "truncate"],
+        columns=["*", "a"],
+        triggerColumns=["a"],
+        sink={"nats": {"servers": ["ws://n"], "subject": "a..b", "tls": {}}, **HTTP},
+        delivery={"ordering": "PerKey", "backoff": {"initialMilliseconds": 5000, "maxSeconds": 1}},
+    )
+    document["metadata"] = {"name": "Orders", "namespace": "a.b", "generation": "1"}
+    del document["spec"]["table"]
+    del document["spec"]["database"]
+    document["apiVersion"] = "tablewatcher.io/v1"
+    assert list(errors_of(document)) == [
+        "apiVersion",
+        "metadata.generation",
+        "metadata.name",
+        "metadata.namespace",
+        "spec.actions[1]",
+        "spec.columns",
+        "spec.database.secretRef",
+        "spec.delivery.backoff",
+        "spec.delivery.ordering",
+        "spec.sink",
+        "spec.sink.nats.servers[0]",
+        "spec.sink.nats.subject",
+        "spec.sink.nats.tls",
+        "spec.tabel",
+        "spec.table",
+        "spec.triggerColumns",
+        "spec.where",
+    ]
+
+
+def test_a_field_outside_spec() -> None:
+    assert errors_of({**MANIFEST, "table": {}}) == {"table": "unknown field: did you mean spec.table?"}
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 3, {}, {"spec": []}])
+def test_no_document(document: object) -> None:
+    assert errors_of(document)
+
+
+def text_of(*documents: object) -> str:
+    return yaml.safe_dump_all(documents)
+
+
+def named(name: str, **fields: Any) -> dict[str, Any]:
+    return {**manifest(**fields), "metadata": {"name": name}}
+
+
+def test_other_documents_are_left_alone() -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop-app"}}
+    listed = {"apiVersion": "v1", "kind": "List", "items": [secret, named("b")]}
+    text = text_of(secret, named("a"), None, {"replicas": 3}, listed)
+    assert [spec.name for spec in load_manifests(text, "all.yaml")] == ["a", "b"]
+    assert load_manifests("", "empty.yaml") == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {**MANIFEST, "kind": "TableWacher"},
+        {**MANIFEST, "apiVersion": "tablewatcher.dev/v1"},
+        {name: MANIFEST[name] for name in ("metadata", "spec")},
+        ["a"],
+    ],
+)
+def test_a_document_meant_to_be_a_watcher_is_not_passed_over(document: object) -> None:
+    with pytest.raises(SpecInvalid, match=r"f\.yaml"):
+        load_manifests(text_of(document), "f.yaml")
+
+
+def test_two_watchers_of_one_name() -> None:
+    with pytest.raises(SpecInvalid, match=r"default/a.*\n.*metadata.name: is the name of two watchers"):
+        load_manifests(text_of(named("a"), named("b"), named("a")), "f.yaml")
+    other = {**named("a"), "metadata": {"name": "a", "namespace": "other"}}
+    assert len(load_manifests(text_of(named("a"), other), "f.yaml")) == 2
+
+
+def test_errors_of_all_documents() -> None:
+    with pytest.raises(SpecInvalid) as refused:
+        load_manifests(text_of(named("a", where=[]), named("b"), named("c", suspend=1)), "f.yaml")
+    assert refused.value.name == "f.yaml"
+    assert [error.path for error in refused.value.errors] == ["default/a: spec.where", "default/c: spec.suspend"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a: b\nc: [1,\n", "line 3, column 1"),
+        ("a: 1\nb: 2\na: 3\n", "line 3, column 1"),
+        ("a:\n\t- b\n", "line 2, column 1"),
+        ("a: !!python/object:os.system x\n", "line 1, column 4"),
+        ("a: \0", "(document)"),
+        ("a: 2026-13-45\n", "(document)"),
+    ],
+)
+def test_no_yaml(text: str, place: str) -> None:
+    with pytest.raises(SpecInvalid) as refused:
+        load_manifests(text, "f.yaml")
+    assert [error.path for error in refused.value.errors] == [place]
+    assert refused.value.name == "f.yaml"
+
+
+def test_a_merge_key_may_be_overridden() -> None:
+    text = "base: &b {name: x}\nother: {<<: *b, name: y}\n"
+    assert load_manifests(text, "f.yaml") == []
+
+
+def test_a_document_that_grows_by_aliases_is_refused_in_time() -> None:
+    levels = "\n".join(f"  l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12))
+    text = f"kind: TableWatcher\nspec:\n  l0: &l0 [x, x]\n{levels}\n"
+    with pytest.raises(SpecInvalid) as refused:
+        load_manifests(text, "f.yaml")
+    assert FieldError("spec", TOO_LARGE) in refused.value.errors
+
+
+# PostgreSQL takes any text as a name but one with NUL; a Secret's names and keys are plain.
+identifiers = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1).filter(
+    lambda text: len(text.encode()) <= 63
+)
+columns = st.lists(identifiers.filter(lambda name: name != "*"), unique=True, max_size=5).map(tuple)
+names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
+secret_keys = st.from_regex(r"[-._a-zA-Z0-9]{1,40}", fullmatch=True)
+WORDS = ("uri", "host", "port", "username", "password", "database")
+databases = st.builds(
+    Database,
+    secret_name=names,
+    keys=st.dictionaries(st.sampled_from(WORDS), secret_keys).map(
+        lambda found: tuple((word, found[word]) for word in WORDS if word in found)
+    ),
+)
+nats_sinks = st.builds(
+    NatsSink,
+    servers=st.lists(names.map(lambda host: f"nats://{host}:4222"), min_size=1, max_size=16, unique=True).map(tuple),
+    subject=st.lists(
+        st.sampled_from(["shop", "{schema}", "{table}", "{action}", "{key}", "a-{key}", "ü"]), min_size=1, max_size=6
+    ).map(".".join),
+    stream=st.none() | st.from_regex(r"[A-Z_]{1,20}", fullmatch=True),
+)
+http_sinks = st.builds(
+    HttpSink,
+    url=names.map(lambda host: f"https://{host}.example.com/hook?a=b"),
+    timeout_seconds=st.integers(1, 300),
+    signing=st.lists(st.builds(SecretKey, names, secret_keys), max_size=8, unique=True).map(tuple),
+)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> WatcherSpec:
+    trigger_columns = draw(columns)
+    actions = draw(st.frozensets(st.sampled_from(Action), min_size=1))
+    longest = draw(st.integers(1, 86_400))
+    return WatcherSpec(
+        namespace=draw(names),
+        name=draw(names),
+        database=draw(databases),
+        table=Table(draw(identifiers), draw(identifiers)),
+        actions=actions | {Action.UPDATE} if trigger_columns else actions,
+        sink=draw(nats_sinks | http_sinks),
+        columns=draw(st.just(WHOLE_ROW) | columns),
+        trigger_columns=trigger_columns,
+        include_before=draw(st.booleans()),
+        format=draw(st.sampled_from(Format)),
+        backoff=Backoff(draw(st.integers(1, min(60_000, longest * 1000))), longest),
+        suspend=draw(st.booleans()),
+        deletion_policy=draw(st.sampled_from(DeletionPolicy)),
+        generation=draw(st.integers(0, 2**40)),
+    )
+
+
+@given(specs())
+def test_there_and_back(spec: WatcherSpec) -> None:
+    written = to_manifest(spec)
+    assert parse_manifest(written) == spec
+    assert to_manifest(parse_manifest(written)) == written
+
+
+@given(specs())
+def test_there_and_back_as_text(spec: WatcherSpec) -> None:
+    assert load_manifests(yaml.safe_dump(to_manifest(spec)), "f.yaml") == [spec]
+
+
+@given(specs(), st.booleans())
+def test_there_and_back_as_json(spec: WatcherSpec, ascii_only: bool) -> None:
+    # As it stands in a ConfigMap.
+    assert load_manifests(json.dumps(to_manifest(spec), ensure_ascii=ascii_only), "orders") == [spec]
+
+
+def test_json_with_a_field_twice() -> None:
+    with pytest.raises(SpecInvalid, match=r"line 1, column 9: .*'a' is there twice"):
+        load_manifests('{"a":1, "a":2}', "f.json")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+paths = st.sampled_from([*MANIFEST["spec"], "columns", "delivery", "listener", "format"])
+
+
+@given(paths, json_values)
+def test_anything_else_is_an_error_of_the_manifest(field: str, value: object) -> None:
+    try:
+        parse_manifest(manifest(**{field: value}))
+    except SpecInvalid as refused:
+        paths_and_messages = [(error.path[:4], bool(error.message)) for error in refused.errors]
+    else:
+        paths_and_messages = [("spec", True)]
+    assert set(paths_and_messages) == {("spec", True)}
