@@ -46,7 +46,9 @@ class Event:
     @property
     def lane_keys(self) -> tuple[str, ...]:
         """The keys whose order this event takes part in: both, when an update changed the key."""
-        return (self.key,) if self.old_key in (None, self.key) else (self.key, self.old_key or self.key)
+        if self.old_key is None or self.old_key == self.key:
+            return (self.key,)
+        return (self.key, self.old_key)
 
 
 def attributes(event: Event, *, source: str, table: str) -> dict[str, str]:

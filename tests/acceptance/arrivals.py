@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..conftest import HttpReceiver, ReceivedRequest, Stream
+from ..conftest import HttpReceiver, ReceivedRequest, Stream, poll
 from .checker import Arrival, Change
 
 
@@ -34,7 +34,7 @@ async def streamed(stream: Stream) -> list[Arrival]:
     return [arrival(found.headers["Nats-Msg-Id"], found.data) for found in await stream.messages()]
 
 
-async def streamed_all(stream: Stream, wanted: set[Change], seconds: float = 60.0) -> list[Arrival]:
+async def streamed_all(stream: Stream, wanted: set[Change], seconds: float = 40.0) -> list[Arrival]:
     """What the stream holds once all of `wanted` is there, or after `seconds`: the checker tells what is missing."""
     deadline = time.monotonic() + seconds
     while True:
@@ -74,7 +74,12 @@ class Endpoint:
         """Listens again, on the same port."""
         await self._receiver.start()
 
-    async def accepted_all(self, wanted: set[Change], seconds: float = 60.0) -> list[Arrival]:
+    async def accepts(self, more: int, seconds: float = 20.0) -> None:
+        """Returns once it has accepted that many more than now."""
+        goal = len(self.accepted) + more
+        await poll(lambda: len(self.accepted) >= goal, seconds)
+
+    async def accepted_all(self, wanted: set[Change], seconds: float = 40.0) -> list[Arrival]:
         """What it accepted once all of `wanted` is there, or after `seconds`."""
         await _until(lambda: wanted <= {entry.change for entry in self.accepted}, seconds)
         assert self.malformed == []

@@ -73,7 +73,8 @@ class Listener:
         """Starts the process; does not wait until it is ready."""
         assert self._process is None
         self._output = self.log.open("ab")
-        command = [PROGRAM, "listen", "-f", self.manifest, "--dsn", self.dsn, "--http-port", str(self.port)]
+        command: list[str | Path] = [PROGRAM, "listen", "-f", self.manifest, "--dsn", self.dsn]
+        command += ["--http-port", str(self.port)]
         self._process = subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT)
 
     def send(self, number: signal.Signals) -> None:
@@ -133,7 +134,9 @@ class Listener:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError(f"it did not end within 30 s of {number.name}: {self.log.read_text()[-2000:]}") from None
+            raise AssertionError(
+                f"it did not end within 30 s of {number.name}: {self.log.read_text()[-2000:]}"
+            ) from None
         finally:
             assert self._output is not None
             self._output.close()

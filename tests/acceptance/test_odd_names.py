@@ -87,7 +87,7 @@ async def test_from_a_secret_to_the_stream(
     try:
         await eventually(lambda: ready(port), 20)
         table = statement("{s}.{t}", s=SCHEMA, t=TABLE)
-        await odd_shop.execute(f"INSERT INTO {table} VALUES (%s, %s, %s, %s)", 7, "a.b *>", "sé", None)
+        await odd_shop.execute(f"INSERT INTO {table} VALUES (7, 'a.b *>', 'sé', NULL)")
         (stored,) = await stream.messages(1)
     finally:
         listener.send_signal(signal.SIGTERM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -48,20 +47,13 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
-) -> Pair:
+async def pair(tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener) -> Pair:
     endpoint = Endpoint(http_receiver)
     manifest = write_manifest(tmp_path / "pair.yaml", http_sink(endpoint.url, SINK_TIMEOUT))
     await database.execute(TABLES)
     await apply(manifest, database.dsn)
     first, second = (make_listener(manifest, database.dsn) for _ in range(2))
     return Pair(first, second, endpoint, Writers(database.dsn, count=5, seed=31))
-
-
-async def arrives_again(endpoint: Endpoint, before: int, since: float) -> None:
-    """Something new is accepted, in time for a take-over that began at `since` (monotonic seconds)."""
-    await poll(lambda: len(endpoint.accepted) > before, TAKEOVER_SECONDS - (time.monotonic() - since))
 
 
 async def test_one_delivers_and_the_other_takes_over(pair: Pair) -> None:
@@ -73,9 +65,7 @@ async def test_one_delivers_and_the_other_takes_over(pair: Pair) -> None:
         assert await pair.active.delivered() > 0
         assert await pair.standby.delivered() == 0
         await pair.active.kill()
-        killed = time.monotonic()
-        before = len(pair.endpoint.accepted)
-        await arrives_again(pair.endpoint, before, killed)
+        await pair.endpoint.accepts(1, TAKEOVER_SECONDS)
         await poll(pair.standby.forwards)
         await pair.writers.progress(200)
     await pair.hold()
@@ -87,8 +77,7 @@ async def test_handing_over_repeats_nothing(pair: Pair) -> None:
         await pair.writers.progress(300)
         assert await pair.active.terminate() == 0
         # The standby looks once a second; the lease and the sink's timeout would be seven.
-        before = len(pair.endpoint.accepted)
-        await poll(lambda: len(pair.endpoint.accepted) > before, 4)
+        await pair.endpoint.accepts(1, seconds=4)
         await pair.writers.progress(200)
     await pair.hold()
     assert repeats(pair.endpoint.attempts) == []
@@ -101,10 +90,9 @@ async def test_a_listener_that_slept_through_its_lease_stays_behind(pair: Pair) 
         for _ in range(2):
             await pair.writers.progress(200)
             pair.active.send(signal.SIGSTOP)
-            stopped = time.monotonic()
             # What was on its way when it stopped still arrives.
             await asyncio.sleep(0.5)
-            await arrives_again(pair.endpoint, len(pair.endpoint.accepted), stopped)
+            await pair.endpoint.accepts(1, TAKEOVER_SECONDS)
             pair.active.send(signal.SIGCONT)
             await poll(pair.standby.forwards)
             await poll(pair.active.stands_by, 20)

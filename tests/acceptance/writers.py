@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 
+from ..conftest import poll
 from .checker import Change, History, Outcome
 
 TABLES = """
@@ -55,7 +56,8 @@ class Transaction:
             )
         if new:
             await self._execute(
-                "INSERT INTO account (key, version) SELECT * FROM unnest(%s::text[], %s::bigint[])", *_columns(new)
+                "INSERT INTO account (key, version) SELECT * FROM unnest(%s::text[], %s::bigint[])",
+                *_columns(new),
             )
         await self._note(changes)
 
@@ -194,9 +196,7 @@ class Writers:
     async def progress(self, changes: int, seconds: float = 30.0) -> None:
         """Returns after that many more committed changes."""
         goal = self.committed + changes
-        async with asyncio.timeout(seconds):
-            while self.committed < goal:
-                await asyncio.sleep(0.005)
+        await poll(lambda: self.committed >= goal, seconds, every=0.005)
 
     async def resolve(self) -> None:
         """Settles unknown outcomes by what the database has."""
@@ -218,9 +218,7 @@ class Writers:
                 self.faults.append(f"{type(error).__name__} {error}".strip())
                 await asyncio.sleep(0.05)
 
-    async def _transact(
-        self, connection: Connection, chance: random.Random, plan: Plan, keys: Sequence[str]
-    ) -> None:
+    async def _transact(self, connection: Connection, chance: random.Random, plan: Plan, keys: Sequence[str]) -> None:
         """One transaction, to its end. Raises what psycopg does; by then its outcome is in the log."""
         transaction = self.open(connection)
         is_relaxed = chance.random() < self._relaxed

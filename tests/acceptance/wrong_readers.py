@@ -8,8 +8,9 @@ order in which transactions began is not the order in which they changed a row.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import psycopg
@@ -35,6 +36,7 @@ class WrongReader:
         self._dsn = dsn
         self._query = query.format(ring=" UNION ALL ".join(_RING.format(name=name) for name in rings), page=PAGE)
         self.arrivals: list[Arrival] = []
+        self.last_xid = 0
         self.last_id = 0
 
     @classmethod
@@ -51,15 +53,25 @@ class WrongReader:
         """Whether a change of `key` has arrived."""
         return any(arrival.key == key for arrival in self.arrivals)
 
-    async def run(self) -> None:
-        """Until it is cancelled."""
-        last_xid = 0
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """It reads inside. A fault of its own comes out at the end."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
         async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as connection:
             while True:
-                cursor = await connection.execute(self._query.encode(), {"xid": last_xid, "id": self.last_id})
+                cursor = await connection.execute(self._query.encode(), {"xid": self.last_xid, "id": self.last_id})
                 rows = await cursor.fetchall()
-                for last_xid, self.last_id, *row in rows:
-                    self.arrivals.append(_arrival(self.last_id, *row))
+                for xid, ring_id, *row in rows:
+                    self.last_xid, self.last_id = xid, ring_id
+                    self.arrivals.append(_arrival(ring_id, *row))
                 if len(rows) < PAGE:
                     await asyncio.sleep(0.01)
 

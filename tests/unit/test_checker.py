@@ -19,7 +19,8 @@ def arrival(key: str, version: int, event_id: str | None = None, body: bytes | N
 def good(seed: int) -> tuple[History, list[Arrival]]:
     """A history of all outcomes, and what a right reader makes of it: keys mixed, each in order, a suffix again."""
     chance = random.Random(seed)
-    history, lines = History(), {key: [] for key in KEYS}
+    history = History()
+    lines: dict[str, list[Arrival]] = {key: [] for key in KEYS}
     for version in range(200):
         change = (chance.choice(KEYS), version)
         history.invoke(change)

@@ -62,9 +62,7 @@ def test_what_is_delivered_at_the_end_is_a_beginning(seed: int) -> None:
     chance = random.Random(seed)
     delivery: Delivery[Page] = Delivery(Backoff(), chance.random)
     keys = ["a", "b", "c", "hot", "hot", "hot"]
-    events = [
-        event(nth, chance.choice(keys), old_key=chance.choice([None, None, "b"])) for nth in range(1, 60)
-    ]
+    events = [event(nth, chance.choice(keys), old_key=chance.choice([None, None, "b"])) for nth in range(1, 60)]
     for start in range(0, len(events), 20):
         delivery.offer(Page(tuple(events[start : start + 20])))
     delivered: list[Event] = []

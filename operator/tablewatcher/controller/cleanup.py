@@ -135,7 +135,7 @@ async def _say(world: World, spec: WatcherSpec, names: WatcherNames, body: Body,
     event = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{metadata['name'][:200]}.", "namespace": metadata["namespace"]},
+        "metadata": {"generateName": "tablewatcher-", "namespace": metadata["namespace"]},
         "eventTime": now,
         "reportingController": "tablewatcher.io/operator",
         "reportingInstance": "tablewatcher-operator",

@@ -8,6 +8,9 @@ runs when the deletion was asked for while no operator was there.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import kopf
 import structlog
 
@@ -51,8 +54,9 @@ class Watchers:
 
     async def close(self) -> None:
         """Ends all loops; nothing is removed."""
-        for watcher in list(self._running.values()):
-            await watcher.stop()
+        await asyncio.gather(*(watcher.stop() for watcher in self._running.values()))
+        await self.world.groups.close()
+        await self.world.polls.close()
 
     async def _end(self, uid: str, body: kopf.Body, *, clean: bool) -> None:
         watcher = self._running.get(uid)
@@ -69,9 +73,13 @@ class Watchers:
             watcher.forget()
 
 
-def registry(watchers: Watchers) -> kopf.OperatorRegistry:
-    """The handlers."""
+def registry(watchers: Watchers, on_start: Callable[[], None]) -> kopf.OperatorRegistry:
+    """The handlers. `on_start` is called when kopf has set itself up."""
     found = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=found)
+    async def started(**_: object) -> None:
+        on_start()
 
     # Cancelled when the operator ends; at a deletion it has ended before.
     @kopf.daemon(GROUP, VERSION, PLURAL, registry=found, cancellation_timeout=EXIT_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 
 import kopf
@@ -30,9 +31,7 @@ log = structlog.get_logger("tablewatcher.operator")
 async def serve(options: Options) -> None:
     """Until SIGTERM or SIGINT."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _stop_at_signals(stop)
     metrics = Metrics(CollectorRegistry())
     health = HealthServer(metrics.registry)
     await health.start(options.http_host, options.http_port)
@@ -70,19 +69,34 @@ async def _run(cluster: Cluster, options: Options, instance: str, metrics: Metri
     watchers = Watchers(world)
     await sweep(cluster, listener, options.namespaces or (None,))
     log.info("operator started", version=__version__, instance=instance, namespaces=list(options.namespaces) or "all")
+    quiet = asyncio.Event()
+    ending = asyncio.create_task(_end_loops(watchers, stop, quiet), name="end of all loops")
     try:
         await kopf.operator(
-            registry=registry(watchers),
+            # kopf has put its own handlers for signals in the place of ours, and would end before our loops do.
+            registry=registry(watchers, functools.partial(_stop_at_signals, stop)),
             settings=settings(instance),
             clusterwide=not options.namespaces,
             namespaces=list(options.namespaces),
-            stop_flag=stop,
+            stop_flag=quiet,
         )
     finally:
+        ending.cancel()
         await watchers.close()
-        await world.groups.close()
-        await world.polls.close()
         log.info("operator stopped")
+
+
+def _stop_at_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _end_loops(watchers: Watchers, stop: asyncio.Event, quiet: asyncio.Event) -> None:
+    """Ends our tasks before kopf ends: it waits five seconds for what still runs, then cancels it."""
+    await stop.wait()
+    await watchers.close()
+    quiet.set()
 
 
 async def _started(cluster: Cluster, options: Options) -> str:

@@ -60,7 +60,7 @@ class Delivery(Generic[P]):
     in_flight: int = 0
     _pages: deque[_OpenPage[P]] = field(default_factory=deque)
     _page_of: dict[Event, _OpenPage[P]] = field(default_factory=dict)
-    _lines: dict[str, deque[Event]] = field(default_factory=dict)
+    _lines: dict[str, list[Event]] = field(default_factory=dict)
     _ready: deque[Event] = field(default_factory=deque)
     _later: list[tuple[float, int, Event]] = field(default_factory=list)
     _attempts: dict[Event, int] = field(default_factory=dict)
@@ -147,7 +147,7 @@ class Delivery(Generic[P]):
         heapq.heapify(self._later)
         self._barred.clear()  # nothing passes a barrier: all of it is given up
         for key, line in list(self._lines.items()):
-            kept = deque(event for event in line if event not in given_up)
+            kept = [event for event in line if event not in given_up]
             if kept:
                 self._lines[key] = kept
             else:
@@ -164,10 +164,11 @@ class Delivery(Generic[P]):
 
     def _line_up(self, event: Event) -> None:
         first = True
+        # Lists, not deques: nearly every line has one event, and a deque costs a block of 64 places.
         for key in event.lane_keys:
             line = self._lines.get(key)
             if line is None:
-                self._lines[key] = deque((event,))
+                self._lines[key] = [event]
             else:
                 line.append(event)
                 first = False
@@ -185,14 +186,14 @@ class Delivery(Generic[P]):
                 self._line_up(self._barred.popleft())
 
     def _leave(self, event: Event) -> None:
-        del self._page_of[event].outstanding[event]
-        del self._page_of[event]
+        del self._page_of.pop(event).outstanding[event]
         for key in event.lane_keys:
             line = self._lines[key]
-            line.popleft()
-            if not line:
+            if len(line) == 1:
                 del self._lines[key]
-            elif all(self._lines[other][0] is line[0] for other in line[0].lane_keys):
+                continue
+            del line[0]
+            if line[0].old_key is None or all(self._lines[other][0] is line[0] for other in line[0].lane_keys):
                 self._ready.append(line[0])
         if self._barred:
             self._pass_barrier()

@@ -6,14 +6,16 @@ all, since a NOTIFY in every commit serialises the writers, and should gather ro
 
 from __future__ import annotations
 
-# Keep looking for so long after the last row before writers are asked to notify.
+# After the last row: look every HOT_STEP for HOT_SECONDS, before writers are asked to notify.
 HOT_SECONDS = 0.004
 HOT_STEP = 0.001
 ARMED_SECONDS = 8.0
 LOOK_SECONDS = 1.0
 BLIND_SECONDS = 0.05
-BUSY_ROWS_PER_SECOND = 1_500.0
-GATHER_SECONDS = 0.008
+# Above this rate never ask for notifications: they would hold the rate down and so keep themselves alive.
+BUSY_ROWS_PER_SECOND = 250.0
+BUSY_STEP = 0.008
+BUSY_SECONDS = 0.1
 PAGE_BYTES = 8 << 20
 LARGEST_PAGE = 4_096
 SMALLEST_PAGE = 16
@@ -50,13 +52,18 @@ class Pace:
         self._rate = (1 - weight) * self._rate + weight * events / since
         self._last_row = now
 
-    def gather(self, now: float) -> float:
-        """Seconds to let rows gather before the next look; 0 where they come slowly."""
-        return GATHER_SECONDS if self._rate > BUSY_ROWS_PER_SECOND else 0.0
+    @property
+    def busy(self) -> bool:
+        """Whether rows come so fast that they should gather rather than wake anybody."""
+        return self._rate > BUSY_ROWS_PER_SECOND
 
     def hot(self, now: float) -> float | None:
         """Seconds until the next look while rows came just now; None: time to sleep."""
-        return HOT_STEP if now - self._last_row < HOT_SECONDS else None
+        step, window = (BUSY_STEP, BUSY_SECONDS) if self.busy else (HOT_STEP, HOT_SECONDS)
+        if now - self._last_row < window:
+            return step
+        self._rate = 0.0
+        return None
 
     def armed(self, now: float) -> bool:
         """Whether writers have been asked to notify for some time yet."""

@@ -18,7 +18,7 @@ from ..sinks.base import Outcome, Sink, Verdict
 from ..spec.model import WatcherSpec
 from .delivery import Delivery
 from .observe import Observer
-from .pace import Pace
+from .pace import BUSY_STEP, Pace
 
 COMMIT_SECONDS = 0.1
 RENEW_SECONDS = 1.0
@@ -127,11 +127,11 @@ class Relay:
             self._changed.set()
             if self._delivery.waiting >= self._pace.high_water:
                 self._room.clear()
-            elif page.last and (wait := self._pace.gather(self._now())):
+            elif page.last and self._pace.busy:
                 if self._pace.armed(self._now()):
                     self._pace.disarm()
                     await self._channels.ring.disarm()
-                await asyncio.sleep(wait)
+                await asyncio.sleep(BUSY_STEP)
 
     async def _idle(self, woken: asyncio.Event) -> None:
         """Waits for more: hot for a moment, then asleep until a notification or the next look."""

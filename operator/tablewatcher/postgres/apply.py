@@ -99,8 +99,10 @@ async def _execute(
     while True:
         try:
             async with connection.transaction():
-                await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
+                # A role may have another default: what is observed must be from after the lock.
+                await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
                 seen = await catalog.observe(connection, spec.table, names)
                 decided = decide(connection, seen) if with_connection else decide(seen)
                 found = decided if isinstance(decided, Plan) else await decided
@@ -144,9 +146,10 @@ async def _drop_empty_schema(connection: Connection) -> None:
             cursor = await connection.execute(
                 "SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = %s"
                 " AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')"
+                " AND pg_catalog.obj_description(n.oid, 'pg_namespace') = %s"
                 " AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid)"
                 " AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid)",
-                [SCHEMA],
+                [SCHEMA, plans.SCHEMA_COMMENT],
             )
             if await cursor.fetchone() is not None:
                 await connection.execute(f"DROP SCHEMA {SCHEMA}")

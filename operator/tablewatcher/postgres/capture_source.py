@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WHOLE_ROW, WatcherSpec
 from .quoting import identifier, literal
-from .shape import Column, TableShape
+from .shape import TableShape
 from .sql import CAPTURE
 
 MAX_EVENT_BYTES = 262_144

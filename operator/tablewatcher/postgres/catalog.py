@@ -7,8 +7,8 @@ from typing import Any
 
 from ..naming import WatcherNames
 from ..spec.model import Table
-from .ddl import Column, TableShape
 from .session import Connection
+from .shape import Column, TableShape
 from .sql import QUERIES
 
 
@@ -28,17 +28,25 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """The watched table as it is. `kind` is pg_class.relkind."""
+    """The watched table as it is. `kind` is pg_class.relkind.
+
+    closed_partitions: partitions, qualified and quoted, that we lack the TRIGGER privilege on.
+    """
 
     shape: TableShape
     kind: str
     may_trigger: bool
     may_see: bool
+    owner: str
+    closed_partitions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A capture function as it is; `comment` names its owner's identity."""
+    """A capture function as it is; `comment` names its owner's identity.
+
+    owner_may_call: whether the table's owner may, which Postgres asks for when they make or attach a partition.
+    """
 
     oid: int
     source: str
@@ -46,6 +54,7 @@ class Function:
     settings: tuple[str, ...]
     comment: str | None
     may_change: bool
+    owner_may_call: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +79,36 @@ class Observed:
     objects: dict[str, str | None] = field(default_factory=dict)
     function: Function | None = None
     triggers: tuple[Trigger, ...] = ()
-    registered: bool = False
+    registered_table: int | None = None
+    shared_usable: bool = True
+    shared_owned: bool = True
 
 
 async def observe(connection: Connection, table: Table, names: WatcherNames) -> Observed:
     """Reads the catalog for one watcher."""
     server = await _server(connection)
-    facts = await _table(connection, table)
+    facts, owner = await _table(connection, table)
     similar: tuple[str, ...] = ()
     if facts is None:
         rows = await _all(connection, "similar_tables", schema=table.schema, table=table.name)
         similar = tuple(row["name"] for row in rows)
     (version,) = await _all(connection, "schema_version")
-    function = await _function(connection, names)
+    function = await _function(connection, names, owner)
+    (shared,) = await _all(connection, "shared_rights")
+    readable = version["installed"] and server.may_use_schema is True and shared["usable"] is True
     triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
     return Observed(
         server=server,
         table=facts,
         similar_tables=similar,
         schema_exists=version["schema_exists"],
-        migrations=await _migrations(connection) if version["installed"] and server.may_use_schema else (),
+        migrations=await _migrations(connection) if readable else (),
         objects=await owned_objects(connection, names),
         function=function,
         triggers=tuple(Trigger(**row) for row in triggers),
-        registered=version["installed"] and server.may_use_schema is True and await _registered(connection, names),
+        registered_table=await _registered(connection, names) if readable else None,
+        shared_usable=shared["usable"] is not False,
+        shared_owned=shared["owned"] is not False,
     )
 
 
@@ -114,19 +129,23 @@ async def _server(connection: Connection) -> Server:
     return Server(**{**row, "publications": tuple(row["publications"])})
 
 
-async def _table(connection: Connection, table: Table) -> TableFacts | None:
+async def _table(connection: Connection, table: Table) -> tuple[TableFacts | None, int | None]:
     rows = await _all(connection, "table", schema=table.schema, table=table.name)
     if not rows:
-        return None
-    oid = rows[0]["oid"]
+        return None, None
+    found = rows[0]
+    oid = found["oid"]
     columns = await _all(connection, "columns", table_oid=oid)
     key = await _all(connection, "primary_key", table_oid=oid)
     shape = TableShape(oid, tuple(Column(**row) for row in columns), tuple(row["name"] for row in key))
-    return TableFacts(shape, rows[0]["kind"], rows[0]["may_trigger"], rows[0]["may_see"])
+    closed = await _all(connection, "partitions_without_right", table_oid=oid) if found["kind"] == "p" else []
+    partitions = tuple(row["name"] for row in closed)
+    facts = TableFacts(shape, found["kind"], found["may_trigger"], found["may_see"], found["owner"], partitions)
+    return facts, found["owner_oid"]
 
 
-async def _function(connection: Connection, names: WatcherNames) -> Function | None:
-    rows = await _all(connection, "capture_function", function=names.function)
+async def _function(connection: Connection, names: WatcherNames, table_owner: int | None) -> Function | None:
+    rows = await _all(connection, "capture_function", function=names.function, table_owner=table_owner)
     return Function(**{**rows[0], "settings": tuple(rows[0]["settings"])}) if rows else None
 
 
@@ -134,5 +153,6 @@ async def _migrations(connection: Connection) -> tuple[int, ...]:
     return tuple(row["version"] for row in await _all(connection, "applied_migrations"))
 
 
-async def _registered(connection: Connection, names: WatcherNames) -> bool:
-    return any(row["hash"] == names.hash for row in await _all(connection, "watchers"))
+async def _registered(connection: Connection, names: WatcherNames) -> int | None:
+    rows = await _all(connection, "watchers")
+    return next((row["table_oid"] for row in rows if row["hash"] == names.hash), None)

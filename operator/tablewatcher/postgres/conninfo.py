@@ -51,7 +51,8 @@ def _from_uri(secret: str, uri: str) -> dict[str, str]:
     if not uri.startswith(("postgres://", "postgresql://")):
         raise SecretError(
             Reason.SECRET_KEY_MISSING,
-            f"the uri in Secret {secret!r} does not start with postgresql://; write it so, or give host, port, username, password and dbname as keys",
+            f"the uri in Secret {secret!r} does not start with postgresql://; write it so, or give host, port,"
+            " username, password and dbname as keys",
         )
     try:
         return {key: str(value) for key, value in conninfo_to_dict(uri).items() if value is not None}

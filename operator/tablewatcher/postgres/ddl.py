@@ -40,6 +40,7 @@ __all__ = [
 _TRIGGER_BITS = {Action.INSERT: 4, Action.DELETE: 8, Action.UPDATE: 16}
 _ROW_BIT = 1
 
+
 @dataclass(frozen=True, slots=True)
 class Desired:
     """The capture function and trigger as they should be. `settings` as pg_proc.proconfig spells them."""

@@ -6,8 +6,9 @@ and orders by transaction id, which is not the order in which a row was changed.
 before did not is exactly what was committed in between, and by id it is in order for every row: its second writer
 had to wait for the first one's commit.
 
-No transaction stays open while a sink is waited for: a big batch is kept as a held cursor of row addresses (they do
-not move in an insert-only table), and its pages are read by address.
+No transaction stays open while a sink is waited for: a big batch is divided into pages once, in a held cursor that
+keeps for each the stretch of every slot its rows lie in (rows of an insert-only table do not move), and a page is then
+read from that stretch.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from .session import Connection, translating
 from .snapshot import Snapshot, late_commits
 
 PAGE_BYTES = 8 << 20
-_FLUSH_TRIES = 3
+_FLUSH_WAITS = (0.0005, 0.001)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,13 @@ class Outbox:
         self._names = names
         self._held = f"batch_{names.hash}"
         self._has_held = False
-        self._ahead: Sequence[Any] | None = None
+        self._ahead: list[tuple[Any, ...]] = []
         rows = event_rows(spec, names, database=database, generation=1)
         self._poll = _POLL.format(raw=self._union(_POLL_BRANCH), rows=rows)
         self._poll_late = _POLL.format(raw=self._union(_POLL_BRANCH + _LATE_BRANCH), rows=rows)
         self._addresses = _ADDRESSES.format(held=self._held, raw=self._union(_BATCH_BRANCH))
-        self._by_address = _BY_ADDRESS.format(raw=self._union(_ADDRESS_BRANCH), rows=rows)
+        self._page = _PAGE.format(raw=self._union(_PAGE_BRANCH), rows=rows)
+        self._batch: dict[str, Any] = {}
 
     @translating
     async def next_page(self, position: Position, limit: int) -> Page | None:
@@ -120,29 +122,32 @@ class Outbox:
     async def _hold(self, prev: Snapshot, cur: Snapshot, after_id: int, limit: int) -> None:
         await self._release()
         late = [str(xid) for xid in late_commits(prev, cur)]
-        parameters = {"xmax": str(prev.xmax), "end": str(cur.xmax), "cur": cur.text, "late": late, "after": after_id}
+        batch = {"xmax": str(prev.xmax), "end": str(cur.xmax), "cur": cur.text, "late": late, "after": after_id}
+        self._batch = batch
         # Before the statement: cancelled in the middle of it, close() must still let go of what it may have made.
         self._has_held = True
         # A client-side cursor: DECLARE takes no parameters from the wire.
         async with AsyncClientCursor(self._connection) as cursor:
-            await cursor.execute(self._addresses, {**parameters, "limit": limit})
+            await cursor.execute(self._addresses, {**batch, "limit": limit})
 
     async def _held_page(self, prev: Snapshot, cur: Snapshot) -> Page:
         """The next page of the held batch, which is looked ahead by one to know its last."""
-        pages = await self._rows(f"FETCH 2 FROM {self._held}" if self._ahead is None else f"FETCH 1 FROM {self._held}", None)
-        pages = pages if self._ahead is None else [self._ahead, *pages]
-        self._ahead = pages[1] if len(pages) > 1 else None
+        found = await self._rows(f"FETCH {1 if self._ahead else 2} FROM {self._held}", None)
+        pages = [*self._ahead, *found]
+        self._ahead = pages[1:]
         if not pages:
             await self._release()
             return Page((), prev, cur, last=True)
-        rows = await self._rows(self._by_address, dict(zip(_SLOTS, pages[0], strict=True)))
-        if self._ahead is None:
+        bounds = dict(zip(_BOUNDS, pages[0], strict=True))
+        rows = await self._rows(self._page, {**self._batch, **bounds})
+        self._batch["after"] = bounds["last"]
+        if not self._ahead:
             await self._release()
         return Page(tuple(_event(row) for row in rows), prev, cur, last=not self._has_held)
 
     async def _release(self) -> None:
         if self._has_held:
-            self._has_held, self._ahead = False, None
+            self._has_held, self._ahead = False, []
             await self._connection.execute(f"CLOSE {self._held}")
 
     async def _rows(self, query: str, parameters: dict[str, Any] | None) -> Sequence[tuple[Any, ...]]:
@@ -157,18 +162,23 @@ class Outbox:
         an event for a change that never was. WAL that nobody waits for is flushed within 3 x wal_writer_delay; past
         a few looks we write a little ourselves and wait for that.
         """
-        for attempt in range(_FLUSH_TRIES + 1):
-            if attempt == _FLUSH_TRIES:
-                wake = ours(self._names.wake)
-                await self._connection.execute(
-                    f"BEGIN; SET LOCAL synchronous_commit = local; SELECT setval('{wake}', last_value) FROM {wake}; COMMIT"
-                )
+        for wait in (*_FLUSH_WAITS, None):
+            if wait is None:
+                await self._flush()
             else:
-                await asyncio.sleep(0.001 * attempt)
-            rows = await self._rows("SELECT pg_catalog.pg_current_wal_flush_lsn() >= %(lsn)s::text::pg_lsn", {"lsn": lsn})
+                await asyncio.sleep(wait)
+            rows = await self._rows(
+                "SELECT pg_catalog.pg_current_wal_flush_lsn() >= %(lsn)s::text::pg_lsn", {"lsn": lsn}
+            )
             if rows[0][0]:
                 return
         raise AssertionError("a commit returned before its WAL was flushed")
+
+    async def _flush(self) -> None:
+        wake = ours(self._names.wake)
+        async with self._connection.transaction():
+            await self._connection.execute("SET LOCAL synchronous_commit = local")
+            await self._connection.execute(f"SELECT pg_catalog.setval('{wake}', last_value) FROM {wake}")
 
 
 def _event(row: Sequence[Any]) -> Event:
@@ -188,21 +198,28 @@ SELECT e.*, CASE WHEN e.id = h.first_id THEN h.cur END, CASE WHEN e.id = h.first
        CASE WHEN e.id = h.first_id THEN pg_catalog.pg_current_wal_flush_lsn() >= h.lsn END
 FROM {rows} AS e CROSS JOIN head AS h ORDER BY e.id
 """
-_BATCH_BRANCH = (
-    "SELECT id, {slot} AS slot, ctid AS address FROM {ring} WHERE xid >= %(xmax)s::text::xid8"
-    " AND xid < %(end)s::text::xid8 AND pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot)"
-    " AND id > %(after)s"
-    " UNION ALL SELECT id, {slot}, ctid FROM {ring} WHERE xid = ANY (%(late)s::text[]::xid8[]) AND id > %(after)s"
+_IN_BATCH = (
+    "xid >= %(xmax)s::text::xid8 AND xid < %(end)s::text::xid8"
+    " AND pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot) AND id > %(after)s"
 )
-_SLOTS = ("slot0", "slot1", "slot2")
-# A row a page: the addresses of its events in each slot, as text that goes back to the server as it came.
+_LATE_IN_BATCH = "xid = ANY (%(late)s::text[]::xid8[]) AND id > %(after)s"
+_BATCH_BRANCH = (
+    "SELECT id, {slot} AS slot, ctid AS address FROM {ring} WHERE "
+    f"{_IN_BATCH} UNION ALL SELECT id, {{slot}}, ctid FROM {{ring}} WHERE {_LATE_IN_BATCH}"
+)
+# A row a page: the last id, and the stretch of each slot that holds its events.
+_BOUNDS = ("last", "from0", "to0", "from1", "to1", "from2", "to2")
 _ADDRESSES = """
 DECLARE {held} NO SCROLL CURSOR WITH HOLD FOR
-SELECT coalesce(pg_catalog.array_agg(address) FILTER (WHERE slot = 0), ARRAY[]::tid[])::text,
-       coalesce(pg_catalog.array_agg(address) FILTER (WHERE slot = 1), ARRAY[]::tid[])::text,
-       coalesce(pg_catalog.array_agg(address) FILTER (WHERE slot = 2), ARRAY[]::tid[])::text
-FROM (SELECT slot, address, (pg_catalog.row_number() OVER (ORDER BY id) - 1) / %(limit)s AS page FROM ({raw}) AS u) AS p
+SELECT max(id), min(address) FILTER (WHERE slot = 0)::text, max(address) FILTER (WHERE slot = 0)::text,
+       min(address) FILTER (WHERE slot = 1)::text, max(address) FILTER (WHERE slot = 1)::text,
+       min(address) FILTER (WHERE slot = 2)::text, max(address) FILTER (WHERE slot = 2)::text
+FROM (SELECT id, slot, address, (pg_catalog.row_number() OVER (ORDER BY id) - 1) / %(limit)s AS page
+      FROM ({raw}) AS u) AS p
 GROUP BY page ORDER BY page
 """
-_ADDRESS_BRANCH = "SELECT {raw} FROM {ring} WHERE ctid = ANY (%(slot{slot})s::text::tid[])"
-_BY_ADDRESS = "WITH raw AS MATERIALIZED ({raw}) SELECT e.* FROM {rows} AS e ORDER BY e.id"
+_PAGE_BRANCH = (
+    "SELECT {raw} FROM {ring} WHERE ctid >= %(from{slot})s::text::tid AND ctid <= %(to{slot})s::text::tid"
+    f" AND id <= %(last)s AND (({_IN_BATCH}) OR ({_LATE_IN_BATCH}))"
+)
+_PAGE = "WITH raw AS MATERIALIZED ({raw}) SELECT e.* FROM {rows} AS e ORDER BY e.id"

@@ -12,9 +12,13 @@ from ..errors import DatabaseError, Reason
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, WatcherSpec
 from .catalog import Observed, TableFacts
-from .ddl import Desired, create_function, desired, identifier, literal, neutral_source, ours
+from .ddl import Desired, create_function, desired, neutral_source
+from .preflight import check, refuse_foreign, shared_grant
+from .quoting import identifier, literal, ours
 from .sql import RING, RING_SLOT, migrations
 
+# On the schema only where we made it: one made by a DBA, with its grants, outlives the last watcher.
+SCHEMA_COMMENT = "made by tablewatcher; removed with the last watcher"
 _ENABLED = ("O", "A")
 
 
@@ -46,14 +50,8 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> Plan:
     if stale:
         steps.append(_drop_function(names))
     if stale or not _function_in_sync(wanted, observed):
-        steps.append(
-            Step(f"write function {names.function}", create_function(names, wanted.function_source, wanted.settings))
-        )
-        steps += [
-            Step("keep it from others", f"REVOKE ALL ON FUNCTION {ours(names.function)}() FROM PUBLIC"),
-            Step("mark it as ours", f"COMMENT ON FUNCTION {ours(names.function)}() IS {literal(names.identity)}"),
-        ]
-    if not observed.registered:
+        steps += _function_steps(wanted, facts, names)
+    if observed.registered_table != facts.shape.oid:
         steps.append(Step("register the watcher", _register(facts, names)))
     if stale or not _trigger_in_sync(wanted, observed, facts, names):
         steps.append(
@@ -62,11 +60,22 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> Plan:
     return Plan(tuple(steps))
 
 
+def _function_steps(wanted: Desired, facts: TableFacts, names: WatcherNames) -> list[Step]:
+    function = f"FUNCTION {ours(names.function)}()"
+    return [
+        Step(f"write function {names.function}", create_function(names, wanted.function_source, wanted.settings)),
+        Step("keep it from others", f"REVOKE ALL ON {function} FROM PUBLIC"),
+        # Who makes or attaches a partition has the trigger put on it in their own name.
+        Step("let the table's owner add partitions", f"GRANT EXECUTE ON {function} TO {identifier(facts.owner)}"),
+        Step("mark it as ours", f"COMMENT ON {function} IS {literal(names.identity)}"),
+    ]
+
+
 def neutralise(observed: Observed, names: WatcherNames) -> Plan:
     """Stops capture without a lock on the table: the first step of removal."""
     if observed.function is None:
         return Plan(())
-    _refuse_foreign(observed, names)
+    refuse_foreign(observed, names)
     return Plan(
         (
             Step(
@@ -78,22 +87,29 @@ def neutralise(observed: Observed, names: WatcherNames) -> Plan:
 
 
 def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, last: bool) -> Plan:
-    """The steps that remove a watcher, and with `last` what all watchers share."""
-    _refuse_foreign(observed, names)
+    """The steps that remove a watcher, and with `last` what all watchers share.
+
+    The function, whose end takes the trigger along, goes last: no step waits while we hold the watched table.
+    """
+    refuse_foreign(observed, names)
+    if not observed.shared_usable:
+        raise DatabaseError(
+            Reason.PERMISSION_DENIED,
+            f"role {identifier(observed.server.role)} lacks rights; the owner must run:"
+            f" {shared_grant(observed.server.role)};",
+        )
     steps = []
-    if observed.function is not None:
-        steps.append(_drop_function(names))
     if policy is DeletionPolicy.DELETE:
         tables = [name for name in (*names.rings, *names.cursors) if name in observed.objects]
         sequences = [name for name in (names.ids, names.slot, names.wake, names.stop) if name in observed.objects]
         steps += [Step(f"drop {name}", f"DROP TABLE {ours(name)}") for name in tables]
         steps += [Step(f"drop {name}", f"DROP SEQUENCE {ours(name)}") for name in sequences]
-        if observed.registered:
+        if observed.registered_table is not None:
             steps += [
                 Step("forget the watcher", f"DELETE FROM {SCHEMA}.watcher WHERE hash = {literal(names.hash)}"),
                 Step("forget its progress", f"DELETE FROM {SCHEMA}.progress WHERE hash = {literal(names.hash)}"),
             ]
-        if last and observed.migrations:
+        if last and observed.migrations and observed.shared_owned:
             steps += [
                 Step(f"drop {thing}", f"DROP {thing}")
                 for thing in (
@@ -103,102 +119,18 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, 
                     f"TABLE {SCHEMA}.migration",
                 )
             ]
-    return Plan(tuple(steps))
-
-
-def check(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> TableFacts:
-    """Everything that would make the plan fail, said before a statement is run. The table's facts where all is well."""
-    server, table = observed.server, f"{spec.table.schema}.{spec.table.name}"
-    if server.version < 130_000:
-        raise DatabaseError(
-            Reason.MANUAL_ACTION_REQUIRED, f"PostgreSQL {server.version // 10_000} is too old; 13 or later is needed"
-        )
-    if server.in_recovery:
-        raise DatabaseError(Reason.READ_ONLY_REPLICA, "this server is a standby; connect to the primary")
-    facts = _check_table(observed, table)
-    _check_rights(spec, observed, facts)
-    _check_columns(spec, facts, table)
-    if server.publications:
-        named = ", ".join(identifier(name) for name in server.publications)
-        raise DatabaseError(
-            Reason.PUBLICATION_CONFLICT,
-            f"publication {named} is FOR ALL TABLES: it would send our ring to its subscribers and stop them;"
-            " publish named tables or schemas instead",
-        )
-    _refuse_foreign(observed, names)
-    return facts
-
-
-def _check_table(observed: Observed, table: str) -> TableFacts:
-    facts = observed.table
-    if facts is None:
-        hint = f"; did you mean {' or '.join(observed.similar_tables)}?" if observed.similar_tables else ""
-        raise DatabaseError(
-            Reason.TABLE_NOT_FOUND, f"there is no table {table} in database {observed.server.database!r}{hint}"
-        )
-    if facts.kind not in ("r", "p"):
-        kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
-        raise DatabaseError(
-            Reason.TABLE_NOT_FOUND,
-            f"{table} is {kinds.get(facts.kind, 'no table')}; watch the table where its rows are written",
-        )
-    if not facts.shape.columns:
-        raise DatabaseError(Reason.COLUMN_NOT_FOUND, f"{table} has no columns, so its rows cannot be told apart")
-    return facts
-
-
-def _check_rights(spec: WatcherSpec, observed: Observed, facts: TableFacts) -> None:
-    server = observed.server
-    role, grants = identifier(server.role), []
-    if not observed.schema_exists and not server.may_create_schema:
-        grants.append(f"GRANT CREATE ON DATABASE {identifier(server.database)} TO {role}")
-    if observed.schema_exists and not server.may_use_schema:
-        grants.append(f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}")
-    if not facts.may_see:
-        grants.append(f"GRANT USAGE ON SCHEMA {identifier(spec.table.schema)} TO {role}")
-    if not facts.may_trigger:
-        qualified = f"{identifier(spec.table.schema)}.{identifier(spec.table.name)}"
-        grants.append(f"GRANT TRIGGER ON TABLE {qualified} TO {role}")
-    if grants:
-        raise DatabaseError(
-            Reason.PERMISSION_DENIED, f"role {role} lacks rights; the owner must run: {'; '.join(grants)};"
-        )
-
-
-def _check_columns(spec: WatcherSpec, facts: TableFacts, table: str) -> None:
-    have = {column.name: column for column in facts.shape.columns}
-    named = [("columns", name) for name in spec.columns if name != "*"]
-    named += [("triggerColumns", name) for name in spec.trigger_columns]
-    missing = [f"{name!r} (spec.{where})" for where, name in named if name not in have]
-    if missing:
-        raise DatabaseError(
-            Reason.COLUMN_NOT_FOUND, f"{table} has no column {', '.join(missing)}; it has: {', '.join(have)}"
-        )
-    virtual = [f"{name!r} (spec.{where})" for where, name in named if have[name].virtual]
-    if virtual:
-        raise DatabaseError(
-            Reason.COLUMN_NOT_FOUND,
-            f"{', '.join(virtual)} of {table} is a virtual generated column, which triggers cannot see;"
-            " name the columns it is made from, or make it STORED",
-        )
-
-
-def _refuse_foreign(observed: Observed, names: WatcherNames) -> None:
-    comments = dict(observed.objects)
     if observed.function is not None:
-        comments[names.function] = observed.function.comment
-    foreign = [f"{name} ({comment or 'no comment'})" for name, comment in comments.items() if comment != names.identity]
-    if foreign:
-        raise DatabaseError(
-            Reason.OWNED_ELSEWHERE,
-            f"objects with our names carry another identity than {names.identity!r} and are left alone: {', '.join(foreign)}",
-        )
+        steps.append(_drop_function(names))
+    return Plan(tuple(steps))
 
 
 def _schema_steps(observed: Observed) -> list[Step]:
     steps = []
     if not observed.schema_exists:
-        steps.append(Step(f"create schema {SCHEMA}", f"CREATE SCHEMA {SCHEMA}"))
+        steps += [
+            Step(f"create schema {SCHEMA}", f"CREATE SCHEMA {SCHEMA}"),
+            Step("mark it as ours", f"COMMENT ON SCHEMA {SCHEMA} IS {literal(SCHEMA_COMMENT)}"),
+        ]
     for version, text in migrations():
         if version not in observed.migrations:
             steps.append(Step(f"migrate schema {SCHEMA} to version {version}", text))
@@ -240,6 +172,7 @@ def _function_in_sync(wanted: Desired, observed: Observed) -> bool:
         function is not None
         and function.source == wanted.function_source
         and function.security_definer
+        and function.owner_may_call
         and sorted(function.settings) == sorted(wanted.settings)
     )
 
@@ -275,4 +208,5 @@ def _register(facts: TableFacts, names: WatcherNames) -> str:
     return (
         f"INSERT INTO {SCHEMA}.watcher (hash, identity, table_oid)"
         f" VALUES ({literal(names.hash)}, {literal(names.identity)}, {facts.shape.oid})"
+        " ON CONFLICT (hash) DO UPDATE SET table_oid = excluded.table_oid"
     )

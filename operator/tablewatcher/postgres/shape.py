@@ -15,7 +15,33 @@ SESSION_SETTINGS = {
     "lc_monetary": "C",
 }
 _SETTLED_TYPES = frozenset(
-    ["int2", "int4", "int8", "oid", "numeric", "bool", "text", "varchar", "bpchar", "char", "name", "uuid", "json", "jsonb", "date", "timestamp", "time", "timetz", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "xml"]
+    [
+        "int2",
+        "int4",
+        "int8",
+        "oid",
+        "numeric",
+        "bool",
+        "text",
+        "varchar",
+        "bpchar",
+        "char",
+        "name",
+        "uuid",
+        "json",
+        "jsonb",
+        "date",
+        "timestamp",
+        "time",
+        "timetz",
+        "inet",
+        "cidr",
+        "macaddr",
+        "macaddr8",
+        "bit",
+        "varbit",
+        "xml",
+    ]
 )
 _DATED_TYPES = frozenset(["date", "timestamp", "timestamptz"])
 _TYPE_SETTING = {

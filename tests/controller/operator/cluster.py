@@ -24,7 +24,7 @@ GROUP = "/apis/tablewatcher.io/v1alpha1"
 MERGE = "application/merge-patch+json"
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - an answer, and often the expected one
     """The API server's answer, where it is not 2xx."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -49,12 +49,17 @@ class Api:
         async with (
             aiohttp.ClientSession() as session,
             session.request(
-                method, self._url + path, headers=headers, ssl=self._ssl, data=None if body is None else json.dumps(body)
+                method,
+                self._url + path,
+                headers=headers,
+                ssl=self._ssl,
+                data=None if body is None else json.dumps(body),
             ) as response,
         ):
-            found = json.loads(await response.text())
+            text = await response.text()
             if response.status >= 300:
-                raise Refused(response.status, found.get("message", ""))
+                raise Refused(response.status, text)
+            found: dict[str, Any] = json.loads(text)
             return found
 
     async def find(self, path: str) -> dict[str, Any] | None:
@@ -155,6 +160,10 @@ class Operator:
                 await self.process.wait()
         return self.process.returncode or 0
 
+    async def end(self) -> None:
+        """Kills it where it still runs."""
+        if self.process is not None and self.process.returncode is None:
+            await self.stop(signal.SIGKILL)
 
     def check(self, *values: str) -> None:
         """No unexpected fault in the log, and none of the Secrets' `values`."""

@@ -30,11 +30,19 @@ async def api(control_plane: Any) -> Api:
     if await found.find(f"{path}/{crd['metadata']['name']}") is None:
         await found("POST", path, crd)
     async with asyncio.timeout(30):
-        while await found.find("/apis/tablewatcher.io/v1alpha1/tablewatchers") is None:
-            await asyncio.sleep(0.1)
-        while await found.find("/api/v1/namespaces/kube-system") is None:
-            await asyncio.sleep(0.1)
+        for served in ("/apis/tablewatcher.io/v1alpha1/tablewatchers", "/api/v1/namespaces/kube-system"):
+            while not await _answers(found, served):
+                await asyncio.sleep(0.1)
     return found
+
+
+async def _answers(api: Api, path: str) -> bool:
+    try:
+        return await api.find(path) is not None
+    except Refused as refused:
+        if refused.status not in (429, 503):  # a kind that has just been made is not ready for a moment
+            raise
+        return False
 
 
 @pytest.fixture
@@ -68,8 +76,11 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def make_operator(control_plane: Any, namespace: Namespace, directory: Path, free_port: Callable[[], int]) -> Any:
+async def make_operator(
+    control_plane: Any, namespace: Namespace, directory: Path, free_port: Callable[[], int]
+) -> AsyncIterator[Any]:
     """`make_operator(*options)`: an operator for the test's namespace, or with `cluster_wide=True` for all."""
+    made: list[Operator] = []
 
     def make(*options: str, cluster_wide: bool = False) -> Operator:
         port = free_port()
@@ -81,9 +92,14 @@ def make_operator(control_plane: Any, namespace: Namespace, directory: Path, fre
             "KUBECONFIG": str(control_plane.kubeconfig),
             "PYTHONPATH": str(ROOT / "operator"),
         }
-        return Operator(command, environment, directory / "operator.log", port)
+        made.append(Operator(command, environment, directory / "operator.log", port))
+        return made[-1]
 
-    return make
+    yield make
+    for each in made:
+        await each.end()
+    log = directory / "operator.log"
+    print(log.read_text() if log.exists() else "")  # pytest shows it where the test has failed
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def reconciles(metrics: str) -> float:
 async def test_the_listener_is_what_restricted_namespaces_admit(
     namespace: Namespace, orders: Any, http_receiver: Any, operator: Operator, eventually: Eventually
 ) -> None:
-    """The Pod of the template, sent to an API server that enforces the restricted profile; and the ConfigMap's entry."""
+    """The Pod of the template, sent to an API server that enforces the restricted profile; and the ConfigMap."""
     enforce = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     await namespace.api("PATCH", f"/api/v1/namespaces/{namespace.name}", enforce, kind=MERGE)
     await namespace.secret("shop", uri=orders.dsn)
@@ -131,7 +131,11 @@ async def test_the_listener_is_what_restricted_namespaces_admit(
     (container,) = template["spec"]["containers"]
     assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
     assert not any("subPath" in mount for mount in container["volumeMounts"])
-    assert (await namespace.conditions("orders"))["ListenerAvailable"] == ("False", "ListenerRollingOut")
+
+    async def waits_for_pods() -> bool:
+        return (await namespace.conditions("orders")).get("Ready") == ("False", "ListenerRollingOut")
+
+    await eventually(waits_for_pods, 8)
 
 
 async def test_drift_is_repaired(
@@ -254,9 +258,11 @@ async def test_an_operator_that_is_killed_goes_on_where_it_was(
     operator.check(orders.server.password)
 
 
-def test_the_command_says_what_it_needs(make_operator: Any) -> None:
+async def test_the_command_says_what_it_needs(make_operator: Any) -> None:
     operator = make_operator()
-    command = [word for word in operator.command if word not in ("--listener-image", "registry.example/tablewatcher:test")]
+    command = [
+        word for word in operator.command if word not in ("--listener-image", "registry.example/tablewatcher:test")
+    ]
     done = subprocess.run(command, env=operator.environment, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 2
     assert "--listener-image is needed" in done.stderr

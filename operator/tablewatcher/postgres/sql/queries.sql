@@ -11,10 +11,18 @@ SELECT pg_catalog.current_setting('server_version_num')::integer AS version,
 
 -- name: table
 SELECT c.oid::bigint AS oid, c.relkind::text AS kind,
+       c.relowner::bigint AS owner_oid, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
        pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
        pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_see
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+WHERE n.nspname = %(schema)s::text AND c.relname = %(table)s::text
+
+-- name: partitions_without_right
+SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS name
+FROM pg_catalog.pg_partition_tree(%(table_oid)s::oid::regclass) AS p
+JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.level > 0 AND NOT pg_catalog.has_table_privilege(c.oid, 'TRIGGER')
+ORDER BY 1
 
 -- name: similar_tables
 SELECT n.nspname::text || '.' || c.relname::text AS name
@@ -39,8 +47,18 @@ WHERE i.indrelid = %(table_oid)s AND i.indisprimary AND i.indimmediate AND k.nth
 ORDER BY k.nth
 
 -- name: schema_version
-SELECT pg_catalog.to_regclass('tablewatcher.migration') IS NOT NULL AS installed,
+-- Not by to_regclass: it raises where we lack USAGE on the schema.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'tablewatcher' AND c.relname = 'migration') AS installed,
        EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'tablewatcher') AS schema_exists
+
+-- name: shared_rights
+SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')) AS owned,
+       pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')
+         AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
+         AND pg_catalog.has_table_privilege(c.oid, 'DELETE')) AS usable
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'tablewatcher' AND c.relname IN ('migration', 'watcher', 'progress')
 
 -- name: applied_migrations
 SELECT version FROM tablewatcher.migration ORDER BY version
@@ -53,12 +71,17 @@ WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s)
 -- name: capture_function
 SELECT p.oid::bigint AS oid, p.prosrc AS source, p.prosecdef AS security_definer, coalesce(p.proconfig, ARRAY[]::text[]) AS settings,
        pg_catalog.obj_description(p.oid, 'pg_proc') AS comment,
-       pg_catalog.pg_has_role(p.proowner, 'USAGE') AS may_change
+       pg_catalog.pg_has_role(p.proowner, 'USAGE') AS may_change,
+       coalesce(pg_catalog.has_function_privilege((SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.oid = %(table_owner)s),
+                                                  p.oid, 'EXECUTE'), true) AS owner_may_call
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'tablewatcher' AND p.proname = %(function)s AND p.pronargs = 0
 
 -- name: capture_triggers
-SELECT t.tgname::text AS name, t.tgrelid::bigint AS table_oid, t.tgtype::integer AS type, t.tgenabled::text AS enabled
+-- A trigger that is switched off on one partition alone counts as off.
+SELECT t.tgname::text AS name, t.tgrelid::bigint AS table_oid, t.tgtype::integer AS type,
+       CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = t.tgfoid AND c.tgenabled NOT IN ('O', 'A'))
+            THEN 'D' ELSE t.tgenabled::text END AS enabled
 FROM pg_catalog.pg_trigger t
 WHERE t.tgfoid = %(function_oid)s AND NOT t.tgisinternal AND t.tgparentid = 0
 

@@ -1,0 +1,110 @@
+"""What stands against a plan: said before a statement is run, with the remedy. Pure."""
+
+from __future__ import annotations
+
+from ..errors import DatabaseError, Reason
+from ..naming import SCHEMA, WatcherNames
+from ..spec.model import WatcherSpec
+from .catalog import Observed, TableFacts
+from .quoting import identifier
+
+
+def check(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> TableFacts:
+    """Everything that would make the plan fail, said before a statement is run. The table's facts where all is well."""
+    server, table = observed.server, f"{spec.table.schema}.{spec.table.name}"
+    if server.version < 130_000:
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED, f"PostgreSQL {server.version // 10_000} is too old; 13 or later is needed"
+        )
+    if server.in_recovery:
+        raise DatabaseError(Reason.READ_ONLY_REPLICA, "this server is a standby; connect to the primary")
+    facts = _check_table(observed, table)
+    _check_rights(spec, observed, facts)
+    _check_columns(spec, facts, table)
+    if server.publications:
+        named = ", ".join(identifier(name) for name in server.publications)
+        raise DatabaseError(
+            Reason.PUBLICATION_CONFLICT,
+            f"publication {named} is FOR ALL TABLES: it would send our ring to its subscribers and stop them;"
+            " publish named tables or schemas instead",
+        )
+    refuse_foreign(observed, names)
+    return facts
+
+
+def _check_table(observed: Observed, table: str) -> TableFacts:
+    facts = observed.table
+    if facts is None:
+        hint = f"; did you mean {' or '.join(observed.similar_tables)}?" if observed.similar_tables else ""
+        raise DatabaseError(
+            Reason.TABLE_NOT_FOUND, f"there is no table {table} in database {observed.server.database!r}{hint}"
+        )
+    if facts.kind not in ("r", "p"):
+        kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+        raise DatabaseError(
+            Reason.TABLE_NOT_FOUND,
+            f"{table} is {kinds.get(facts.kind, 'no table')}; watch the table where its rows are written",
+        )
+    if not facts.shape.columns:
+        raise DatabaseError(Reason.COLUMN_NOT_FOUND, f"{table} has no columns, so its rows cannot be told apart")
+    return facts
+
+
+def _check_rights(spec: WatcherSpec, observed: Observed, facts: TableFacts) -> None:
+    server = observed.server
+    role, grants = identifier(server.role), []
+    if not observed.schema_exists and not server.may_create_schema:
+        grants.append(f"GRANT CREATE ON DATABASE {identifier(server.database)} TO {role}")
+    if observed.schema_exists and not server.may_use_schema:
+        grants.append(f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}")
+    if not observed.shared_usable:
+        grants.append(shared_grant(server.role))
+    if not facts.may_see:
+        grants.append(f"GRANT USAGE ON SCHEMA {identifier(spec.table.schema)} TO {role}")
+    if not facts.may_trigger:
+        qualified = f"{identifier(spec.table.schema)}.{identifier(spec.table.name)}"
+        grants.append(f"GRANT TRIGGER ON TABLE {qualified} TO {role}")
+    if facts.closed_partitions:
+        grants.append(f"GRANT TRIGGER ON TABLE {', '.join(facts.closed_partitions)} TO {role}")
+    if grants:
+        raise DatabaseError(
+            Reason.PERMISSION_DENIED, f"role {role} lacks rights; the owner must run: {'; '.join(grants)};"
+        )
+
+
+def shared_grant(role: str) -> str:
+    """What lets `role` use the tables that another role made for all watchers."""
+    tables = ", ".join(f"{SCHEMA}.{name}" for name in ("migration", "watcher", "progress"))
+    return f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {tables} TO {identifier(role)}"
+
+
+def _check_columns(spec: WatcherSpec, facts: TableFacts, table: str) -> None:
+    have = {column.name: column for column in facts.shape.columns}
+    named = [("columns", name) for name in spec.columns if name != "*"]
+    named += [("triggerColumns", name) for name in spec.trigger_columns]
+    missing = [f"{name!r} (spec.{where})" for where, name in named if name not in have]
+    if missing:
+        raise DatabaseError(
+            Reason.COLUMN_NOT_FOUND, f"{table} has no column {', '.join(missing)}; it has: {', '.join(have)}"
+        )
+    virtual = [f"{name!r} (spec.{where})" for where, name in named if have[name].virtual]
+    if virtual:
+        raise DatabaseError(
+            Reason.COLUMN_NOT_FOUND,
+            f"{', '.join(virtual)} of {table} is a virtual generated column, which triggers cannot see;"
+            " name the columns it is made from, or make it STORED",
+        )
+
+
+def refuse_foreign(observed: Observed, names: WatcherNames) -> None:
+    """Raises DatabaseError(OwnedElsewhere) where objects with our names are not ours."""
+    comments = dict(observed.objects)
+    if observed.function is not None:
+        comments[names.function] = observed.function.comment
+    foreign = [f"{name} ({comment or 'no comment'})" for name, comment in comments.items() if comment != names.identity]
+    if foreign:
+        raise DatabaseError(
+            Reason.OWNED_ELSEWHERE,
+            f"objects with our names carry another identity than {names.identity!r} and are left alone:"
+            f" {', '.join(foreign)}",
+        )

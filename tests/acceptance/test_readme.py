@@ -1,0 +1,73 @@
+"""The README's commands, run as they are printed there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Database
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"<!-- tested -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+DEMO, COMMANDS = BLOCKS
+# A fresh clone installs itself before the demonstration; here the environment of the tests is that installation.
+INSTALLED = f'make() {{ command make VENV={sys.prefix} -o {sys.prefix}/.installed "$@"; }}\n'
+
+
+async def bash(script: str, seconds: float, **environment: str) -> tuple[int, str, str]:
+    """Runs `script` in the root of the repository: exit code, standard output, standard error."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euo", "pipefail", "-c", script),
+        cwd=ROOT,
+        env=os.environ | {"PATH": path} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), seconds)
+    except TimeoutError:
+        process.terminate()
+        out, err = await process.communicate()
+        raise AssertionError(f"not done in {seconds:g} s:\n{out.decode()}{err.decode()}") from None
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.timeout(120)
+async def test_make_demo_loses_nothing_and_ends_by_itself() -> None:
+    code, out, err = await bash(INSTALLED + DEMO, 90)
+    assert code == 0, out + err
+    found = re.findall(r"^\s*(NATS|HTTP) +(\d+) +(\d+) +(\d+) +\d+ +([\d.]+) ms +([\d.]+) ms\s*$", out, re.MULTILINE)
+    assert [sink for sink, *_ in found] == ["NATS", "HTTP"], out
+    for _, committed, delivered, lost, p50, p99 in found:
+        assert int(committed) == int(delivered) > 200
+        assert lost == "0"
+        assert 0 < float(p50) <= float(p99)
+    assert '"specversion": "1.0"' in out, "one event is shown whole"
+    assert "webhook-signature" in out
+
+
+async def test_commands_without_a_cluster(database: Database) -> None:
+    await database.execute((ROOT / "examples" / "orders.sql").read_text())
+    code, out, err = await bash(COMMANDS, 60, TABLEWATCHER_DSN=database.dsn)
+    assert code == 0, out + err
+    valid, applied, again, removed = out.splitlines()
+    assert valid == "shop/orders: valid"
+    assert applied.startswith("shop/orders: applied, ")
+    assert again == "shop/orders: in sync, nothing to do"
+    assert removed.startswith("shop/orders: removed, ")
+    assert await database.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'") == [(0,)]
+
+
+@pytest.mark.parametrize("command", ["make demo", "make test"])
+def test_the_two_commands_come_first(command: str) -> None:
+    shown = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert f"{command}\n" in shown[:2]

@@ -1,0 +1,84 @@
+"""Watchers without a manifest: a spec, its names, and what its ring holds, read as the listener reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tablewatcher.event import Event
+from tablewatcher.naming import WatcherNames, watcher_names
+from tablewatcher.postgres.apply import Applied, apply
+from tablewatcher.postgres.outbox import Outbox, Page, Position
+from tablewatcher.postgres.session import Connection, connect
+from tablewatcher.postgres.snapshot import Snapshot
+from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
+
+FIRST = Position(Snapshot.parse("1:1:"))
+ALL = frozenset(Action)
+
+
+def spec_of(table: str = "t", *, schema: str = "public", name: str = "w", **fields: Any) -> WatcherSpec:
+    """A spec that watches everything of `table`, with `fields` changed."""
+    given = {"actions": ALL, "sink": NatsSink(("nats://127.0.0.1:4222",), "x"), **fields}
+    return WatcherSpec("shop", name, Database("secret"), Table(schema, table), **given)
+
+
+def names_of(spec: WatcherSpec) -> WatcherNames:
+    return watcher_names("test", spec.namespace, spec.name)
+
+
+@dataclass(slots=True)
+class Watched:
+    """One applied watcher, and a connection that reads its ring."""
+
+    spec: WatcherSpec
+    names: WatcherNames
+    dsn: str
+    reader: Connection
+    outbox: Outbox
+    position: Position = FIRST
+
+    async def page(self, limit: int = 1000) -> Page | None:
+        """The next page with events, noted as delivered."""
+        while True:
+            page = await self.outbox.next_page(self.position, limit)
+            if page is None:
+                return None
+            self.position = page.position(None)
+            if page.events:
+                return page
+
+    async def events(self) -> list[Event]:
+        """All that has come since the last call."""
+        found: list[Event] = []
+        while (page := await self.page()) is not None:
+            found.extend(page.events)
+        return found
+
+    async def data(self) -> list[dict[str, Any]]:
+        """The `data` of all that has come, without what every event repeats."""
+        found = [json.loads(event.body)["data"] for event in await self.events()]
+        for data in found:
+            del data["source"]
+        return found
+
+
+async def watch(dsn: str, spec: WatcherSpec, *, admin: str | None = None) -> Watched:
+    """Applies `spec` (as `admin`, where given) and opens its ring."""
+    names = names_of(spec)
+    await apply(admin or dsn, spec, names)
+    return await opened(dsn, spec)
+
+
+async def opened(dsn: str, spec: WatcherSpec) -> Watched:
+    """The ring of a watcher that is applied already."""
+    reader = await connect(dsn)
+    await reader.execute("SET enable_seqscan = off")
+    names = names_of(spec)
+    outbox = Outbox(reader, asyncio.Lock(), spec, names, database="test")
+    return Watched(spec, names, dsn, reader, outbox)
+
+
+__all__ = ["ALL", "FIRST", "Applied", "Watched", "names_of", "opened", "spec_of", "watch"]

@@ -1,0 +1,367 @@
+"""Plan, apply and destroy against a real catalog: what they repair, what they need, and what they leave alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.quoting import identifier, literal
+from tablewatcher.spec.model import Action, DeletionPolicy, WatcherSpec
+
+from ..conftest import Database
+from .capturing import names_of, opened, spec_of, watch
+
+SPEC = spec_of(columns=("n",))
+NAMES = names_of(SPEC)
+FUNCTION = f"tablewatcher.{NAMES.function}"
+
+
+@pytest.fixture
+async def database(any_database: Database) -> Database:
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    return any_database
+
+
+CATALOG = """
+SELECT 'class', oid::text, relname::text, relacl::text FROM pg_class WHERE relnamespace <> 'pg_toast'::regnamespace
+UNION ALL SELECT 'proc', oid::text, proname::text, proacl::text FROM pg_proc
+UNION ALL SELECT 'trigger', oid::text, tgname::text, tgrelid::text FROM pg_trigger
+UNION ALL SELECT 'schema', oid::text, nspname::text, nspacl::text FROM pg_namespace
+UNION ALL SELECT 'type', oid::text, typname::text, '' FROM pg_type
+UNION ALL SELECT 'comment', objoid::text, description, '' FROM pg_description ORDER BY 1, 2, 3
+"""
+
+
+async def test_a_second_apply_runs_no_statement(database: Database) -> None:
+    assert (await apply(database.dsn, SPEC, NAMES)).plan
+    before = await database.execute("SELECT xmin::text, oid FROM pg_proc WHERE oid = %s::regproc", FUNCTION)
+    assert not await plan(database.dsn, SPEC, NAMES)
+    assert not (await apply(database.dsn, SPEC, NAMES)).plan
+    assert before == await database.execute("SELECT xmin::text, oid FROM pg_proc WHERE oid = %s::regproc", FUNCTION)
+
+
+DRIFT = {
+    "trigger dropped": f'DROP TRIGGER "{NAMES.trigger}" ON t',
+    "trigger disabled": f'ALTER TABLE t DISABLE TRIGGER "{NAMES.trigger}"',
+    "trigger for replicas only": f'ALTER TABLE t ENABLE REPLICA TRIGGER "{NAMES.trigger}"',
+    "trigger renamed": f'ALTER TRIGGER "{NAMES.trigger}" ON t RENAME TO zz',
+    "function replaced": f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN RETURN NULL; END'",
+    "function as invoker": f"ALTER FUNCTION {FUNCTION}() SECURITY INVOKER",
+    "search_path": f"ALTER FUNCTION {FUNCTION}() RESET ALL",
+    "function dropped": f"DROP FUNCTION {FUNCTION}() CASCADE",
+    "rename swap": "CREATE TABLE new (LIKE t INCLUDING ALL); ALTER TABLE t RENAME TO old; ALTER TABLE new RENAME TO t",
+    "table made again": "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, n int)",
+    "registration lost": "DELETE FROM tablewatcher.watcher",
+}
+
+
+async def test_every_drift_is_repaired(database: Database) -> None:
+    watched = await watch(database.dsn, SPEC)
+    async with watched.reader:
+        for key, (name, statement) in enumerate(DRIFT.items()):
+            await database.execute(statement)
+            assert (await apply(database.dsn, SPEC, NAMES)).plan, name
+            assert not await plan(database.dsn, SPEC, NAMES), name
+            await database.execute(f"INSERT INTO t VALUES ({key})")
+            assert [event.key for event in await watched.events()] == [str(key)], name
+            triggers = await database.execute("SELECT tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal")
+            assert triggers == [("t",)], name
+
+
+async def test_a_trigger_disabled_on_one_partition_is_repaired(database: Database) -> None:
+    await database.execute(
+        "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+        " CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)"
+    )
+    watched = await watch(database.dsn, spec_of("p"))
+    async with watched.reader:
+        await database.execute(f'ALTER TABLE p1 DISABLE TRIGGER "{NAMES.trigger}"')
+        assert (await apply(database.dsn, watched.spec, NAMES)).plan
+        await database.execute("INSERT INTO p VALUES (1)")
+        assert [event.key for event in await watched.events()] == ["1"]
+        assert not await plan(database.dsn, watched.spec, NAMES)
+
+
+async def test_changed_actions_and_columns(database: Database) -> None:
+    watched = await watch(database.dsn, spec_of(actions=frozenset([Action.DELETE])))
+    async with watched.reader:
+        await database.execute("INSERT INTO t VALUES (1, 1)")
+        await apply(database.dsn, SPEC, NAMES)
+        # New columns need no lock on the table: a transaction that writes to it is open all the while.
+        async with await database.connect() as writer, writer.transaction():
+            await writer.execute("INSERT INTO t VALUES (2, 2)")
+            changed = await apply(database.dsn, spec_of(columns=("id",), include_before=True), NAMES, patience=0)
+            assert changed.plan and not any(step.locks_table for step in changed.plan.steps)
+        await database.execute("DELETE FROM t WHERE id = 2")
+        found = [(data["action"], data.get("after"), data.get("before")) for data in await watched.data()]
+    assert found == [("insert", {"id": 2, "n": 2}, None), ("delete", None, {"id": 2})]
+
+
+@pytest.mark.parametrize("removing", [False, True], ids=["apply", "destroy"])
+async def test_an_open_transaction_holds_us_and_we_hold_nobody(removing: bool, database: Database) -> None:
+    if removing:
+        await apply(database.dsn, SPEC, NAMES)
+    longest = 0.0
+    done = asyncio.Event()
+
+    async def write() -> None:
+        nonlocal longest
+        async with await database.connect() as connection:
+            key = 100
+            while not done.is_set():
+                key, started = key + 1, time.monotonic()
+                await connection.execute("INSERT INTO t VALUES (%s, 0)", [key])
+                longest = max(longest, time.monotonic() - started)
+
+    async with await database.connect() as blocker, blocker.transaction():
+        await blocker.execute("INSERT INTO t VALUES (1, 1)")
+        pid = blocker.info.backend_pid
+        writer = asyncio.create_task(write())
+        started = time.monotonic()
+        with pytest.raises(DatabaseError) as refused:
+            await (destroy if removing else apply)(database.dsn, SPEC, NAMES, patience=1.0)
+        assert time.monotonic() - started < 4
+        done.set()
+        await writer
+    assert refused.value.reason is Reason.TABLE_LOCKED
+    assert re.search(rf"\b{pid}\b", refused.value.message)
+    assert longest < 0.8  # lock_timeout is 0.5 s; the rest is for a busy machine
+    if removing:
+        await destroy(database.dsn, SPEC, NAMES)
+    else:
+        assert await database.execute("SELECT FROM pg_namespace WHERE nspname = 'tablewatcher'") == []
+        assert (await apply(database.dsn, SPEC, NAMES)).plan
+
+
+async def test_two_applies_at_once(database: Database) -> None:
+    other = spec_of(name="other")
+    specs = [SPEC, SPEC, other, other, SPEC]
+    await asyncio.gather(*(apply(database.dsn, spec, names_of(spec)) for spec in specs))
+    for spec in (SPEC, other):
+        assert not await plan(database.dsn, spec, names_of(spec))
+        async with (await opened(database.dsn, spec)).reader:
+            pass
+    await database.execute("INSERT INTO t VALUES (1, 1)")
+    for spec in (SPEC, other):
+        watched = await opened(database.dsn, spec)
+        async with watched.reader:
+            assert [event.key for event in await watched.events()] == ["1"]
+    await destroy(database.dsn, other, names_of(other))
+    assert not await plan(database.dsn, SPEC, NAMES)
+
+
+async def test_a_role_whose_default_is_serializable(database: Database) -> None:
+    await database.execute(
+        f"ALTER DATABASE {database.name} SET default_transaction_isolation = 'serializable';"
+        f" ALTER DATABASE {database.name} SET standard_conforming_strings = off"
+    )
+    spec = spec_of(name="back\\slash", columns=("n",))
+    await asyncio.gather(*(apply(database.dsn, spec, names_of(spec)) for _ in range(4)))
+    assert not await plan(database.dsn, spec, names_of(spec))
+    watched = await opened(database.dsn, spec)
+    async with watched.reader:
+        await database.execute("INSERT INTO t VALUES (1, 1)")
+        assert [event.key for event in await watched.events()] == ["1"]
+
+
+async def test_destroy_leaves_the_catalog_as_it_was(database: Database) -> None:
+    before = await database.execute(CATALOG)
+    await apply(database.dsn, SPEC, NAMES)
+    assert await database.execute(CATALOG) != before
+    await destroy(database.dsn, SPEC, NAMES)
+    assert await database.execute(CATALOG) == before
+    await destroy(database.dsn, SPEC, NAMES)
+
+
+async def test_a_schema_that_others_made_stays(database: Database) -> None:
+    await database.execute("CREATE SCHEMA tablewatcher; GRANT USAGE ON SCHEMA tablewatcher TO PUBLIC")
+    before = await database.execute(CATALOG)
+    await apply(database.dsn, SPEC, NAMES)
+    await destroy(database.dsn, SPEC, NAMES)
+    assert await database.execute(CATALOG) == before
+
+
+async def test_retain_keeps_ring_and_rows(database: Database) -> None:
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute("INSERT INTO t VALUES (1, 1)")
+    await destroy(database.dsn, SPEC, NAMES, DeletionPolicy.RETAIN)
+    await database.execute("INSERT INTO t VALUES (2, 2)")
+    assert await database.execute("SELECT FROM pg_trigger WHERE NOT tgisinternal") == []
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute("INSERT INTO t VALUES (3, 3)")
+    watched = await opened(database.dsn, SPEC)
+    async with watched.reader:
+        assert [event.key for event in await watched.events()] == ["1", "3"]
+
+
+FOREIGN = {
+    "function": f"COMMENT ON FUNCTION {FUNCTION}() IS 'somebody/else/w'",
+    "ring": f"COMMENT ON TABLE tablewatcher.{NAMES.rings[1]} IS NULL",
+    "sequence": f"COMMENT ON SEQUENCE tablewatcher.{NAMES.stop} IS 'x'",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+async def test_what_carries_another_identity_is_left_alone(name: str, database: Database) -> None:
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute(FOREIGN[name])
+    before = await database.execute(CATALOG)
+    for action in (plan, apply, destroy):
+        with pytest.raises(DatabaseError) as refused:
+            await action(database.dsn, SPEC, NAMES)
+        assert refused.value.reason is Reason.OWNED_ELSEWHERE
+    assert await database.execute(CATALOG) == before
+
+
+@dataclass(frozen=True)
+class Role:
+    name: str
+    dsn: str
+
+
+@pytest.fixture
+async def roles(database: Database) -> AsyncIterator[list[Role]]:
+    """Three roles with awkward names and no right but to connect."""
+    made = []
+    for nth in range(3):
+        name, password = f'Role "{nth}" {secrets.token_hex(4)}', secrets.token_hex(8)
+        await database.execute(f"CREATE ROLE {identifier(name)} LOGIN PASSWORD '{password}'")
+        made.append(Role(name, database.dsn_of(name, password)))
+    yield made
+    for role in made:
+        await database.execute(
+            f"REASSIGN OWNED BY {identifier(role.name)} TO CURRENT_USER; DROP OWNED BY {identifier(role.name)};"
+            f" DROP ROLE {identifier(role.name)}"
+        )
+
+
+async def granted(database: Database, role: Role, spec: WatcherSpec = SPEC) -> list[str]:
+    """Applies as `role`, running each GRANT that a refusal names, until it works; the statements that were run."""
+    ran: list[str] = []
+    for _ in range(6):
+        try:
+            await apply(role.dsn, spec, names_of(spec))
+        except DatabaseError as error:
+            assert error.reason is Reason.PERMISSION_DENIED, error.message
+            grants = re.findall(r"(GRANT .+?)(?:; |;$)", error.message)
+            assert grants, error.message
+            for grant in grants:
+                await database.execute(grant)
+            ran += grants
+        else:
+            return ran
+    raise AssertionError(f"still refused after {ran}")
+
+
+async def test_each_missing_right_is_named_and_its_grant_is_enough(database: Database, roles: list[Role]) -> None:
+    role = roles[0]
+    quoted = identifier(role.name)
+    await database.execute(
+        f"REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE ALL ON DATABASE {database.name} FROM PUBLIC"
+    )
+    await database.execute(f"GRANT CONNECT ON DATABASE {database.name} TO {quoted}")
+    assert await granted(database, role) == [
+        f'GRANT CREATE ON DATABASE "{database.name}" TO {quoted}',
+        f'GRANT USAGE ON SCHEMA "public" TO {quoted}',
+        f'GRANT TRIGGER ON TABLE "public"."t" TO {quoted}',
+    ]
+    watched = await opened(role.dsn, SPEC)
+    async with watched.reader:
+        await database.execute("INSERT INTO t VALUES (1, 1)")
+        assert [event.key for event in await watched.events()] == ["1"]
+    # Neither needs to own the table: removal works with the same rights.
+    await destroy(role.dsn, SPEC, NAMES)
+    assert await database.execute("SELECT FROM pg_namespace WHERE nspname = 'tablewatcher'") == []
+
+
+async def test_two_roles_share_a_database(database: Database, roles: list[Role]) -> None:
+    first, second, _ = roles
+    other = spec_of(name="other")
+    await granted(database, first)
+    ran = await granted(database, second, other)
+    assert any("tablewatcher.watcher" in grant for grant in ran)
+    await destroy(first.dsn, SPEC, NAMES)
+    await destroy(second.dsn, other, names_of(other))
+    left = await database.execute("SELECT relname FROM pg_class WHERE relname ~ '^(ring|cursor|ids)_'")
+    assert left == []
+
+
+async def test_partitions_of_a_table_that_others_own(database: Database, roles: list[Role]) -> None:
+    owner, role, _ = roles
+    spec = spec_of("p")
+    await database.execute(f"GRANT CREATE, USAGE ON SCHEMA public TO {identifier(owner.name)}")
+    async with await psycopg.AsyncConnection.connect(owner.dsn, autocommit=True) as application:
+        await application.execute("CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+        await application.execute("CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)")
+        ran = await granted(database, role, spec)
+        assert f"GRANT TRIGGER ON TABLE public.p1 TO {identifier(role.name)}" in ran
+        # The application's own DDL goes on as before: a new partition gets our trigger in its owner's name.
+        await application.execute("CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)")
+        await application.execute("INSERT INTO p VALUES (1), (11)")
+    watched = await opened(role.dsn, spec)
+    async with watched.reader:
+        assert [event.key for event in await watched.events()] == ["1", "11"]
+    await destroy(role.dsn, spec, names_of(spec))
+
+
+async def test_publication_for_all_tables(database: Database) -> None:
+    await database.execute('SET client_min_messages = error; CREATE PUBLICATION "every ""thing" FOR ALL TABLES')
+    with pytest.raises(DatabaseError, match='"every ""thing"') as refused:
+        await apply(database.dsn, SPEC, NAMES)
+    assert refused.value.reason is Reason.PUBLICATION_CONFLICT
+    await database.execute('DROP PUBLICATION "every ""thing"; CREATE PUBLICATION one FOR TABLE t')
+    assert (await apply(database.dsn, SPEC, NAMES)).plan
+
+
+MISSING = {
+    "table": (spec_of("T"), Reason.TABLE_NOT_FOUND, "did you mean public.t"),
+    "view": (spec_of("v"), Reason.TABLE_NOT_FOUND, "a view"),
+    "column": (spec_of(columns=("nope",)), Reason.COLUMN_NOT_FOUND, "spec.columns"),
+    "trigger column": (spec_of(trigger_columns=("nope",)), Reason.COLUMN_NOT_FOUND, "spec.triggerColumns"),
+    "name past 63 bytes": (spec_of("x" * 64), Reason.TABLE_NOT_FOUND, "no table"),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+async def test_what_is_not_there_is_said(name: str, database: Database) -> None:
+    await database.execute(f"CREATE VIEW v AS SELECT * FROM t; CREATE TABLE {'x' * 63} (id int)")
+    spec, reason, words = MISSING[name]
+    with pytest.raises(DatabaseError, match=re.escape(words)) as refused:
+        await apply(database.dsn, spec, names_of(spec))
+    assert refused.value.reason is reason
+    assert await database.execute("SELECT FROM pg_namespace WHERE nspname = 'tablewatcher'") == []
+
+
+NAME = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1).filter(
+    lambda text: len(text.encode()) <= 63
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=NAME, text=st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])))
+def test_quoting_gives_back_what_was_put_in(name: str, text: str, any_database: Database) -> None:
+    for setting in ("on", "off"):
+        with psycopg.connect(any_database.dsn, autocommit=True) as connection:
+            connection.execute(f"SET standard_conforming_strings = {setting}; SET escape_string_warning = off".encode())
+            cursor = connection.execute(f"SELECT {literal(text)} AS {identifier(name)}".encode())
+            assert cursor.description is not None
+            assert (cursor.description[0].name, cursor.fetchone()) == (name, (text,))
+
+
+def test_quoting_agrees_with_psycopg() -> None:
+    assert identifier('a"b') == sql.Identifier('a"b').as_string(None) == '"a""b"'
+    assert json.loads(literal('"x"')[1:-1]) == "x"

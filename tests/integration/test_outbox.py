@@ -1,0 +1,262 @@
+"""The ring: everything that commits is read once, in whatever order it commits, and nothing unread is thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tablewatcher.event import Event
+from tablewatcher.naming import key_token
+from tablewatcher.postgres import capture_source
+from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.cursor_log import CursorLog, Held, Lease
+from tablewatcher.postgres.outbox import Outbox, Position
+from tablewatcher.postgres.ring import Ring
+from tablewatcher.postgres.session import Connection, connect
+from tablewatcher.postgres.snapshot import Snapshot
+
+from ..conftest import Database
+from .capturing import Watched, names_of, spec_of, watch
+
+SPEC = spec_of()
+NAMES = names_of(SPEC)
+
+
+@pytest.fixture
+async def database(any_database: Database) -> Database:
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    return any_database
+
+
+@pytest.fixture
+async def watched(database: Database) -> AsyncIterator[Watched]:
+    found = await watch(database.dsn, SPEC)
+    yield found
+    await found.reader.close()
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[Connection]:
+    """The listener's connection for cursors and upkeep."""
+    connection = await connect(database.dsn)
+    yield connection
+    await connection.close()
+
+
+def ring_of(writer: Connection) -> Ring:
+    return Ring(writer, asyncio.Lock(), NAMES)
+
+
+async def keys(watched: Watched) -> list[str]:
+    return [event.key for event in await watched.events()]
+
+
+async def test_late_commits_are_delivered_once_and_stall_nobody(database: Database, watched: Watched) -> None:
+    async with await database.connect() as early, await database.connect() as undone:
+        await early.execute("BEGIN; INSERT INTO t VALUES (1)")
+        await undone.execute("BEGIN; INSERT INTO t VALUES (2)")
+        await database.execute("INSERT INTO t VALUES (3)")
+        assert await keys(watched) == ["3"]
+        await early.execute("INSERT INTO t VALUES (4)")
+        await database.execute("INSERT INTO t VALUES (5)")
+        assert await keys(watched) == ["5"]
+        await undone.execute("ROLLBACK")
+        await early.execute("COMMIT")
+        await database.execute("INSERT INTO t VALUES (6)")
+        assert await keys(watched) == ["1", "4", "6"]
+    assert await keys(watched) == []
+
+
+async def test_many_writers_at_once(database: Database, watched: Watched) -> None:
+    """Rolled back and slow ones among them: each row once, each key in order."""
+
+    async def write(number: int) -> None:
+        async with await database.connect() as connection:
+            for turn in range(20):
+                await connection.execute(f"BEGIN; INSERT INTO t VALUES ({number * 100 + turn}, 0)".encode())
+                await asyncio.sleep(0.002 * (number % 4))
+                await connection.execute(b"ROLLBACK" if turn % 5 == 4 else b"COMMIT")
+                await connection.execute(f"UPDATE t SET n = {turn} WHERE id = {number * 100}".encode())
+
+    async def read() -> None:
+        while not writers.done():
+            found.extend(await watched.events())
+        found.extend(await watched.events())
+
+    found: list[Event] = []
+    writers = asyncio.gather(*(write(number) for number in range(8)))
+    await read()
+    await writers
+    rows = await database.execute(
+        " UNION ALL ".join(f"SELECT id, op::text, data FROM tablewatcher.{ring}" for ring in NAMES.rings)
+    )
+    assert sorted(event.ring_id for event in found) == sorted(row[0] for row in rows)
+    for number in range(8):
+        ids = [event.ring_id for event in found if event.key == str(number * 100)]
+        assert ids == sorted(ids) and len(ids) == 20  # an insert, and an update for each n but the first
+
+
+@pytest.mark.parametrize(("rows", "limit"), [(25, 10), (30, 10), (20, 10), (10, 10), (11, 10)])
+async def test_a_big_batch_goes_on_after_a_reconnect(
+    rows: int, limit: int, database: Database, watched: Watched
+) -> None:
+    async with await database.connect() as late:
+        await late.execute("BEGIN; INSERT INTO t VALUES (0)")
+        await database.execute(f"INSERT INTO t SELECT generate_series(1, {rows})")
+        found = []
+        for _ in range(rows):
+            connection = await connect(database.dsn)
+            outbox = Outbox(connection, asyncio.Lock(), SPEC, NAMES, database="test")
+            page = await outbox.next_page(watched.position, limit)
+            await connection.close()
+            if page is None:
+                break
+            found += [event.key for event in page.events]
+            watched.position = page.position(None)
+            await database.execute(f"INSERT INTO t VALUES ({1000 + len(found)}) ON CONFLICT DO NOTHING") if len(
+                found
+            ) == limit else None
+        assert found[:rows] == [str(key) for key in range(1, rows + 1)]
+        assert found[rows:] in ([], [str(1000 + limit)])
+        await late.execute("COMMIT")
+    assert await keys(watched) == ["0"]
+
+
+async def test_a_position_within_a_page(database: Database, watched: Watched) -> None:
+    await database.execute("INSERT INTO t SELECT generate_series(1, 9)")
+    page = await watched.outbox.next_page(watched.position, 100)
+    assert page is not None
+    watched.position = page.position(page.events[4].ring_id)
+    assert await keys(watched) == [str(key) for key in range(5, 10)]
+
+
+async def test_what_is_read_is_on_disk(database: Database, watched: Watched) -> None:
+    """Commits that do not wait for the disk are seen at once; they are given out only once they are on it."""
+    async with await database.connect() as writing:
+        await writing.execute("SET synchronous_commit = off")
+        for key in range(20):
+            await writing.execute("INSERT INTO t VALUES (%s)", [key])
+            cursor = await writing.execute("SELECT pg_current_wal_insert_lsn()::text")
+            ((written,),) = await cursor.fetchall()
+            page = await watched.page()
+            assert page is not None and [event.key for event in page.events] == [str(key)]
+            assert await database.execute("SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", written) == [(True,)]
+
+
+async def delivered(watched: Watched) -> Snapshot:
+    await watched.events()
+    return watched.position.prev
+
+
+async def test_turning_never_loses_a_row(database: Database, watched: Watched, writer: Connection) -> None:
+    ring = ring_of(writer)
+    nothing = watched.position.prev
+    async with await database.connect() as straggler:
+        await straggler.execute("BEGIN; INSERT INTO t VALUES (0)")
+        slot, expected = 0, []
+        for key in range(1, 7):
+            await database.execute(f"INSERT INTO t VALUES ({key})")
+            expected.append(str(key))
+            assert await ring.turn(slot, nothing, keep_seconds=0) is None or slot < 2
+            turned = await ring.turn(slot, await delivered(watched), keep_seconds=0)
+            slot = slot if turned is None else turned
+        # The straggler wrote into slot 0 and holds it: the ring stands before it.
+        assert slot == 2
+        await straggler.execute("INSERT INTO t VALUES (10); COMMIT")
+    assert await ring.turn(slot, nothing, keep_seconds=0) is None
+    assert await keys(watched) == ["0", "10"]
+    assert await ring.turn(slot, await delivered(watched), keep_seconds=600) is None
+    assert await ring.turn(slot, await delivered(watched), keep_seconds=0) == 0
+
+
+async def test_turning_skips_a_slot_that_is_being_dumped(
+    database: Database, watched: Watched, writer: Connection
+) -> None:
+    async with await database.connect() as dump:
+        await dump.execute(f"BEGIN; LOCK TABLE tablewatcher.{NAMES.rings[1]} IN ACCESS SHARE MODE")
+        assert await ring_of(writer).turn(0, await delivered(watched), keep_seconds=0) is None
+    assert await ring_of(writer).turn(0, await delivered(watched), keep_seconds=0) == 1
+
+
+async def test_overflow_stops_capture_and_not_the_writers(
+    database: Database, writer: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture_source, "MAX_RING_BYTES", 200_000)
+    watched = await watch(database.dsn, SPEC)
+    ring = ring_of(writer)
+    async with watched.reader:
+        await database.execute("INSERT INTO t SELECT generate_series(1, 6000)")
+        stopped = await ring.gauge()
+        assert stopped.stopped_at > 0
+        await database.execute("INSERT INTO t VALUES (7000)")
+        captured = len(await watched.events())
+        assert captured in range(1024, 5000) and captured % 1024 == 0
+        await ring.resume_capture(0, stopped.stopped_at)
+        await database.execute("INSERT INTO t VALUES (7001)")
+        events = await watched.events()
+        assert [event.op for event in events] == ["g", "i"]
+        assert b'"reason":"overflow"' in events[0].body
+        assert (await ring.gauge()).stopped_at == 0
+
+
+def log_of(connection: Connection, holder: str, sink_timeout: float = 20) -> CursorLog:
+    return CursorLog(connection, asyncio.Lock(), NAMES, holder=holder, sink_timeout=sink_timeout)
+
+
+async def test_lease(database: Database, watched: Watched, writer: Connection) -> None:
+    async with await connect(database.dsn) as other:
+        first, second = log_of(writer, "a"), log_of(other, "b")
+        one = await first.acquire(lambda _: False)
+        assert isinstance(one, Lease)
+        held = await second.acquire(lambda _: False)
+        assert isinstance(held, Held) and held.holder == "a" and 20 < held.seconds <= 25
+        # Known to be dead, or released, or expired: the next one takes over with a higher epoch.
+        two = await second.acquire(lambda holder: holder == "a")
+        assert isinstance(two, Lease) and two.epoch == one.epoch + 1
+        assert not await first.commit(one.epoch, one.position)
+        moved = Position(Snapshot.parse("5:9:6,7"), Snapshot.parse("9:12:"), 44)
+        assert await second.commit(two.epoch, moved, release=True)
+        three = await first.acquire(lambda _: False)
+        assert isinstance(three, Lease) and (three.epoch, three.position) == (two.epoch + 1, moved)
+        assert await log_of(writer, "a", sink_timeout=-5).commit(three.epoch, moved)
+        assert not isinstance(await second.acquire(lambda _: False), Held)
+
+
+async def test_only_one_of_many_gets_the_lease(database: Database, watched: Watched) -> None:
+    async def attempt(name: str) -> Lease | Held:
+        async with await connect(database.dsn) as connection:
+            return await log_of(connection, name).acquire(lambda _: False)
+
+    outcomes = await asyncio.gather(*(attempt(str(nth)) for nth in range(8)))
+    assert sum(isinstance(outcome, Lease) for outcome in outcomes) == 1
+
+
+Text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(keys=st.lists(st.lists(st.none() | Text, min_size=1, max_size=4), min_size=1, max_size=20))
+def test_token_in_sql_is_the_token_in_python(keys: list[list[str | None]], token: Callable[..., list[str]]) -> None:
+    assert token(keys) == [key_token(tuple(key)) for key in keys]
+
+
+@pytest.fixture
+def token(any_database: Database) -> Callable[..., list[str]]:
+    asyncio.run(_installed(any_database))
+
+    def ask(keys: list[list[str | None]]) -> list[str]:
+        with psycopg.connect(any_database.dsn) as connection:
+            cursor = connection.cursor()
+            return [text for key in keys for (text,) in cursor.execute("SELECT tablewatcher.token(%s)", [key])]
+
+    return ask
+
+
+async def _installed(database: Database) -> None:
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    await apply(database.dsn, SPEC, NAMES)

@@ -1,0 +1,110 @@
+"""From the Secrets that operators of Postgres write to a connection string."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
+
+from tablewatcher.errors import Reason, SecretError
+from tablewatcher.postgres.conninfo import conninfo
+from tablewatcher.spec.model import Database
+
+CNPG = {
+    "dbname": "app",
+    "fqdn-uri": "postgresql://app:pw@shop-rw.shop.svc.cluster.local:5432/app",
+    "host": "shop-rw",
+    "password": "pw",
+    "pgpass": "shop-rw:5432:app:app:pw\n",
+    "port": "5432",
+    "uri": "postgresql://app:pw@shop-rw.shop:5432/app",
+    "user": "app",
+    "username": "app",
+}
+CRUNCHY = {
+    "dbname": "app",
+    "host": "shop-primary.shop.svc",
+    "password": "pw",
+    "pgbouncer-uri": "postgresql://app:pw@shop-pgbouncer.shop.svc:5432/app",
+    "port": "5432",
+    "uri": "postgresql://app:pw@shop-primary.shop.svc:5432/app",
+    "user": "app",
+}
+ZALANDO = {"host": "shop", "username": "app", "password": "pw", "database": "app"}
+
+
+def parts(values: dict[str, str], **keys: str) -> dict[str, str]:
+    found = conninfo(Database("s", tuple(keys.items())), values, namespace="shop")
+    return {key: str(value) for key, value in conninfo_to_dict(found).items()}
+
+
+@pytest.mark.parametrize(
+    ("values", "host"),
+    [
+        (CNPG, "shop-rw.shop.svc.cluster.local"),
+        ({key: text for key, text in CNPG.items() if key != "fqdn-uri"}, "shop-rw.shop"),
+        ({key: text for key, text in CNPG.items() if not key.endswith("uri")}, "shop-rw.shop.svc"),
+        (CRUNCHY, "shop-primary.shop.svc"),
+        (ZALANDO, "shop.shop.svc"),
+        ({**ZALANDO, "host": "10.0.0.1"}, "10.0.0.1"),
+        ({**ZALANDO, "host": "fd00::1"}, "fd00::1"),
+        ({**ZALANDO, "host": "localhost"}, "localhost"),
+        ({**ZALANDO, "host": "a,b.example"}, "a.shop.svc,b.example"),
+        ({key: f"{text}\n" for key, text in ZALANDO.items()}, "shop.shop.svc"),
+        ({"uri": "postgres://app:pw@shop:5432/app\r\n"}, "shop.shop.svc"),
+    ],
+)
+def test_the_usual_secrets(values: dict[str, str], host: str) -> None:
+    assert parts(values) == {"host": host, "port": "5432", "user": "app", "password": "pw", "dbname": "app"}
+
+
+PASSWORD = st.text(st.characters(exclude_characters="\x00\r\n", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(password=PASSWORD)
+def test_any_password(password: str) -> None:
+    assert parts({**ZALANDO, "password": password})["password"] == password
+    uri = f"postgresql://app:{quote(password, safe='')}@h.example/app"
+    assert parts({"uri": uri})["password"] == password
+
+
+@pytest.mark.parametrize(
+    "password", ["p'w", "p\\w", " lead", "trail ", "a=b c", "host=evil", "p@ss/w:rd?#%", "sslmode=disable"]
+)
+def test_awkward_passwords(password: str) -> None:
+    assert parts({**ZALANDO, "password": password}) == {**parts(ZALANDO), "password": password}
+
+
+def test_keys_by_other_names() -> None:
+    values = {"H": "db.example", "U": "me", "P": "x", "uri": "postgresql://wrong@wrong/wrong"}
+    assert parts(values, host="H", username="U", password="P") == {
+        "host": "db.example",
+        "port": "5432",
+        "user": "me",
+        "password": "x",
+    }
+    assert parts({"dsn": "postgresql://u@h.example/d"}, uri="dsn")["host"] == "h.example"
+
+
+BAD = [
+    ({}, {}, "none"),
+    ({"username": "u", "password": "hunter2"}, {}, "'host'"),
+    ({"host": "h", "password": "hunter2"}, {}, "'username'"),
+    ({"uri": "mysql://u:hunter2@h/d"}, {}, "postgresql://"),
+    ({"uri": "postgresql://u:hunter2%zz@h/d"}, {}, "percent-encode"),
+    ({**ZALANDO, "password": "hunter2"}, {"password": "pw"}, "spec.database.keys.password"),
+    ({"uri": ""}, {"uri": "uri"}, "spec.database.keys.uri"),
+]
+
+
+@pytest.mark.parametrize(("values", "keys", "words"), BAD)
+def test_what_is_missing_is_named_and_no_value_is(values: dict[str, str], keys: dict[str, str], words: str) -> None:
+    with pytest.raises(SecretError) as refused:
+        parts(values, **keys)
+    assert refused.value.reason is Reason.SECRET_KEY_MISSING
+    assert words in refused.value.message
+    assert "hunter2" not in refused.value.message
+    assert refused.value.__cause__ is None

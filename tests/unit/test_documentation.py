@@ -1,0 +1,117 @@
+"""What the documentation lists is what the source has: tables drift in silence otherwise."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from tablewatcher.cli.app import app
+from tablewatcher.cli.demo_manifests import PACKAGED
+from tablewatcher.cli.exit_codes import ExitCode, exit_code
+from tablewatcher.errors import Reason
+from tablewatcher.metrics import ManyHistogram, Metrics
+from tablewatcher.spec.unsupported import UNSUPPORTED
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text()
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The cells of the table whose first row starts with `heading`."""
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line.startswith(f"| {heading} |"):
+            break
+    next(lines)
+    found = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        found.append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+def test_exit_codes() -> None:
+    table = rows((DOCS / "command-line.md").read_text(), "code")
+    assert [(int(code), name) for code, name, _ in table] == [(code.value, code.name) for code in ExitCode]
+    told = {reason: int(code) for code, _, when in table for reason in re.findall(r"`([A-Z]\w+)`", when)}
+    assert told == {str(reason): exit_code(reason) for reason in Reason if exit_code(reason) is not ExitCode.PERSON}
+
+
+def test_commands_and_options() -> None:
+    text = (DOCS / "command-line.md").read_text()
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    commands = group.commands
+    assert {row[0].strip("`") for row in rows(text, "command")} == set(commands)
+    assert set(re.findall(r"^tablewatcher (\w+)", text, re.MULTILINE)) == set(commands)
+    options = {
+        option
+        for command in commands.values()
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--") and option != "--help"
+    }
+    told = {option for row in rows(text, "option") for option in re.findall(r"`(--[a-z-]+)`", row[0])}
+    assert told == options
+
+
+def test_reasons() -> None:
+    table = rows((DOCS / "reasons.md").read_text(), "reason")
+    assert [row[0].strip("`") for row in table] == [str(reason) for reason in Reason]
+    assert all(len(row) == 3 and all(row) for row in table)
+
+
+def test_metrics() -> None:
+    registry = CollectorRegistry()
+    for family in vars(Metrics(registry)).values():
+        if isinstance(family, ManyHistogram):
+            family.observe(("a", "b"), [1.0])
+        elif isinstance(family, MetricWrapperBase):
+            family.labels(*family._labelnames)
+    exported = {}
+    for family in registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels}
+        exported[name] = (family.type, labels - {"watcher_namespace", "watcher", "le"}, family.documentation)
+    table = rows((DOCS / "operations.md").read_text(), "metric")
+    told = {
+        name.strip("`"): (kind, set(re.findall(r"`(\w+)`", labels)), meaning) for name, kind, labels, meaning in table
+    }
+    assert told == exported
+
+
+@pytest.mark.parametrize("path", sorted(UNSUPPORTED))
+def test_readme_names_every_refused_field(path: str) -> None:
+    limits = README.partition("## Limits of this version")[2].partition("\n## ")[0]
+    for field in UNSUPPORTED[path]:
+        assert f"`{path}.{field}`" in limits or f"`.{field}`" in limits, field
+    if path != "spec":
+        assert path in limits
+
+
+def test_first_manifest_is_the_example() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert yaml.safe_load(block) == yaml.safe_load((ROOT / "examples" / "nats.yaml").read_text())
+
+
+def test_the_package_carries_the_examples_unchanged() -> None:
+    """`pip install tablewatcher` has no examples/ beside it; the demonstration runs these."""
+    originals = {path.name: path.read_bytes() for path in (ROOT / "examples").iterdir()}
+    assert {path.name: path.read_bytes() for path in PACKAGED.iterdir()} == originals
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target

@@ -1,0 +1,54 @@
+"""When to look again, and how much to read."""
+
+from __future__ import annotations
+
+from tablewatcher.listener.pace import (
+    ARMED_SECONDS,
+    GATHER_SECONDS,
+    HOT_SECONDS,
+    LARGEST_PAGE,
+    PAGE_BYTES,
+    SMALLEST_PAGE,
+    Pace,
+)
+
+
+def test_a_page_stays_near_its_bytes() -> None:
+    pace = Pace()
+    pace.read(10, 10 * 262_144, 1.0)
+    assert pace.page * 262_144 <= PAGE_BYTES
+    pace.read(1, PAGE_BYTES, 2.0)
+    assert pace.page == SMALLEST_PAGE
+    for second in range(3, 40):
+        pace.read(100, 100 * 300, float(second))
+    assert pace.page == LARGEST_PAGE
+    assert pace.high_water >= pace.page
+
+
+def test_slow_rows_are_not_gathered_and_fast_ones_are() -> None:
+    pace = Pace()
+    for tick in range(200):
+        pace.read(1, 300, tick * 0.01)
+    assert pace.gather(2.0) == 0.0
+    for tick in range(200):
+        pace.read(100, 30_000, 2.0 + tick * 0.01)
+    assert pace.gather(4.0) == GATHER_SECONDS
+
+
+def test_hot_after_a_row_then_asleep() -> None:
+    pace = Pace()
+    assert pace.hot(0.0) is None
+    pace.read(1, 300, 5.0)
+    assert pace.hot(5.0 + HOT_SECONDS / 2) is not None
+    assert pace.hot(5.0 + HOT_SECONDS * 2) is None
+
+
+def test_armed_until_disarmed_or_old() -> None:
+    pace = Pace()
+    assert not pace.armed(0.0)
+    pace.arm(1.0)
+    assert pace.armed(1.0 + ARMED_SECONDS / 2)
+    assert not pace.armed(1.0 + ARMED_SECONDS)
+    pace.arm(20.0)
+    pace.disarm()
+    assert not pace.armed(20.0)
