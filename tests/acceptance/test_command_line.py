@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ..conftest import Database, Stream
-from .commands import Answer, manifest, tablewatcher, write, write_secret
+from .commands import PROGRAM, Answer, manifest, tablewatcher, write, write_secret
 
 TABLE = "CREATE TABLE public.orders (id bigint PRIMARY KEY, status text, total numeric)"
 TRACES = "SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'"
@@ -229,3 +232,41 @@ async def test_another_instance_is_left_alone(shop: Database, orders: Path) -> N
     theirs = await tablewatcher("destroy", "-f", orders, "--dsn", shop.dsn, "--instance", "two")
     assert theirs.code == 0, theirs.err
     assert await shop.execute("SELECT identity FROM tablewatcher.watcher") == [("one/shop/orders",)]
+
+
+@pytest.mark.parametrize("command", ["apply", "plan", "destroy", "listen", "run"])
+async def test_a_connection_string_that_cannot_be_read(orders: Path, command: str) -> None:
+    answer = await tablewatcher(command, "-f", orders, "--dsn", "postgresql://shop:hunter%zz2@h/x")
+    assert answer.code == 2
+    assert "--dsn: cannot be read" in answer.err
+    assert "hunter" not in answer.out + answer.err
+    assert answer.seconds < 8
+
+
+async def test_run_forwards_the_good_watcher_beside_a_bad_one(
+    shop: Database,
+    stream: Stream,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
+    bad, good = manifest("a-bad", table={"name": "nothing"}, sink=sink), manifest("b-good", sink=sink)
+    files, port = write(tmp_path / "manifests", bad, good), free_port()
+    command = ("run", "-f", str(files), "--dsn", shop.dsn, "--http-port", str(port))
+    process = await asyncio.create_subprocess_exec(PROGRAM, *command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    async def watched() -> int:
+        query = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND NOT tgisinternal"
+        return int((await shop.execute(query))[0][0])
+
+    try:
+        await eventually(watched, 20)
+        await shop.execute("INSERT INTO orders VALUES (1, 'new', 5)")
+        (stored,) = await stream.messages(1, 20)
+        assert json.loads(stored.data)["source"] == "/namespaces/shop/tablewatchers/b-good"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = await process.communicate()
+    assert process.returncode == 0
+    assert "TableNotFound" in err.decode()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import sql
 
@@ -206,7 +205,8 @@ NAMES = [
 async def test_hostile_identifiers(name: str, database: Database, watching: Watch) -> None:
     quoted = sql.Identifier(name).as_string(None)
     await database.execute(
-        f"CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} (id int, {quoted} text, other int, PRIMARY KEY ({quoted}, id))"
+        f"CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted}"
+        f" (id int, {quoted} text, other int, PRIMARY KEY ({quoted}, id))"
     )
     watched = await watching(name, schema=name, columns=(name, "other"), trigger_columns=(name, "other"))
     await database.execute(
@@ -222,7 +222,8 @@ async def test_hostile_identifiers(name: str, database: Database, watching: Watc
     ]
     data = [json.loads(event.body)["data"] for event in events]
     assert [item["key"] for item in data] == [{name: key, "id": 1} for key in "vvww"]
-    assert data[2]["before"] == {name: "v", "id": 1} and data[2]["changed"] == [name]
+    assert data[2]["before"] == {name: "v", "id": 1}
+    assert data[2]["changed"] == [name]
     assert (data[0]["source"]["schema"], data[0]["source"]["table"]) == (name, name)
     # Applying again finds all as it should be, names and all.
     assert not (await apply(database.dsn, watched.spec, watched.names)).plan
@@ -286,7 +287,8 @@ TYPES = {
     "generated": ("int GENERATED ALWAYS AS (id * 2) STORED", "DEFAULT", "2"),
 }
 ODD_SESSION = (
-    "SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'SQL, DMY'; SET extra_float_digits = -15; SET bytea_output = 'escape';"
+    "SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'SQL, DMY'; SET extra_float_digits = -15;"
+    " SET bytea_output = 'escape';"
     " SET IntervalStyle = 'iso_8601'; SET standard_conforming_strings = on; SET search_path = pg_temp;"
 )
 
@@ -295,7 +297,8 @@ ODD_SESSION = (
 async def test_every_type_in_an_odd_session(columns: tuple[str, ...], database: Database, watching: Watch) -> None:
     """All types in one database: a value travels as the same text whatever the writer's session is set to."""
     await database.execute(
-        "CREATE TYPE mood AS ENUM ('so ☃'); CREATE DOMAIN posint AS int CHECK (VALUE > 0); CREATE TYPE pair AS (a int, b text)"
+        "CREATE TYPE mood AS ENUM ('so ☃'); CREATE DOMAIN posint AS int CHECK (VALUE > 0);"
+        " CREATE TYPE pair AS (a int, b text)"
     )
     for number, (name, (declared, value, expected)) in enumerate(TYPES.items()):
         await database.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY, v {declared})")
@@ -348,7 +351,9 @@ async def test_large_rows_and_keys(database: Database, watching: Watch) -> None:
     await database.execute(f"UPDATE t SET id = 'short' WHERE id = '{long}'")
     events = await watched.events()
     data = [json.loads(event.body)["data"] for event in events]
-    assert data[0]["key"] == {"id": "a"} and data[0]["truncated"] is True and "after" not in data[0]
+    assert data[0]["key"] == {"id": "a"}
+    assert data[0]["truncated"] is True
+    assert "after" not in data[0]
     assert data[1]["after"]["v"] == "x" * 200000
     hashed = hashlib.sha256(json.dumps([long]).encode()).hexdigest()
     assert (events[2].key, data[2]["key"]) == (hashed, {"id": long})
@@ -474,7 +479,7 @@ DDL = {
 @pytest.mark.parametrize("columns", [STAR, ("status",)], ids=["whole row", "column"])
 @pytest.mark.parametrize("name", DDL)
 async def test_application_ddl(name: str, columns: tuple[str, ...], database: Database, watching: Watch) -> None:
-    """A session with cached plans writes on, another changes the table: no DDL waits, no write fails, none is unseen."""
+    """A session with cached plans writes on, another changes the table: no DDL waits, no write fails or is unseen."""
     await database.execute("CREATE TABLE t (id int PRIMARY KEY, status text, note text, j json)")
     watched = await watching(columns=columns, include_before=True)
     async with await database.connect() as writer, await database.connect() as other:

@@ -98,7 +98,8 @@ async def test_many_writers_at_once(database: Database, watched: Watched) -> Non
     assert sorted(event.ring_id for event in found) == sorted(row[0] for row in rows)
     for number in range(8):
         ids = [event.ring_id for event in found if event.key == str(number * 100)]
-        assert ids == sorted(ids) and len(ids) == 20  # an insert, and an update for each n but the first
+        assert ids == sorted(ids)
+        assert len(ids) == 20
 
 
 @pytest.mark.parametrize(("rows", "limit"), [(25, 10), (30, 10), (20, 10), (10, 10), (11, 10)])
@@ -144,7 +145,8 @@ async def test_what_is_read_is_on_disk(database: Database, watched: Watched) -> 
             cursor = await writing.execute("SELECT pg_current_wal_insert_lsn()::text")
             ((written,),) = await cursor.fetchall()
             page = await watched.page()
-            assert page is not None and [event.key for event in page.events] == [str(key)]
+            assert page is not None
+            assert [event.key for event in page.events] == [str(key)]
             assert await database.execute("SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", written) == [(True,)]
 
 
@@ -195,7 +197,8 @@ async def test_overflow_stops_capture_and_not_the_writers(
         assert stopped.stopped_at > 0
         await database.execute("INSERT INTO t VALUES (7000)")
         captured = len(await watched.events())
-        assert captured in range(1024, 5000) and captured % 1024 == 0
+        assert captured in range(1024, 5000)
+        assert captured % 1024 == 0
         await ring.resume_capture(0, stopped.stopped_at)
         await database.execute("INSERT INTO t VALUES (7001)")
         events = await watched.events()
@@ -214,17 +217,23 @@ async def test_lease(database: Database, watched: Watched, writer: Connection) -
         one = await first.acquire(lambda _: False)
         assert isinstance(one, Lease)
         held = await second.acquire(lambda _: False)
-        assert isinstance(held, Held) and held.holder == "a" and 20 < held.seconds <= 25
+        assert isinstance(held, Held)
+        assert held.holder == "a"
+        assert 20 < held.seconds <= 25
         # Known to be dead, or released, or expired: the next one takes over with a higher epoch.
         two = await second.acquire(lambda holder: holder == "a")
-        assert isinstance(two, Lease) and two.epoch == one.epoch + 1
+        assert isinstance(two, Lease)
+        assert two.epoch == one.epoch + 1
         assert not await first.commit(one.epoch, one.position)
         moved = Position(Snapshot.parse("5:9:6,7"), Snapshot.parse("9:12:"), 44)
         assert await second.commit(two.epoch, moved, release=True)
-        three = await first.acquire(lambda _: False)
-        assert isinstance(three, Lease) and (three.epoch, three.position) == (two.epoch + 1, moved)
-        assert await log_of(writer, "a", sink_timeout=-5).commit(three.epoch, moved)
-        assert not isinstance(await second.acquire(lambda _: False), Held)
+        brief = log_of(writer, "c", sink_timeout=-5)
+        three = await brief.acquire(lambda _: False)
+        assert isinstance(three, Lease)
+        assert (three.epoch, three.position) == (two.epoch + 1, moved)
+        four = await first.acquire(lambda _: False)
+        assert isinstance(four, Lease)
+        assert four.epoch == three.epoch + 1
 
 
 async def test_only_one_of_many_gets_the_lease(database: Database, watched: Watched) -> None:

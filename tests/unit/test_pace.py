@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tablewatcher.listener.pace import (
     ARMED_SECONDS,
-    GATHER_SECONDS,
+    BUSY_STEP,
     HOT_SECONDS,
     LARGEST_PAGE,
     PAGE_BYTES,
@@ -25,14 +25,15 @@ def test_a_page_stays_near_its_bytes() -> None:
     assert pace.high_water >= pace.page
 
 
-def test_slow_rows_are_not_gathered_and_fast_ones_are() -> None:
+def test_rows_that_come_fast_are_gathered() -> None:
     pace = Pace()
+    for tick in range(50):
+        pace.read(1, 300, tick * 0.1)
+    assert not pace.busy
     for tick in range(200):
-        pace.read(1, 300, tick * 0.01)
-    assert pace.gather(2.0) == 0.0
-    for tick in range(200):
-        pace.read(100, 30_000, 2.0 + tick * 0.01)
-    assert pace.gather(4.0) == GATHER_SECONDS
+        pace.read(100, 30_000, 5.0 + tick * 0.01)
+    assert pace.busy
+    assert pace.hot(7.0) == BUSY_STEP
 
 
 def test_hot_after_a_row_then_asleep() -> None:

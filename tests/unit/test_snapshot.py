@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +39,7 @@ def test_batches_partition_all_transactions(data: st.DataObject) -> None:
         snapshots.append(snapshot(xmax, running))
     for xid in range(3, xmax):
         batches = 0
-        for prev, cur in zip(snapshots, snapshots[1:], strict=False):
+        for prev, cur in itertools.pairwise(snapshots):
             by_range = xid >= prev.xmax and cur.shows(xid)
             batches += by_range + (xid in late_commits(prev, cur))
         assert batches == (xid not in running)

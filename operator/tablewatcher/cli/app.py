@@ -12,11 +12,12 @@ from .. import __version__
 from ..errors import TableWatcherError
 from ..listener.service import Options, serve
 from ..naming import LOCAL_INSTANCE
+from ..postgres.dsn import checked
 from . import watchers
 from .demo import DemoOptions
 from .demo import demo as play
 from .logs import configure_logs
-from .results import Output, Result, finish
+from .results import Output, Result, finish, show
 
 app = typer.Typer(
     name="tablewatcher",
@@ -116,9 +117,12 @@ def run(
     http_host: Host = "127.0.0.1",
     public_only: PublicOnly = False,
 ) -> None:
-    """`apply`, then `listen`."""
+    """`apply`, then `listen`: a watcher that cannot be applied waits and does not stop the others."""
     results = asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
-    finish(results, Output.TEXT)
+    if any(result.ok for result in results):
+        show(results)
+    else:
+        finish(results, Output.TEXT)
     configure_logs()
     _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, not public_only))
 
@@ -144,6 +148,8 @@ def version() -> None:
 
 def _serve(options: Options) -> None:
     try:
+        if options.dsn:
+            checked(options.dsn)
         serve(options)
     except TableWatcherError as error:
         finish([Result.failed("listen", error)], Output.TEXT)

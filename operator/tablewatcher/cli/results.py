@@ -55,13 +55,14 @@ def finish(results: Iterable[Result], output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps([result.as_json() for result in found], indent=2))
     else:
-        _print(found)
+        show(found)
     faults = [result for result in found if not result.ok]
     if faults:
         raise typer.Exit(exit_code(faults[0].reason) if faults[0].reason else ExitCode.UNEXPECTED)
 
 
-def _print(results: list[Result]) -> None:
+def show(results: Iterable[Result]) -> None:
+    """Prints the results for people, faults to standard error."""
     good, bad = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
     for result in results:
         if result.ok:

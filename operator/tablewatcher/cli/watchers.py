@@ -14,6 +14,7 @@ from ..listener.config import DirectorySecrets, load, manifest_files
 from ..naming import WatcherNames, watcher_names
 from ..postgres import apply as postgres
 from ..postgres.conninfo import conninfo
+from ..postgres.dsn import checked
 from ..postgres.plan import Plan
 from ..sinks.kinds import make_sink
 from ..spec.model import WatcherSpec
@@ -38,9 +39,9 @@ class Scope:
         return DirectorySecrets(self.secrets_dir)
 
     def conninfo(self, spec: WatcherSpec) -> str:
-        """The watcher's database. Raises SecretError."""
+        """The watcher's database. Raises SecretError, or SpecInvalid for a DSN that cannot be read."""
         if self.dsn:
-            return self.dsn
+            return checked(self.dsn)
         return conninfo(spec.database, self.secrets.read(spec.database.secret_name), namespace=spec.namespace)
 
     def names(self, spec: WatcherSpec) -> WatcherNames:

@@ -9,7 +9,6 @@ runs when the deletion was asked for while no operator was there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import kopf
 import structlog
@@ -73,13 +72,9 @@ class Watchers:
             watcher.forget()
 
 
-def registry(watchers: Watchers, on_start: Callable[[], None]) -> kopf.OperatorRegistry:
-    """The handlers. `on_start` is called when kopf has set itself up."""
+def registry(watchers: Watchers) -> kopf.OperatorRegistry:
+    """The handlers."""
     found = kopf.OperatorRegistry()
-
-    @kopf.on.startup(registry=found)
-    async def started(**_: object) -> None:
-        on_start()
 
     # Cancelled when the operator ends; at a deletion it has ended before.
     @kopf.daemon(GROUP, VERSION, PLURAL, registry=found, cancellation_timeout=EXIT_SECONDS)

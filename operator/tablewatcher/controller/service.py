@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import signal
 
 import kopf
@@ -69,15 +68,15 @@ async def _run(cluster: Cluster, options: Options, instance: str, metrics: Metri
     watchers = Watchers(world)
     await sweep(cluster, listener, options.namespaces or (None,))
     log.info("operator started", version=__version__, instance=instance, namespaces=list(options.namespaces) or "all")
-    quiet = asyncio.Event()
-    ending = asyncio.create_task(_end_loops(watchers, stop, quiet), name="end of all loops")
+    running, quiet = asyncio.Event(), asyncio.Event()
+    ending = asyncio.create_task(_end_loops(watchers, running, stop, quiet), name="end of all loops")
     try:
         await kopf.operator(
-            # kopf has put its own handlers for signals in the place of ours, and would end before our loops do.
-            registry=registry(watchers, functools.partial(_stop_at_signals, stop)),
+            registry=registry(watchers),
             settings=settings(instance),
             clusterwide=not options.namespaces,
             namespaces=list(options.namespaces),
+            ready_flag=running,
             stop_flag=quiet,
         )
     finally:
@@ -92,8 +91,10 @@ def _stop_at_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-async def _end_loops(watchers: Watchers, stop: asyncio.Event, quiet: asyncio.Event) -> None:
+async def _end_loops(watchers: Watchers, running: asyncio.Event, stop: asyncio.Event, quiet: asyncio.Event) -> None:
     """Ends our tasks before kopf ends: it waits five seconds for what still runs, then cancels it."""
+    await running.wait()
+    _stop_at_signals(stop)  # kopf has put handlers of its own in the place of ours
     await stop.wait()
     await watchers.close()
     quiet.set()

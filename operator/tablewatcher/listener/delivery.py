@@ -114,7 +114,10 @@ class Delivery(Generic[P]):
     def wake_at(self) -> float | None:
         """When `take` may give something that it does not give now; None: only after an outcome or an offer."""
         if self.circuit.failures:
-            return None if self.in_flight or not (self._ready or self._later) else self.circuit.closed_until
+            if self.in_flight or not (self._ready or self._later):
+                return None
+            # A refused probe waits for its own time, which may be long after the circuit's.
+            return self.circuit.closed_until if self._ready else max(self.circuit.closed_until, self._later[0][0])
         return self._later[0][0] if self._later else None
 
     def finished(self) -> tuple[P, int | None] | None:

@@ -8,7 +8,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import SinkError
+import structlog
+
+from ..errors import Reason, SinkError
 from ..event import Event
 from ..postgres.cursor_log import LEASE_SECONDS, CursorLog, Lease
 from ..postgres.outbox import Outbox, Page, Position
@@ -19,6 +21,8 @@ from ..spec.model import WatcherSpec
 from .delivery import Delivery
 from .observe import Observer
 from .pace import BUSY_STEP, Pace
+
+log = structlog.get_logger("tablewatcher.listener")
 
 COMMIT_SECONDS = 0.1
 RENEW_SECONDS = 1.0
@@ -132,6 +136,9 @@ class Relay:
                     self._pace.disarm()
                     await self._channels.ring.disarm()
                 await asyncio.sleep(BUSY_STEP)
+            elif page.last and self._pace.armed(self._now()):
+                # Whatever commits after this page's snapshot notifies us: no need to look before it does.
+                await self._idle(woken)
 
     async def _idle(self, woken: asyncio.Event) -> None:
         """Waits for more: hot for a moment, then asleep until a notification or the next look."""
@@ -177,7 +184,12 @@ class Relay:
 
     async def _deliver(self, events: Sequence[Event]) -> None:
         started = self._now()
-        outcomes = await self._channels.sink.deliver(events)
+        try:
+            outcomes = await self._channels.sink.deliver(events)
+        except Exception as error:  # noqa: BLE001 - a sink's surprise must not leave its events in flight for ever
+            log.exception("unexpected fault of the sink", watcher=self._spec.qualified_name)
+            fault = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, f"unexpected {type(error).__name__}", endpoint=True)
+            outcomes = [fault] * len(events)
         now = self._now()
         for event, outcome in zip(events, outcomes, strict=True):
             self._delivery.settle(event, outcome, now)
@@ -240,9 +252,10 @@ class Relay:
         while True:
             gauge = await ring.gauge()
             self._observer.ring(gauge, self._delivery.oldest, self._newest_id)
-            due = self._now() - turned > TURN_SECONDS or gauge.stopped_at or await ring.is_turn_due(cursor.slot)
-            if due:
-                keep = 0 if gauge.stopped_at else TURN_SECONDS
+            full = gauge.stopped_at > 0 or await ring.is_turn_due(cursor.slot)
+            if full or self._now() - turned > TURN_SECONDS:
+                # Delivered rows are kept for a while, but never at the price of capture.
+                keep = 0 if full else TURN_SECONDS
                 slot = await ring.turn(cursor.slot, self._committed.prev, keep_seconds=keep)
                 if slot is not None:
                     turned, cursor.slot = self._now(), slot

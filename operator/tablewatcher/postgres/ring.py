@@ -16,7 +16,8 @@ from .session import Connection, translating
 from .snapshot import Snapshot
 
 TURN_SECONDS = 600
-TURN_BYTES = 256 << 20
+# Three full slots and their indexes stay within the bound on the ring.
+TURN_BYTES = 192 << 20
 # Longer than any sane listener sleeps between two looks: a listener that died leaves writers notifying for this long.
 WAKE_SECONDS = 10
 

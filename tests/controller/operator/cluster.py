@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import yaml
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "operator")}
 GROUP = "/apis/tablewatcher.io/v1alpha1"
 MERGE = "application/merge-patch+json"
 
@@ -268,7 +269,7 @@ class Node:
         code = "from tablewatcher.cli import main; main()"
         with (directory / "log").open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", code, *arguments, stdout=output, stderr=output, env=dict(os.environ)
+                sys.executable, "-c", code, *arguments, stdout=output, stderr=output, env=ENVIRONMENT
             )
         return _Pod(directory, process, container["args"])
 

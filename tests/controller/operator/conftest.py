@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
 import sys
@@ -15,10 +14,20 @@ from typing import Any
 import pytest
 import yaml
 
-from .cluster import Api, Namespace, Node, Operator, Refused
+from .cluster import ENVIRONMENT, Api, Namespace, Node, Operator, Refused
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGE = "registry.example/tablewatcher:test"
+# All that the operator may do in the cluster, and has to be enough.
+RIGHTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("tablewatcher.io", "tablewatchers", ("get", "list", "watch", "patch")),
+    ("tablewatcher.io", "tablewatchers/status", ("patch",)),
+    ("", "secrets", ("get",)),
+    ("", "configmaps", ("get", "list", "create", "patch", "delete")),
+    ("apps", "deployments", ("get", "list", "watch", "create", "patch", "delete")),
+    ("", "pods", ("list", "patch")),
+    ("events.k8s.io", "events", ("create",)),
+)
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ async def api(control_plane: Any) -> Api:
         await found("POST", path, crd)
     async with asyncio.timeout(30):
         for served in ("/apis/tablewatcher.io/v1alpha1/tablewatchers", "/api/v1/namespaces/kube-system"):
-            while not await _answers(found, served):
+            while not await _answers(found, served):  # noqa: ASYNC110 - another process is waited for
                 await asyncio.sleep(0.1)
     return found
 
@@ -82,16 +91,12 @@ async def make_operator(
     """`make_operator(*options)`: an operator for the test's namespace, or with `cluster_wide=True` for all."""
     made: list[Operator] = []
 
-    def make(*options: str, cluster_wide: bool = False) -> Operator:
+    def make(*options: str, cluster_wide: bool = False, kubeconfig: Path = control_plane.kubeconfig) -> Operator:
         port = free_port()
         command = [sys.executable, "-W", "error::ResourceWarning", "-m", "tablewatcher.controller"]
         command += ["--listener-image", IMAGE, "--http-host", "127.0.0.1", "--http-port", str(port), *options]
         command += [] if cluster_wide else ["--namespace", namespace.name, "--instance", namespace.name]
-        environment = {
-            **os.environ,
-            "KUBECONFIG": str(control_plane.kubeconfig),
-            "PYTHONPATH": str(ROOT / "operator"),
-        }
+        environment = {**ENVIRONMENT, "KUBECONFIG": str(kubeconfig)}
         made.append(Operator(command, environment, directory / "operator.log", port))
         return made[-1]
 
@@ -100,6 +105,33 @@ async def make_operator(
         await each.end()
     log = directory / "operator.log"
     print(log.read_text() if log.exists() else "")  # pytest shows it where the test has failed
+
+
+@pytest.fixture
+async def least_rights(api: Api, namespace: Namespace, control_plane: Any, directory: Path) -> AsyncIterator[Path]:
+    """A kubeconfig of a service account that has the operator's rights and no others."""
+    path, name = f"/api/v1/namespaces/{namespace.name}/serviceaccounts", namespace.name
+    roles = "/apis/rbac.authorization.k8s.io/v1"
+    rules: list[dict[str, Any]] = [
+        {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)} for group, resource, verbs in RIGHTS
+    ]
+    rules.append({"apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"]})
+    await api("POST", path, {"metadata": {"name": "operator"}})
+    await api("POST", f"{roles}/clusterroles", {"metadata": {"name": name}, "rules": rules})
+    binding = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": name}],
+    }
+    await api("POST", f"{roles}/clusterrolebindings", binding)
+    found = yaml.safe_load(control_plane.kubeconfig.read_text())
+    granted = await api("POST", f"{path}/operator/token", {"spec": {}})
+    found["users"][0]["user"] = {"token": granted["status"]["token"]}
+    kubeconfig = directory / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(found))
+    yield kubeconfig
+    await api("DELETE", f"{roles}/clusterrolebindings/{name}")
+    await api("DELETE", f"{roles}/clusterroles/{name}")
 
 
 @pytest.fixture

@@ -54,7 +54,9 @@ class AckWindow:
         """True once every message is settled, False if that took longer than `seconds`."""
         if self._missing:
             try:
-                await asyncio.wait_for(self._done.wait(), seconds)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(seconds):
+                    await self._done.wait()
             except TimeoutError:
                 return False
         return True
