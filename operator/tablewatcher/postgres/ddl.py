@@ -3,7 +3,7 @@
 The function is generated once per watcher and table shape. Three rules give it its form:
 
 *It never raises.* Whatever formats a row runs in blocks with an exception handler. Such a block writes nothing, so
-its subtransaction never gets a transaction id and costs next to nothing (decision 0002). First the fast form, which
+its subtransaction never gets a transaction id and costs next to nothing (decision 0001). First the fast form, which
 names columns (`NEW."status"`); where the application dropped, renamed or retyped one under us, a form that looks
 columns up by name; where that fails too, the key alone. The event always goes out.
 
