@@ -26,6 +26,7 @@ from nats.js.api import StreamConfig
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+
 from tablewatcher.embedded import EmbeddedNats, EmbeddedPostgres, free_port
 
 NOTIFY_PER_ROW = """

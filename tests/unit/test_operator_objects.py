@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -145,9 +146,19 @@ def test_the_same_status_is_the_same_in_any_order() -> None:
     assert not status.same(first, {**first, "sink": "nats"})
 
 
-def report(**changes: object) -> Report:
-    fields = {"spec_generation": 3, "forwarding": True, "reason": "Forwarding", "message": "", "spoken": True}
-    return Report(**{"proof": (1, 1), "lease_seconds": 9.0, **fields, **changes})  # type: ignore[arg-type]
+FORWARDING = Report(
+    proof=(1, 1),
+    lease_seconds=9.0,
+    spoken=True,
+    spec_generation=3,
+    forwarding=True,
+    reason="Forwarding",
+    message="",
+)
+
+
+def report(**changes: Any) -> Report:
+    return replace(FORWARDING, **changes)
 
 
 @pytest.mark.parametrize(

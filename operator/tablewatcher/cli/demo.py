@@ -92,7 +92,7 @@ def _stage(console: Console) -> Iterator[Stage]:
     began = time.monotonic()
     try:
         with (
-            EmbeddedPostgres(directory / "postgres", settings={"fsync": "off"}) as postgres,
+            EmbeddedPostgres(directory / "postgres") as postgres,
             EmbeddedNats(directory / "nats") as nats,
         ):
             spent = time.monotonic() - began

@@ -157,23 +157,9 @@ class Watcher:
         self.spec = spec
         group = self._world.groups.of(spec)
         group.join(spec.name, self.wake)
-        facts = replace(
-            findings.facts,
-            qualified_table=f"{spec.table.schema}.{spec.table.name}",
-            sink="nats" if isinstance(spec.sink, NatsSink) else "http",
-            listener=group.name,
-        )
         database, triggers, installed = await self._make_so(spec)
         if installed:
             group.forward(spec)
-        applied = self.database.applied
-        if applied is not None:
-            facts = replace(
-                facts,
-                primary_key=applied.primary_key,
-                database=applied.database,
-                system_identifier=applied.system_identifier,
-            )
         stopped, sink = listener_word(self.database.subscription, spec.generation)
         return replace(
             findings,
@@ -182,7 +168,19 @@ class Watcher:
             listener=group.listener(spec.name),
             sink=sink,
             suspended=spec.suspend,
-            facts=facts,
+            facts=self._facts(spec, group.name, requested),
+        )
+
+    def _facts(self, spec: WatcherSpec, listener: str, requested: str) -> Facts:
+        applied = self.database.applied
+        return Facts(
+            qualified_table=f"{spec.table.schema}.{spec.table.name}",
+            primary_key=applied.primary_key if applied else (),
+            database=applied.database if applied else "",
+            system_identifier=applied.system_identifier if applied else "",
+            sink="nats" if isinstance(spec.sink, NatsSink) else "http",
+            listener=listener,
+            reconcile_requested_at=requested,
         )
 
     async def _make_so(self, spec: WatcherSpec) -> tuple[Verdict, Verdict, bool]:

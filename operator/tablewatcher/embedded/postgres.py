@@ -131,8 +131,7 @@ class EmbeddedPostgres:
         found = (self._cluster / "PG_VERSION").read_text().strip()
         if found != str(self.version):
             raise EmbeddedUnavailable(
-                f"{self.directory} holds data of Postgres {found}, not {self.version}: "
-                "choose another directory"
+                f"{self.directory} holds data of Postgres {found}, not {self.version}: choose another directory"
             )
 
     def _initdb(self) -> None:

@@ -186,7 +186,7 @@ class Relay:
         started = self._now()
         try:
             outcomes = await self._channels.sink.deliver(events)
-        except Exception as error:  # noqa: BLE001 - a sink's surprise must not leave its events in flight for ever
+        except Exception as error:
             log.exception("unexpected fault of the sink", watcher=self._spec.qualified_name)
             fault = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, f"unexpected {type(error).__name__}", endpoint=True)
             outcomes = [fault] * len(events)

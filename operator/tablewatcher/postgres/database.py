@@ -87,6 +87,8 @@ async def open_session(conninfo: str) -> Session:
         with translated():
             # Rings have few statistics or none: without this a planner may well read a whole gigabyte for one row.
             # Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.
+            for connection in (reader, writer):
+                await connection.execute("SET default_transaction_isolation = 'read committed'")
             await reader.execute(
                 "SET enable_seqscan = off; SET datestyle = 'ISO'; SET plan_cache_mode = force_generic_plan"
             )

@@ -89,7 +89,7 @@ class Outbox:
                 return await self._new_batch(position.prev, limit)
             if not self._has_held:
                 await self._hold(position.prev, position.cur, position.after_id, limit)
-            return await self._held_page(position.prev, position.cur)
+            return await self._held_page(position.prev, position.cur, limit)
 
     @translating
     async def close(self) -> None:
@@ -130,7 +130,7 @@ class Outbox:
         async with AsyncClientCursor(self._connection) as cursor:
             await cursor.execute(self._addresses, {**batch, "limit": limit})
 
-    async def _held_page(self, prev: Snapshot, cur: Snapshot) -> Page:
+    async def _held_page(self, prev: Snapshot, cur: Snapshot, limit: int) -> Page:
         """The next page of the held batch, which is looked ahead by one to know its last."""
         found = await self._rows(f"FETCH {1 if self._ahead else 2} FROM {self._held}", None)
         pages = [*self._ahead, *found]
@@ -140,6 +140,10 @@ class Outbox:
             return Page((), prev, cur, last=True)
         bounds = dict(zip(_BOUNDS, pages[0], strict=True))
         rows = await self._rows(self._page, {**self._batch, **bounds})
+        if len(rows) != bounds["events"]:
+            # Somebody rewrote a table of the ring (VACUUM FULL): addresses have changed. Divide what is left anew.
+            await self._hold(prev, cur, self._batch["after"], limit)
+            return await self._held_page(prev, cur, limit)
         self._batch["after"] = bounds["last"]
         if not self._ahead:
             await self._release()
@@ -207,11 +211,11 @@ _BATCH_BRANCH = (
     "SELECT id, {slot} AS slot, ctid AS address FROM {ring} WHERE "
     f"{_IN_BATCH} UNION ALL SELECT id, {{slot}}, ctid FROM {{ring}} WHERE {_LATE_IN_BATCH}"
 )
-# A row a page: the last id, and the stretch of each slot that holds its events.
-_BOUNDS = ("last", "from0", "to0", "from1", "to1", "from2", "to2")
+# A row a page: how many events, the last id, and the stretch of each slot that holds them.
+_BOUNDS = ("events", "last", "from0", "to0", "from1", "to1", "from2", "to2")
 _ADDRESSES = """
 DECLARE {held} NO SCROLL CURSOR WITH HOLD FOR
-SELECT max(id), min(address) FILTER (WHERE slot = 0)::text, max(address) FILTER (WHERE slot = 0)::text,
+SELECT count(*), max(id), min(address) FILTER (WHERE slot = 0)::text, max(address) FILTER (WHERE slot = 0)::text,
        min(address) FILTER (WHERE slot = 1)::text, max(address) FILTER (WHERE slot = 1)::text,
        min(address) FILTER (WHERE slot = 2)::text, max(address) FILTER (WHERE slot = 2)::text
 FROM (SELECT id, slot, address, (pg_catalog.row_number() OVER (ORDER BY id) - 1) / %(limit)s AS page

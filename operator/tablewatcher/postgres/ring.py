@@ -55,7 +55,7 @@ class Ring:
                 async with self._connection.transaction():
                     await self._connection.execute("SET LOCAL lock_timeout = 50")
                     await self._connection.execute(f"LOCK TABLE {ring}, {cursor} IN ACCESS EXCLUSIVE MODE")
-                    if await self._needed(ring, delivered, keep_seconds):
+                    if await self._slot() != slot or await self._needed(ring, delivered, keep_seconds):
                         return None
                     await self._connection.execute(f"TRUNCATE {ring}, {cursor}")
             except psycopg.errors.LockNotAvailable:
@@ -95,11 +95,11 @@ class Ring:
         what they changed before it belongs to the gap.
         """
         data = (
-            '\'"gap":{"reason":"overflow","certain":true,"from":\' || pg_catalog.to_json(pg_catalog.to_timestamp(%(at)s))::text'
+            '\'"gap":{"reason":"overflow","certain":true,"from":\''
+            " || pg_catalog.to_json(pg_catalog.to_timestamp(%(at)s))::text"
             " || ',\"until\":' || pg_catalog.to_json(pg_catalog.clock_timestamp())::text || '}'"
         )
         async with self._lock:
-            await self._connection.execute("SELECT pg_catalog.setval(%s::regclass, 0)", [ours(self._names.stop)])
             await self._connection.execute(
                 (
                     f"INSERT INTO {ours(self._names.rings[slot])} (id, op, key, data)"
@@ -107,6 +107,8 @@ class Ring:
                 ),
                 {"at": stopped_at},
             )
+            # Last: ended in between, the gap is announced twice rather than never.
+            await self._connection.execute("SELECT pg_catalog.setval(%s::regclass, 0)", [ours(self._names.stop)])
 
     @translating
     async def arm(self) -> None:
@@ -121,6 +123,11 @@ class Ring:
     async def _set_wake(self, value: str) -> None:
         async with self._lock:
             await self._connection.execute(f"SELECT pg_catalog.setval('{ours(self._names.wake)}', {value})")
+
+    async def _slot(self) -> int:
+        """The slot written now: a paused owner may remember one that its successor has turned past."""
+        found = await (await self._connection.execute(f"SELECT last_value FROM {ours(self._names.slot)}")).fetchone()
+        return -1 if found is None else int(found["last_value"])
 
     async def _needed(self, ring: str, delivered: Snapshot, keep_seconds: float) -> bool:
         query = (
