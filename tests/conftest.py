@@ -314,9 +314,7 @@ class HttpReceiver:
     async def _receive(self, request: web.Request) -> web.Response:
         headers = {name.lower(): text for name, text in request.headers.items()}
         body = await request.read()
-        received = ReceivedRequest(
-            len(self.requests), request.method, request.path_qs, headers, body, time.time()
-        )
+        received = ReceivedRequest(len(self.requests), request.method, request.path_qs, headers, body, time.time())
         self.requests.append(received)
         answer = self.respond(received)
         if inspect.isawaitable(answer):

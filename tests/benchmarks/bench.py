@@ -39,7 +39,10 @@ DROP TABLE IF EXISTS bench CASCADE; DROP FUNCTION IF EXISTS notify_row;
 CREATE TABLE bench (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, customer_id bigint, status text, total numeric,
                     note text);
 """
-INSERT = "INSERT INTO bench (customer_id, status, total, note) VALUES (1, 'new', 9.5, 'a note of some forty characters, more')"
+INSERT = (
+    "INSERT INTO bench (customer_id, status, total, note)"
+    " VALUES (1, 'new', 9.5, 'a note of some forty characters, more')"
+)
 MANIFEST = """
 apiVersion: tablewatcher.io/v1alpha1
 kind: TableWatcher
@@ -97,7 +100,19 @@ class Bench:
         """Commits a second of single-row inserts."""
         script = self.directory / "insert.sql"
         script.write_text(INSERT + ";\n")
-        command = [self.postgres.bin / "pgbench", "-n", "-c", str(clients), "-j", "2", "-T", str(seconds), "-f", script, self.dsn]
+        command = [
+            self.postgres.bin / "pgbench",
+            "-n",
+            "-c",
+            str(clients),
+            "-j",
+            "2",
+            "-T",
+            str(seconds),
+            "-f",
+            script,
+            self.dsn,
+        ]
         out = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout
         found = re.search(r"tps = ([\d.]+)", out)
         assert found is not None, out
@@ -130,10 +145,10 @@ def drain(bench: Bench, rows: int) -> dict[str, float]:
         )
         client = await nats.connect(bench.nats.url)
         with bench.listener():
-            while await _stored(client) == 0:
+            while await _stored(client) == 0:  # noqa: ASYNC110 - another process is waited for
                 await asyncio.sleep(0.01)
             started, before = time.perf_counter(), await _stored(client)
-            while (seen := await _stored(client)) < rows:
+            while (seen := await _stored(client)) < rows:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             taken = time.perf_counter() - started
         await client.close()

@@ -78,8 +78,7 @@ def test_chart_carries_the_crd_unchanged() -> None:
     [
         f"tablewatcher.{path.stem}"
         for path in sorted(PACKAGE.iterdir())
-        if path.stem not in {"__init__", "controller"}
-        and (path.suffix == ".py" or (path / "__init__.py").exists())
+        if path.stem not in {"__init__", "controller"} and (path.suffix == ".py" or (path / "__init__.py").exists())
     ],
 )
 def test_only_the_controller_loads_the_operators_libraries(name: str) -> None:

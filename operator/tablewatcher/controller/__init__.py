@@ -14,5 +14,5 @@ from .service import serve
 def main() -> None:
     """The console script."""
     options = parse(sys.argv[1:], os.environ)
-    configure_logs()
+    configure_logs(options.log_level)
     asyncio.run(serve(options))

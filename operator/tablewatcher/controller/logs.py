@@ -8,8 +8,8 @@ import sys
 import structlog
 
 
-def configure_logs() -> None:
-    """To standard error; kopf and other libraries from warning level up."""
+def configure_logs(level: str = "info") -> None:
+    """To standard error: ours from `level` up, those of kopf and other libraries from warning."""
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -17,6 +17,7 @@ def configure_logs() -> None:
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

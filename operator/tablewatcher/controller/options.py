@@ -27,6 +27,7 @@ class Options:
     listener: Mapping[str, Any]
     require_secret_label: bool
     http_public_only: bool
+    log_level: str
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -48,6 +49,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
     add("--listener-defaults", default=preset("LISTENER_DEFAULTS"), help="JSON file: resources, nodeSelector, ...")
     add("--require-secret-label", action="store_true", default=_truth(preset("REQUIRE_SECRET_LABEL")))
     add("--http-public-only", action="store_true", default=_truth(preset("HTTP_PUBLIC_ONLY")))
+    add("--log-level", default=preset("LOG_LEVEL", "info"), choices=_LOG_LEVELS, help="Of our own records.")
     found = parser.parse_args(arguments)
     if not found.listener_image:
         parser.error("--listener-image is needed: the image that listener Pods run, usually the operator's own")
@@ -62,10 +64,12 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
         listener=_defaults(parser, found.listener_defaults),
         require_secret_label=found.require_secret_label,
         http_public_only=found.http_public_only,
+        log_level=found.log_level,
     )
 
 
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+_LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def _words(text: str) -> list[str]:

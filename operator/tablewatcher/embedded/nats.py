@@ -19,15 +19,16 @@ _STOP_SECONDS = 15.0
 
 
 class EmbeddedNats:
-    """nats-server in `directory` (made if missing, kept afterwards), listening on 127.0.0.1 only.
+    """nats-server in `directory` (made if missing, kept afterwards), listening on 127.0.0.1, or on `host` instead.
 
     configuration: further lines of nats-server's configuration, for example `authorization { token: x }`.
     Read at every start, so it may be changed while the server is down.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], configuration: str = "") -> None:
+    def __init__(self, directory: str | os.PathLike[str], configuration: str = "", host: str = HOST) -> None:
         self.directory = Path(directory).absolute()
         self.configuration = configuration
+        self.host = host
         self.log = self.directory / "nats.log"
         self._program = nats_program()
         self._process: ServerProcess | None = None
@@ -36,7 +37,7 @@ class EmbeddedNats:
 
     @property
     def url(self) -> str:
-        return f"nats://{HOST}:{self.port}"
+        return f"nats://{self.host}:{self.port}"
 
     @property
     def monitor_url(self) -> str:
@@ -109,7 +110,7 @@ class EmbeddedNats:
         # A JSON string is a valid string of nats-server's configuration too.
         store = json.dumps(str(self.directory / "jetstream"))
         settings.write_text(
-            f'listen: "{HOST}:{self.port}"\nhttp: "{HOST}:{self.monitor_port}"\n'
+            f'listen: "{self.host}:{self.port}"\nhttp: "{HOST}:{self.monitor_port}"\n'
             f"jetstream {{ store_dir: {store} }}\n{self.configuration}\n"
         )
         settings.chmod(0o600)

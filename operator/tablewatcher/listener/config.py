@@ -23,7 +23,8 @@ class DirectorySecrets:
         if self._directory is None:
             raise SecretError(
                 Reason.SECRET_NOT_FOUND,
-                f"Secret {name!r} is needed; give --secrets-dir DIR with one file a key in DIR/{name}/, or --dsn for the database",
+                f"Secret {name!r} is needed; give --secrets-dir DIR with one file a key in DIR/{name}/,"
+                " or --dsn for the database",
             )
         folder = self._directory / name
         # A kubelet swaps a link `..data`; its names begin with dots and are no keys.

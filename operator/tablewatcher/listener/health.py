@@ -13,7 +13,7 @@ from .observe import Observer
 
 
 class HealthServer:
-    """/healthz: the process runs. /readyz: every watcher forwards (or waits because it is told to), else 503 and why."""
+    """/healthz: the process runs. /readyz: every watcher forwards, or waits because it is told to; else 503 and why."""
 
     def __init__(self, registry: CollectorRegistry, watchers: Callable[[], Iterable[tuple[str, Observer]]]) -> None:
         self._registry = registry

@@ -101,7 +101,8 @@ class Relay:
             await asyncio.wait(self._calls, timeout=self._channels.sink.timeout)
 
     async def _emptied(self) -> None:
-        while self._delivery.waiting:
+        # Polled, not signalled: five seconds at the most, once in a listener's life.
+        while self._delivery.waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
     async def _abandon(self) -> None:
@@ -231,10 +232,11 @@ class Relay:
         return self._delivered
 
     async def _check_sink(self) -> None:
-        """Opens the sink, and looks at it again while it is quiet or failing: a fault must show without traffic."""
+        """Opens the sink, and looks at it every now and then: a fault must show without traffic."""
+        sink = self._channels.sink
         while True:
             try:
-                await self._channels.sink.open()
+                await (sink.check() if self._sink_open else sink.open())
             except SinkError as error:
                 self._observer.failing(error.reason, error.message)
             else:

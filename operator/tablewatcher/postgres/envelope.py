@@ -62,7 +62,9 @@ def _data(spec: WatcherSpec, database: str) -> str:
     action = _cases({op: f'{{"action":"{name}",' for op, name in ACTION_NAMES.items()})
     origin = {"database": database, "schema": spec.table.schema, "table": spec.table.name}
     opened = json.dumps(origin, ensure_ascii=False, separators=(",", ":"))[:-1]
-    return f"""{action} || r.data || {literal(',"source":' + opened + ',"txId":')} || r.xid::text || '}}' || coalesce(',"context":' || r.context, '') || '}}'"""
+    static = literal(',"source":' + opened + ',"txId":')
+    context = """coalesce(',"context":' || r.context, '')"""
+    return f"""{action} || r.data || {static} || r.xid::text || '}}' || {context} || '}}'"""
 
 
 def _structured(spec: WatcherSpec, data: str) -> str:
@@ -71,7 +73,8 @@ def _structured(spec: WatcherSpec, data: str) -> str:
     types = _cases({op: f'","source":{origin},"type":"{name}","subject":"{table}/' for op, name in TYPES.items()})
     return (
         f"""'{{"specversion":"1.0","id":"' || r.event_id || {types} || r.key_token || '","time":"' || r.time"""
-        f""" || '","datacontenttype":"{DATA_CONTENT_TYPE}","sequence":"' || r.sequence || '","partitionkey":"' || r.key_token"""
+        f""" || '","datacontenttype":"{DATA_CONTENT_TYPE}","sequence":"' || r.sequence"""
+        f""" || '","partitionkey":"' || r.key_token"""
         f""" || '"' || coalesce(',"traceparent":' || pg_catalog.to_json(r.traceparent)::text, '')"""
         f""" || ',"data":' || {data} || '}}'"""
     )

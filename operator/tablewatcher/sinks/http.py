@@ -74,6 +74,11 @@ class HttpSink:
         """Read the signing keys; resolve, connect, shake hands, send nothing. SinkError if any fails."""
         await self.close()
         self._read_keys()
+        await self.check()
+        self._session = self._new_session()
+
+    async def check(self) -> None:
+        """Resolve, connect, shake hands, send nothing."""
         host, port = self._url.host, self._url.port
         if self._url.scheme not in ("http", "https") or host is None or port is None:
             raise SinkError(Reason.SPEC_INVALID, "spec.sink.http.url: give an http or https URL with a host")
@@ -81,7 +86,6 @@ class HttpSink:
             await connect_once(host, port, self._tls, self._guard)
         except (OSError, TimeoutError, UnicodeError) as error:
             raise fault(error, self._where) from None
-        self._session = self._new_session()
 
     async def close(self) -> None:
         session, self._session = self._session, None

@@ -25,7 +25,7 @@ GROUP = "/apis/tablewatcher.io/v1alpha1"
 MERGE = "application/merge-patch+json"
 
 
-class Refused(Exception):  # noqa: N818 - an answer, and often the expected one
+class Refused(Exception):
     """The API server's answer, where it is not 2xx."""
 
     def __init__(self, status: int, message: str) -> None:

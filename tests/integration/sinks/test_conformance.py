@@ -65,6 +65,26 @@ async def test_the_id_is_the_same_on_every_attempt(endpoint: Endpoint) -> None:
     assert set(await endpoint.seen()) == {event.event_id for event in batch}
 
 
+async def test_a_check_disturbs_no_delivery(endpoint: Endpoint) -> None:
+    await endpoint.sink.open()
+    for round_ in range(5):
+        batch = events(20, first=1 + 20 * round_)
+        outcomes, *_ = await asyncio.gather(endpoint.sink.deliver(batch), endpoint.sink.check(), endpoint.sink.check())
+        assert _all(list(outcomes), Verdict.DELIVERED)
+    seen = await endpoint.seen()
+    assert len(seen) == len(set(seen)) == 100
+
+
+async def test_a_check_sees_the_endpoint_go_and_come_back(endpoint: Endpoint) -> None:
+    await endpoint.sink.open()
+    await endpoint.down()
+    with pytest.raises(SinkError):
+        await endpoint.sink.check()
+    await endpoint.up()
+    await _delivered_within(endpoint, 1, 10)
+    await endpoint.sink.check()
+
+
 async def test_a_dead_endpoint_is_a_retry_and_never_an_error(endpoint: Endpoint) -> None:
     await endpoint.sink.open()
     assert _all(await endpoint.send(events(2)), Verdict.DELIVERED)

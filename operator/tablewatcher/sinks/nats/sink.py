@@ -81,6 +81,13 @@ class NatsSink:
         if connection.lost:
             self._replace(connection)
 
+    async def check(self) -> None:
+        """The connection stands and the stream is still there; a lost connection comes back by itself."""
+        connection = self._connection
+        if connection is None or connection.lost:
+            raise SinkError(self._down.reason, self._down.message)
+        await check_streams(connection, self._patterns, self._stream)
+
     async def close(self) -> None:
         if self._reconnecting is not None:
             self._reconnecting.cancel()
