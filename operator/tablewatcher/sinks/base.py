@@ -52,8 +52,9 @@ class Sink(Protocol):
     name resolves, TCP and TLS connect; no request is sent as a probe); it raises SinkError and may be called
     again after that. `check` looks at the same things on an open sink, beside deliveries and without disturbing them,
     so that a fault shows without traffic; it raises SinkError, and the sink stays open. `deliver` returns one
-    outcome per event, in order, and never raises for a fault of the endpoint; it returns within its own time-out even when the endpoint is dead. The caller never has two events
-    of one key in flight, so a sink may send the events of a call, and of several calls, in any order.
+    outcome per event, in order, and never raises for a fault of the endpoint; it returns within its own time-out even
+    when the endpoint is dead. The caller never has two events of one key in flight, so a sink may send the events of
+    a call, and of several calls, in any order.
     `close` ends the connection and may be called in any state.
     """
 
