@@ -119,7 +119,8 @@ class Group:
                     self._wake.set()
                     async with self._round:
                         with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(self._round.wait(), 0.5)
+                            async with asyncio.timeout(0.5):
+                                await self._round.wait()
         return self._written.fault is None and self._rounds >= wanted
 
     def listener(self, name: str) -> Verdict:
@@ -167,7 +168,9 @@ class Group:
                 for member in list(self._members.values()):
                     member.notify()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
                 await asyncio.sleep(GATHER_SECONDS)
 
     async def _synchronise(self) -> None:

@@ -94,7 +94,9 @@ class Watcher:
             self._wake.clear()
             wait = await self._timed_pass()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(wait, PAUSE_SECONDS))
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(max(wait, PAUSE_SECONDS)):
+                    await self._wake.wait()
                 # What woke us often brings more of the same kind.
                 await asyncio.sleep(PAUSE_SECONDS / 4)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+from typing import Any, cast
 
 import kopf
 import structlog
@@ -74,6 +76,8 @@ async def _run(cluster: Cluster, options: Options, instance: str, metrics: Metri
         await kopf.operator(
             registry=registry(watchers),
             settings=settings(instance),
+            # Without a name kopf asks for that of its user, which a numeric user of a container does not have.
+            identity=cast(Any, socket.gethostname()),
             clusterwide=not options.namespaces,
             namespaces=list(options.namespaces),
             ready_flag=running,
