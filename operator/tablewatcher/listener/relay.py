@@ -218,7 +218,8 @@ class Relay:
             if position == self._committed and self._now() - self._proof < RENEW_SECONDS:
                 continue
             asked = self._now()
-            if not await self._channels.cursor.commit(self._epoch, position):
+            # While rows come fast, the writers' own commits flush the WAL, and often.
+            if not await self._channels.cursor.commit(self._epoch, position, durable=not self._pace.busy):
                 raise LeaseLost
             self._committed, self._proof = position, asked
             self._changed.set()

@@ -74,16 +74,20 @@ class CursorLog:
             cur = Snapshot.parse(row["cur"]) if row["cur"] else None
             position = Position(Snapshot.parse(row["prev"]), cur, row["after_id"])
             epoch = row["epoch"] + 1
-            await self._insert(epoch, position, self._ttl)
+            await self._insert(epoch, position, self._ttl, durable=True)
             return Lease(epoch, position)
 
     @translating
-    async def commit(self, epoch: int, position: Position, *, release: bool = False) -> bool:
-        """Writes the cursor and renews the lease (or ends it). False: another epoch has taken over."""
-        async with self._lock:
-            return await self._insert(epoch, position, None if release else self._ttl)
+    async def commit(self, epoch: int, position: Position, *, release: bool = False, durable: bool = False) -> bool:
+        """Writes the cursor and renews the lease (or ends it). False: another epoch has taken over.
 
-    async def _insert(self, epoch: int, position: Position, ttl: float | None) -> bool:
+        durable: wait for the disk. Losing the last commits in a crash costs repeats only; but WAL of ours that nobody
+        flushes keeps the reader waiting, which holds all WAL before its snapshot to be on disk.
+        """
+        async with self._lock:
+            return await self._insert(epoch, position, None if release else self._ttl, durable=durable)
+
+    async def _insert(self, epoch: int, position: Position, ttl: float | None, *, durable: bool) -> bool:
         self._n += 1
         cursor = await self._connection.execute(
             self._append[self.slot],
@@ -95,6 +99,7 @@ class CursorLog:
                 "prev": position.prev.text,
                 "cur": position.cur.text if position.cur else None,
                 "after": position.after_id,
+                "durability": "local" if durable else "off",
             },
         )
         return cursor.rowcount == 1
@@ -120,4 +125,5 @@ SELECT %(epoch)s, %(n)s, %(holder)s,
        coalesce(pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %(ttl)s::float8), '-infinity'),
        %(prev)s::text::pg_snapshot, %(cur)s::text::pg_snapshot, %(after)s
 WHERE NOT EXISTS (SELECT FROM ({log}) AS l WHERE l.epoch > %(epoch)s)
+  AND pg_catalog.set_config('synchronous_commit', %(durability)s, true) IS NOT NULL
 """
