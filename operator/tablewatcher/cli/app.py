@@ -14,8 +14,6 @@ from ..listener.service import Options, serve
 from ..naming import LOCAL_INSTANCE
 from ..postgres.dsn import checked
 from . import watchers
-from .demo import DemoOptions
-from .demo import demo as play
 from .logs import configure_logs
 from .results import Output, Result, finish, show
 
@@ -137,6 +135,10 @@ def demo(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Start Postgres and NATS, forward real changes to NATS and HTTP, count what arrives. Needs only Python."""
+    # Imported here: a listener is started by the same command and should not carry the demonstration in memory.
+    from .demo import DemoOptions
+    from .demo import demo as play
+
     raise typer.Exit(play(DemoOptions(tuple(files or ()), keep, output)))
 
 
