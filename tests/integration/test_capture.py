@@ -541,3 +541,19 @@ async def test_serializable_writers(database: Database, watching: Watch) -> None
 
     await asyncio.gather(*(write(key) for key in range(8)))
     assert sorted(event.key for event in await watched.events()) == sorted(map(str, range(8)))
+
+
+@pytest.mark.parametrize("columns", [STAR, tuple(f"c{nth}" for nth in range(150))], ids=["whole row", "by name"])
+async def test_a_table_with_more_columns_than_a_function_takes_arguments(
+    columns: tuple[str, ...], database: Database, watching: Watch
+) -> None:
+    await database.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'c{nth} numeric DEFAULT 1.0' for nth in range(150))})"
+    )
+    watched = await watching(columns=columns)
+    await database.execute("INSERT INTO t VALUES (1)")
+    # 1.00 is another record image than 1.0, though jsonb holds them to be equal.
+    await database.execute("UPDATE t SET c120 = 1.00")
+    found = await watched.data()
+    assert [each["action"] for each in found] == ["insert", "update"]
+    assert found[1]["changed"] == ["c120"]

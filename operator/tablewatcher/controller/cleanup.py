@@ -103,8 +103,9 @@ async def _stop_capture(spec: WatcherSpec, names: WatcherNames, conninfo: str, w
     # A loop that has just started knows nothing of the listener yet: then waiting is the safer guess.
     if spec.suspend or (subscription is not None and report is not None and not (subscription.leased and forwarding)):
         return
-    if not await drained(conninfo, names, seconds=DRAIN_SECONDS):
-        log.warning("deleted before everything was delivered", watcher=spec.qualified_name)
+    async with _step(DRAIN_SECONDS + 2):
+        if not await drained(conninfo, names, seconds=DRAIN_SECONDS):
+            log.warning("deleted before everything was delivered", watcher=spec.qualified_name)
 
 
 async def _drop(spec: WatcherSpec, names: WatcherNames, conninfo: str) -> None:

@@ -76,8 +76,11 @@ class Observer:
         metrics.event_latency.observe(self._labels, [now - event.captured_at for event in delivered])
         for op, count in Counter(event.op for event in delivered).items():
             metrics.events_delivered.labels(*self._labels, ACTION_NAMES[op], self._sink).inc(count)
-        for verdict, count in Counter(outcome.verdict for outcome in outcomes).items():
-            metrics.delivery_attempts.labels(*self._labels, self._sink, verdict.value).inc(count)
+        attempts = Counter(outcome.verdict.value for outcome in outcomes if outcome.verdict is not Verdict.DELIVERED)
+        if delivered:
+            attempts[Verdict.DELIVERED.value] = len(delivered)
+        for verdict, count in attempts.items():
+            metrics.delivery_attempts.labels(*self._labels, self._sink, verdict).inc(count)
 
     def ring(self, gauge: Gauge, oldest: Event | None, newest_read: int) -> None:
         """The ring's size, and whether it has stopped capture."""

@@ -65,6 +65,7 @@ class Relay:
         self._proof = asyncio.get_running_loop().time()
         self._calls: set[asyncio.Task[None]] = set()
         self._sink_open = False
+        self._fault: BaseException | None = None
         self._newest_id = 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -166,18 +167,27 @@ class Relay:
         limits = self._channels.sink.limits
         while True:
             self._changed.clear()
+            if self._fault is not None:
+                raise self._fault
             while self._may_send() and len(self._calls) < limits.concurrency:
                 events = self._delivery.take(self._now(), limits.max_batch)
                 if not events:
                     break
                 call = asyncio.create_task(self._deliver(events))
                 self._calls.add(call)
-                call.add_done_callback(self._calls.discard)
+                call.add_done_callback(self._ended)
             wake_at = self._delivery.wake_at()
             wait = RENEW_SECONDS if wake_at is None else min(max(wake_at - self._now(), 0.001), RENEW_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
+
+    def _ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and (fault := call.exception()) is not None:
+            # Its events would stay in flight for ever: end the relay, and start again from the cursor.
+            self._fault = fault
+            self._changed.set()
 
     def _may_send(self) -> bool:
         fresh = self._now() - self._proof < LEASE_SECONDS

@@ -20,6 +20,9 @@ from .session import Connection, connected
 
 LOCK_TIMEOUT_MS = 500
 LOCK_PATIENCE = 20.0
+# If we freeze with locks in hand, the server ends the transaction: writers must not wait for us to come back.
+_FROZEN_MS = 2_000
+_LOCKING_STATEMENT_MS = 3_000
 # One key for everything that changes schema `tablewatcher`: two applies at once take turns.
 _ADVISORY_KEY = 0x7461626C65776174
 
@@ -102,14 +105,18 @@ async def _execute(
                 # A role may have another default: what is observed must be from after the lock.
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_FROZEN_MS}")
                 await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
                 seen = await catalog.observe(connection, spec.table, names)
                 decided = decide(connection, seen) if with_connection else decide(seen)
                 found = decided if isinstance(decided, Plan) else await decided
                 for step in found.steps:
+                    if step.locks_table:
+                        # lock_timeout is for each lock: on a table with many partitions the waits would add up.
+                        await connection.execute(f"SET LOCAL statement_timeout = {_LOCKING_STATEMENT_MS}")
                     await connection.execute(step.sql.encode())
                 return found
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.QueryCanceled):
             if asyncio.get_running_loop().time() >= deadline:
                 raise await _locked(connection, spec) from None
             # Jitter, so that two of us do not meet again; writers get the table in between.

@@ -19,6 +19,7 @@ class Server:
     version: int
     in_recovery: bool
     database: str
+    encoding: str
     role: str
     system_identifier: str
     may_create_schema: bool

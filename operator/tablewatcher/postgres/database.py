@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
+from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
 from .session import Connection, connect, translated, translating
 from .wakeup import Wakeup
@@ -87,6 +88,7 @@ async def open_session(conninfo: str) -> Session:
         with translated():
             # Rings have few statistics or none: without this a planner may well read a whole gigabyte for one row.
             # Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.
+            await _refuse_pooler(reader)
             for connection in (reader, writer):
                 await connection.execute("SET default_transaction_isolation = 'read committed'")
             await reader.execute(
@@ -95,6 +97,8 @@ async def open_session(conninfo: str) -> Session:
             await reader.execute(
                 "SET idle_in_transaction_session_timeout = '60s'; SET jit = off; SET work_mem = '16MB'"
             )
+            # Frozen in the middle of taking the lease, we must not keep it from others.
+            await writer.execute("SET idle_in_transaction_session_timeout = '5s'")
             await writer.execute("SET synchronous_commit = off; SET enable_seqscan = off; SET jit = off")
             found = await (await reader.execute("SELECT pg_catalog.current_database() AS name")).fetchone()
         wakeup = Wakeup(listener)
@@ -113,3 +117,13 @@ async def open_session(conninfo: str) -> Session:
             with contextlib.suppress(Exception):
                 await connection.close()
         raise
+
+
+async def _refuse_pooler(connection: Connection) -> None:
+    """A pooler gives out process ids of its own. Behind one, our settings would stay on connections of others."""
+    found = await (await connection.execute("SELECT pg_catalog.pg_backend_pid() AS pid")).fetchone()
+    if found is not None and found["pid"] != connection.info.backend_pid:
+        raise DatabaseError(
+            Reason.POOLER_DETECTED,
+            "the connection leads through a pooler (such as PgBouncer); name the database's own host and port",
+        )

@@ -53,6 +53,8 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> Plan:
         steps += _function_steps(wanted, facts, names)
     if observed.registered_table != facts.shape.oid:
         steps.append(Step("register the watcher", _register(facts, names)))
+    if observed.registered_table is not None and not _captures(observed, facts):
+        steps.append(Step("announce the gap", _gap(names)))
     if stale or not _trigger_in_sync(wanted, observed, facts, names):
         steps.append(
             Step(f"install trigger {names.trigger}", _create_trigger(spec, wanted, observed, names), locks_table=True)
@@ -153,6 +155,21 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
         " VALUES (0, 0, '', '-infinity', pg_catalog.pg_current_snapshot(), 0)"
     )
     return [*steps, Step("set the cursor to now", first)]
+
+
+def _captures(observed: Observed, facts: TableFacts) -> bool:
+    """Whether a trigger of ours stands and fires, be it for these actions or others, and by whatever name."""
+    return any(trigger.table_oid == facts.shape.oid and trigger.enabled in _ENABLED for trigger in observed.triggers)
+
+
+def _gap(names: WatcherNames) -> str:
+    """A gap event: the watcher was installed, and something took or turned off its trigger, nobody knows when."""
+    until = "pg_catalog.to_json(pg_catalog.clock_timestamp())::text"
+    gap = f"""'"gap":{{"reason":"triggerRepaired","certain":false,"until":' || {until} || '}}'"""
+    return (
+        f"INSERT INTO {ours(names.rings[0])} (id, op, key, data)"
+        f" VALUES (pg_catalog.nextval('{ours(names.ids)}'), 'g', ARRAY[NULL::text], {gap})"
+    )
 
 
 def _must_rebuild(wanted: Desired, observed: Observed, facts: TableFacts, names: WatcherNames) -> bool:

@@ -18,6 +18,12 @@ def check(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> TableFa
         )
     if server.in_recovery:
         raise DatabaseError(Reason.READ_ONLY_REPLICA, "this server is a standby; connect to the primary")
+    if server.encoding in ("SQL_ASCII", "MULE_INTERNAL"):
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"database {server.database!r} has encoding {server.encoding}: what it holds need not be text that can be"
+            " sent; events are UTF-8, so only databases whose encoding turns into it can be watched",
+        )
     facts = _check_table(observed, table)
     _check_rights(spec, observed, facts)
     _check_columns(spec, facts, table)

@@ -20,6 +20,7 @@ TURN_SECONDS = 600
 TURN_BYTES = 192 << 20
 # Longer than any sane listener sleeps between two looks: a listener that died leaves writers notifying for this long.
 WAKE_SECONDS = 10
+_STILL_NEEDED = "TW001"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,22 @@ class Ring:
         """
         target = (slot + 1) % RING_SLOTS
         ring, cursor = ours(self._names.rings[target]), ours(self._names.cursors[target])
+        needed = self._needed(ring, slot, delivered, keep_seconds)
+        # One message to the server, so that a listener that freezes never sits on the lock.
+        emptying = (
+            f"SET LOCAL lock_timeout = 50; LOCK TABLE {ring}, {cursor} IN ACCESS EXCLUSIVE MODE;"
+            f" DO $$ BEGIN IF {needed} THEN RAISE EXCEPTION USING ERRCODE = '{_STILL_NEEDED}'; END IF; END $$;"
+            f" TRUNCATE {ring}, {cursor}"
+        )
         async with self._lock:
             try:
-                async with self._connection.transaction():
-                    await self._connection.execute("SET LOCAL lock_timeout = 50")
-                    await self._connection.execute(f"LOCK TABLE {ring}, {cursor} IN ACCESS EXCLUSIVE MODE")
-                    if await self._slot() != slot or await self._needed(ring, delivered, keep_seconds):
-                        return None
-                    await self._connection.execute(f"TRUNCATE {ring}, {cursor}")
+                await self._connection.execute(emptying)
             except psycopg.errors.LockNotAvailable:
                 return None
+            except psycopg.Error as error:
+                if error.sqlstate == _STILL_NEEDED:
+                    return None
+                raise
             await self._connection.execute(
                 "SELECT pg_catalog.setval(%s::regclass, %s)", [ours(self._names.slot), target]
             )
@@ -124,25 +131,19 @@ class Ring:
         async with self._lock:
             await self._connection.execute(f"SELECT pg_catalog.setval('{ours(self._names.wake)}', {value})")
 
-    async def _slot(self) -> int:
-        """The slot written now: a paused owner may remember one that its successor has turned past."""
-        found = await (await self._connection.execute(f"SELECT last_value FROM {ours(self._names.slot)}")).fetchone()
-        return -1 if found is None else int(found["last_value"])
+    def _needed(self, ring: str, slot: int, delivered: Snapshot, keep_seconds: float) -> str:
+        """The condition under which `ring` must not be emptied. Numbers only, nothing to quote.
 
-    async def _needed(self, ring: str, delivered: Snapshot, keep_seconds: float) -> bool:
-        query = (
-            f"SELECT EXISTS (SELECT FROM {ring} WHERE xid >= %(xmax)s::text::xid8)"
-            f" OR EXISTS (SELECT FROM {ring} WHERE xid = ANY (%(running)s::text[]::xid8[]))"
+        The slot is looked at again: a paused owner may remember one that its successor has turned past.
+        """
+        running = ", ".join(f"'{xid}'" for xid in sorted(delivered.xip))
+        return (
+            f"(SELECT last_value FROM {ours(self._names.slot)}) <> {slot:d}"
+            f" OR EXISTS (SELECT FROM {ring} WHERE xid >= '{delivered.xmax:d}'::xid8)"
+            f" OR EXISTS (SELECT FROM {ring} WHERE xid = ANY (ARRAY[{running}]::xid8[]))"
             f" OR coalesce((SELECT at FROM {ring} ORDER BY xid DESC LIMIT 1)"
-            " > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(keep)s), false) AS needed"
+            f" > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => {float(keep_seconds)!r}), false)"
         )
-        parameters = {
-            "xmax": str(delivered.xmax),
-            "running": [str(xid) for xid in delivered.xip],
-            "keep": float(keep_seconds),
-        }
-        found = await (await self._connection.execute((query), parameters)).fetchone()
-        return found is None or bool(found["needed"])
 
 
 def may_resume(gauge: Gauge) -> bool:

@@ -367,3 +367,26 @@ def test_a_subject_nobody_can_publish_to_is_refused(subject: str) -> None:
     with pytest.raises(SinkError) as caught:
         nats_sink("nats://127.0.0.1:4222", subject=subject)
     assert caught.value.reason is Reason.SPEC_INVALID
+
+
+async def test_a_gap_arrives_where_no_stream_takes_its_own_subject(nats_server: NatsServer) -> None:
+    await add_stream(
+        nats_server, subjects=["shop.public.orders.insert", "shop.public.orders.update", "shop.public.orders.delete"]
+    )
+    sink = nats_sink(nats_server.url, stream="SHOP")
+    await sink.open()
+    assert [each.verdict for each in await sink.deliver([event(1, op="g")])] == [Verdict.DELIVERED]
+    await sink.close()
+    (message,) = await stored(nats_server)
+    assert message.subject == "shop.public.orders.insert"
+    assert json.loads(message.data)["type"] == "io.tablewatcher.gap"
+
+
+async def test_a_gap_has_a_subject_of_its_own(nats_server: NatsServer) -> None:
+    await add_stream(nats_server)
+    sink = nats_sink(nats_server.url)
+    await sink.open()
+    assert [each.verdict for each in await sink.deliver([event(1, op="g")])] == [Verdict.DELIVERED]
+    await sink.close()
+    (message,) = await stored(nats_server)
+    assert message.subject == "shop.public.orders.gap"

@@ -1,6 +1,6 @@
 DECLARE
   slot bigint; wake bigint; ring_id bigint;
-  operation "char" := lower(left(TG_OP, 1))::"char";
+  operation "char" := CASE TG_OP WHEN 'INSERT' THEN 'i' WHEN 'UPDATE' THEN 'u' ELSE 'd' END;
   key_parts text[]; old_key_parts text[]; key_json text; row_json text; before_json text; changed text; body text; context text; traceparent text;
   n jsonb; o jsonb;
 BEGIN

@@ -2,6 +2,7 @@
 SELECT pg_catalog.current_setting('server_version_num')::integer AS version,
        pg_catalog.pg_is_in_recovery() AS in_recovery,
        pg_catalog.current_database() AS database,
+       pg_catalog.getdatabaseencoding()::text AS encoding,
        current_user AS role,
        (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create_schema,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ...errors import Reason, SinkError
 from ...event import ACTION_NAMES, DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE, Event, attributes
@@ -20,7 +20,7 @@ class MessageWriter:
     """Writes the events of one watcher. `subjects` maps an action's letter to where its events go."""
 
     def __init__(self, spec: NatsSink, *, format: Format, source: str, table: Table) -> None:  # noqa: A002
-        self.subjects: Mapping[str, Subject] = {
+        self.subjects: dict[str, Subject] = {
             op: subject(spec.subject, table, name) for op, name in ACTION_NAMES.items()
         }
         self._fixed = {op: each.parts[0] for op, each in self.subjects.items() if len(each.parts) == 1}
@@ -40,6 +40,11 @@ class MessageWriter:
             # Only where the manifest names one: whoever runs NATS may move a subject between streams.
             self._head += f"Nats-Expected-Stream: {spec.stream}\r\n"
         self._head += "Nats-Msg-Id: "
+
+    def send_gaps_as(self, op: str) -> None:
+        """From now on gap events go to the subject of action `op`; their type still says what they are."""
+        self.subjects["g"] = self.subjects[op]
+        self._fixed = {op: each.parts[0] for op, each in self.subjects.items() if len(each.parts) == 1}
 
     def write(self, event: Event, reply: str) -> tuple[bytes, int]:
         """The command that publishes `event` with `reply`, and its size as the server counts it."""

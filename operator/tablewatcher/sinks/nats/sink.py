@@ -56,6 +56,7 @@ class NatsSink:
         self._patterns = sorted(
             {self._writer.subjects[op].pattern for op, name in ACTION_NAMES.items() if name in actions}
         )
+        self._gaps_otherwise = next(op for op, name in ACTION_NAMES.items() if name in actions)
         self._connection: Connection | None = None
         self._reconnecting: asyncio.Task[None] | None = None
         self._down = self._not_connected(None)
@@ -74,12 +75,22 @@ class NatsSink:
         connection = await self._connect()
         try:
             await check_streams(connection, self._patterns, self._stream)
+            await self._place_gaps(connection)
         except BaseException:
             await connection.close()
             raise
         self._connection = connection
         if connection.lost:
             self._replace(connection)
+
+    async def _place_gaps(self, connection: Connection) -> None:
+        """A gap must arrive: where no stream takes its own subject, it goes where the changes go."""
+        try:
+            await check_streams(connection, [self._writer.subjects["g"].pattern], self._stream)
+        except SinkError as error:
+            if error.reason is not Reason.NO_STREAM_FOR_SUBJECT:
+                raise
+            self._writer.send_gaps_as(self._gaps_otherwise)
 
     async def check(self) -> None:
         """The connection stands and the stream is still there; a lost connection comes back by itself."""
