@@ -89,7 +89,9 @@ def reachable_postgres(directory: Path, cluster: Cluster) -> Iterator[EmbeddedPo
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What runs on this machine; NATS is `nats.nats.svc:4222` in the cluster, as in the examples."""
+    """What runs on this machine: in the cluster `nats.nats.svc:4222`, as in the examples, and `postgres.postgres.svc`.
+
+    Their Services outlive every shop, as a database outlives the namespace of an application."""
 
     cluster: Cluster
     postgres: EmbeddedPostgres
@@ -121,7 +123,7 @@ class Shop:
     def secret(self, password: str = PASSWORD) -> None:
         """Creates or replaces the Secret `shop-app`."""
         login = f"{self.database}:{quote(password, safe='')}"
-        uri = f"postgresql://{login}@postgres.{self.namespace}.svc:5432/{self.database}"
+        uri = f"postgresql://{login}@postgres.postgres.svc:5432/{self.database}"
         apply(self.cluster, secret_object(self.namespace, "shop-app", {"uri": uri}))
 
     def watcher(self, name: str = "orders", *, prefix: str = "") -> None:
@@ -187,7 +189,7 @@ class Shop:
 
 @contextmanager
 def open_shop(servers: Servers, namespace: str) -> Iterator[Shop]:
-    """A shop. Its namespace is deleted at the end with all that is in it, which must not hang."""
+    """A shop, closed at the end: its watchers are deleted, which must not hang, and then all the rest."""
     shop = Shop(servers, namespace)
     role = psycopg.sql.Identifier(shop.database)
     with psycopg.connect(servers.postgres.dsn(), autocommit=True) as admin:
@@ -198,12 +200,12 @@ def open_shop(servers: Servers, namespace: str) -> Iterator[Shop]:
             inside.execute(psycopg.sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(role))
         shop.execute((EXAMPLES / "orders.sql").read_text())
         asyncio.run(_make_stream(servers.nats.url, shop.stream, f"{namespace}.>"))
-        postgres = service_objects(namespace, "postgres", 5432, servers.cluster.host_ip, servers.postgres.port)
-        apply(servers.cluster, namespace_object(namespace), *postgres)
+        apply(servers.cluster, namespace_object(namespace))
         try:
             yield shop
         finally:
-            servers.cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=90s")
+            shop.kubectl("delete", "tablewatchers", "--all", "--timeout=60s")
+            servers.cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
             admin.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(role))
 
 

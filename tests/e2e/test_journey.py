@@ -52,11 +52,13 @@ def install(cluster: Cluster, *options: str) -> None:
 def operator(cluster: Cluster) -> Iterator[None]:
     """The operator, installed by the chart in a namespace that enforces Pod Security's strictest profile."""
     apply(cluster, namespace_object(SYSTEM))
-    install(cluster)
-    yield
-    cluster.helm("uninstall", "tablewatcher", f"--namespace={SYSTEM}", "--wait")
-    cluster.kubectl("delete", "crd", "tablewatchers.tablewatcher.io", "--timeout=60s")
-    cluster.kubectl("delete", "namespace", SYSTEM, "--timeout=60s")
+    try:
+        install(cluster)
+        yield
+    finally:
+        cluster.helm("uninstall", "tablewatcher", f"--namespace={SYSTEM}", "--wait", "--ignore-not-found")
+        cluster.kubectl("delete", "crd", "tablewatchers.tablewatcher.io", "--ignore-not-found", "--timeout=60s")
+        cluster.kubectl("delete", "namespace", SYSTEM, "--timeout=60s")
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +67,10 @@ def servers(cluster: Cluster, operator: None, session_directory: Path) -> Iterat
         reachable_postgres(session_directory / "shops", cluster) as postgres,
         EmbeddedNats(session_directory / "shops-nats", host=cluster.host_ip) as nats,
     ):
-        service = service_objects("nats", "nats", 4222, cluster.host_ip, nats.port)
-        apply(cluster, namespace_object("nats"), *service)
+        for name, port, target in (("nats", 4222, nats.port), ("postgres", 5432, postgres.port)):
+            apply(cluster, namespace_object(name), *service_objects(name, name, port, cluster.host_ip, target))
         yield Servers(cluster, postgres, nats)
-        cluster.kubectl("delete", "namespace", "nats", "--wait=false")
+        cluster.kubectl("delete", "namespace", "nats", "postgres", "--wait=false")
 
 
 @pytest.fixture
