@@ -120,16 +120,13 @@ class Relay:
             if page is None:
                 await self._idle(woken)
                 continue
+            self._delivery.offer(page)
+            position = page.position(None)
             if not page.events:
-                # The batch ended with the page before; that is known only now.
-                self._delivery.offer(page)
-                position = page.position(None)
-                continue
+                continue  # the batch ended with the page before; that is known only now
             self._pace.read(len(page.events), sum(len(event.body) for event in page.events), self._now())
             self._observer.read(page.events)
             self._newest_id = max(self._newest_id, page.events[-1].ring_id)
-            self._delivery.offer(page)
-            position = page.position(None) if page.last else Position(page.prev, page.cur, page.events[-1].ring_id)
             self._changed.set()
             if self._delivery.waiting >= self._pace.high_water:
                 self._room.clear()

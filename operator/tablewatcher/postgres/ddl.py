@@ -93,3 +93,13 @@ def _settings(source: CaptureSource) -> tuple[str, ...]:
     )
     pinned = [f"{name}={value}" for name, value in SESSION_SETTINGS.items() if name in needed]
     return ("search_path=pg_catalog, pg_temp", *pinned)
+
+
+def insert_gap(names: WatcherNames, slot: int, members: str) -> str:
+    """INSERT of a gap event that ends now. members: SQL text of the first members of its `gap` object."""
+    until = "pg_catalog.to_json(pg_catalog.clock_timestamp())::text"
+    return (
+        f"INSERT INTO {ours(names.rings[slot])} (id, op, key, data)"
+        f" VALUES (pg_catalog.nextval('{ours(names.ids)}'), 'g', ARRAY[NULL::text],"
+        f""" '"gap":{{' || {members} || ',"until":' || {until} || '}}')"""
+    )

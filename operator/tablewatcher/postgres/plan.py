@@ -12,7 +12,7 @@ from ..errors import DatabaseError, Reason
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, WatcherSpec
 from .catalog import Observed, TableFacts
-from .ddl import Desired, create_function, desired, neutral_source
+from .ddl import Desired, create_function, desired, insert_gap, neutral_source
 from .preflight import check, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
 from .sql import RING, RING_SLOT, migrations
@@ -164,12 +164,7 @@ def _captures(observed: Observed, facts: TableFacts) -> bool:
 
 def _gap(names: WatcherNames) -> str:
     """A gap event: the watcher was installed, and something took or turned off its trigger, nobody knows when."""
-    until = "pg_catalog.to_json(pg_catalog.clock_timestamp())::text"
-    gap = f"""'"gap":{{"reason":"triggerRepaired","certain":false,"until":' || {until} || '}}'"""
-    return (
-        f"INSERT INTO {ours(names.rings[0])} (id, op, key, data)"
-        f" VALUES (pg_catalog.nextval('{ours(names.ids)}'), 'g', ARRAY[NULL::text], {gap})"
-    )
+    return insert_gap(names, 0, literal('"reason":"triggerRepaired","certain":false'))
 
 
 def _must_rebuild(wanted: Desired, observed: Observed, facts: TableFacts, names: WatcherNames) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psycopg
 
 from ..naming import RING_SLOTS, WatcherNames
-from .ddl import MAX_RING_BYTES, ours
+from .ddl import MAX_RING_BYTES, insert_gap, ours
 from .session import Connection, translating
 from .snapshot import Snapshot
 
@@ -101,19 +101,10 @@ class Ring:
         Transactions that ran without capture may still commit after this: `until` is when capture runs again, and
         what they changed before it belongs to the gap.
         """
-        data = (
-            '\'"gap":{"reason":"overflow","certain":true,"from":\''
-            " || pg_catalog.to_json(pg_catalog.to_timestamp(%(at)s))::text"
-            " || ',\"until\":' || pg_catalog.to_json(pg_catalog.clock_timestamp())::text || '}'"
-        )
+        since = f"pg_catalog.to_json(pg_catalog.to_timestamp({stopped_at:d}))::text"
+        members = f"""'"reason":"overflow","certain":true,"from":' || {since}"""
         async with self._lock:
-            await self._connection.execute(
-                (
-                    f"INSERT INTO {ours(self._names.rings[slot])} (id, op, key, data)"
-                    f" VALUES (pg_catalog.nextval('{ours(self._names.ids)}'), 'g', ARRAY[NULL::text], {data})"
-                ),
-                {"at": stopped_at},
-            )
+            await self._connection.execute(insert_gap(self._names, slot, members))
             # Last: ended in between, the gap is announced twice rather than never.
             await self._connection.execute("SELECT pg_catalog.setval(%s::regclass, 0)", [ours(self._names.stop)])
 
