@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 TYPES = {
     "i": "io.tablewatcher.row.inserted",
     "u": "io.tablewatcher.row.updated",
     "d": "io.tablewatcher.row.deleted",
+    "t": "io.tablewatcher.row.truncated",
     "g": "io.tablewatcher.gap",
 }
-ACTION_NAMES = {"i": "insert", "u": "update", "d": "delete", "g": "gap"}
+ACTION_NAMES = {"i": "insert", "u": "update", "d": "delete", "t": "truncate", "g": "gap"}
 
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
 DATA_CONTENT_TYPE = "application/json"
@@ -22,10 +24,11 @@ class Event:
 
     ring_id: place in the watcher's ring; rises with every change of a row.
     event_id: stable over attempts, restarts and failover; 32 hexadecimal digits.
-    op: one of `i u d g`; key: the key as a token; old_key: the key before, where an update changed it.
+    op: one of `i u d t g`; key: the key as a token; old_key: the key before, where an update changed it.
     time: RFC 3339, UTC, of the capture; captured_at: the same in epoch seconds.
     sequence: `<generation>-<ring id>`, comparable as text.
     body: the whole CloudEvent as JSON (format Structured), or only its `data` (format Binary).
+    routing: the tokens of the columns that the subject names, in the order of `WatcherSpec.routing_columns`.
     """
 
     ring_id: int
@@ -38,6 +41,7 @@ class Event:
     sequence: str
     traceparent: str | None
     body: bytes
+    routing: Sequence[str] | None = None
 
     @property
     def type(self) -> str:

@@ -56,7 +56,7 @@ class Relay:
         self._committed = self._delivered = lease.position
         self._channels = channels
         self._observer = observer
-        self._delivery: Delivery[Page] = Delivery(spec.backoff, random.random)
+        self._delivery: Delivery[Page] = Delivery(spec.delivery.backoff, random.random)
         self._pace = Pace()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()

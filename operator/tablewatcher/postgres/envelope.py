@@ -12,9 +12,9 @@ from ..naming import WatcherNames, source, token
 from ..spec.model import Format, WatcherSpec
 from .ddl import literal
 
-RAW_COLUMNS = "id, xid, at, op, key, old_key, data, context, traceparent"
+RAW_COLUMNS = "id, xid, at, op, key, old_key, data, context, traceparent, routing"
 
-EVENT_COLUMNS = "id, event_id, op, key, old_key, time, captured_at, sequence, traceparent, body"
+EVENT_COLUMNS = "id, event_id, op, key, old_key, time, captured_at, sequence, traceparent, body, routing"
 
 
 def event_rows(spec: WatcherSpec, names: WatcherNames, *, database: str, generation: int) -> str:
@@ -27,7 +27,7 @@ def event_rows(spec: WatcherSpec, names: WatcherNames, *, database: str, generat
     rows = f"""(
     SELECT r.id, r.event_id, r.op::text AS op, r.key_token AS key, r.old_key_token AS old_key, r.time,
         pg_catalog.date_part('epoch', r.at) AS captured_at, r.sequence, r.traceparent,
-        pg_catalog.convert_to({body}, 'UTF8') AS body
+        pg_catalog.convert_to({body}, 'UTF8') AS body, {_routing(spec)} AS routing
     FROM (
         SELECT {RAW_COLUMNS}, {_event_id(names)} AS event_id,
             {_token("key")} AS key_token, CASE WHEN old_key IS NOT NULL THEN {_token("old_key")} END AS old_key_token,
@@ -52,6 +52,13 @@ def _token(column: str) -> str:
         f"CASE WHEN pg_catalog.cardinality({column}) = 1 AND {plain} THEN {column}[1]"
         f" ELSE tablewatcher.token({column}) END"
     )
+
+
+def _routing(spec: WatcherSpec) -> str:
+    if not spec.routing_columns:
+        return "NULL::text[]"
+    tokens = "SELECT tablewatcher.token(ARRAY[part]) FROM pg_catalog.unnest(r.routing) WITH ORDINALITY AS u (part, nth)"
+    return f"CASE WHEN r.routing IS NOT NULL THEN ARRAY({tokens} ORDER BY nth) END"
 
 
 def _cases(values: dict[str, str]) -> str:

@@ -39,10 +39,18 @@ DELIVERED = Outcome(Verdict.DELIVERED)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a sink wants to be fed: events a call, calls at a time."""
+    """How a sink wants to be fed: events a call, calls at a time.
+
+    ordered: the events of one call arrive in the order given, and after one that is not delivered no later one of the
+    same key in that call is; such a call may hold several events of one key. max_bytes: of all bodies of a call, None:
+    no bound (one event may always pass it). linger: seconds to wait for a call to fill.
+    """
 
     max_batch: int
     concurrency: int
+    ordered: bool = False
+    max_bytes: int | None = None
+    linger: float = 0.0
 
 
 class Sink(Protocol):
@@ -53,8 +61,8 @@ class Sink(Protocol):
     again after that. `check` looks at the same things on an open sink, beside deliveries and without disturbing them,
     so that a fault shows without traffic; it raises SinkError, and the sink stays open. `deliver` returns one
     outcome per event, in order, and never raises for a fault of the endpoint; it returns within its own time-out even
-    when the endpoint is dead. The caller never has two events of one key in flight, so a sink may send the events of
-    a call, and of several calls, in any order.
+    when the endpoint is dead. The caller never has events of one key in flight in two calls, and in one call only where
+    `limits.ordered` allows it, so all other sinks may send the events of a call, and of several calls, in any order.
     `close` ends the connection and may be called in any state.
     """
 

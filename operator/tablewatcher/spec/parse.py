@@ -14,7 +14,7 @@ from ..errors import FieldError, SpecInvalid
 from . import checks
 from .advice import closest, field_error
 from .documents import API_VERSION, KIND, NOT_A_DOCUMENT, watcher_documents
-from .model import Backoff, Database, HttpSink, NatsSink, SecretKey, Table, WatcherSpec
+from .model import Backoff, Database, DeliveryPolicy, HttpSink, NatsSink, SecretKey, Table, WatcherSpec
 from .render import to_manifest
 from .rules import cross_field_errors
 from .schema import FIELDS, HttpShape, NatsShape, SinkShape, SpecShape
@@ -173,7 +173,7 @@ def _watcher(metadata: _Metadata, shape: SpecShape) -> WatcherSpec:
         trigger_columns=tuple(shape.trigger_columns),
         include_before=shape.include_before,
         format=shape.format,
-        backoff=Backoff(backoff.initial_milliseconds, backoff.max_seconds),
+        delivery=DeliveryPolicy(backoff=Backoff(backoff.initial_milliseconds, backoff.max_seconds)),
         suspend=shape.suspend,
         deletion_policy=shape.deletion_policy,
         generation=metadata.generation,

@@ -24,11 +24,11 @@ def to_manifest(spec: WatcherSpec) -> Manifest:
     }
     if spec.format is not Format.STRUCTURED:
         body["format"] = spec.format.value
-    if spec.backoff != Backoff():
+    if spec.delivery.backoff != Backoff():
         body["delivery"] = {
             "backoff": {
-                "initialMilliseconds": spec.backoff.initial_milliseconds,
-                "maxSeconds": spec.backoff.max_seconds,
+                "initialMilliseconds": spec.delivery.backoff.initial_milliseconds,
+                "maxSeconds": spec.delivery.backoff.max_seconds,
             }
         }
     if spec.suspend:

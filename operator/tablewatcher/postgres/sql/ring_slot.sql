@@ -8,7 +8,8 @@ CREATE TABLE tablewatcher.ring_{hash}_{slot} (
     old_key text[],
     data text NOT NULL,
     context text,
-    traceparent text
+    traceparent text,
+    routing text[]
 );
 CREATE INDEX ring_{hash}_{slot}_xid ON tablewatcher.ring_{hash}_{slot} (xid);
 CREATE TABLE tablewatcher.cursor_{hash}_{slot} (
