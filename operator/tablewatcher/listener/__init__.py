@@ -1,1 +1,3 @@
-"""The listener: `retry` and `delivery` decide, `relay` runs them on an outbox and a sink, `service` is the process."""
+"""The listener: `retry` and `delivery` decide, `reading`, `sending` and `keeping` act, `relay` runs them side by side,
+`service` is the process.
+"""

@@ -18,9 +18,10 @@ from ..sinks.base import Sink
 from ..sinks.kinds import make_sink
 from ..spec.model import Backoff, WatcherSpec
 from ..spec.secrets import Secrets
+from .flow import Channels, Flow, LeaseLost
 from .holder import is_dead, this_process
 from .observe import Observer
-from .relay import Channels, LeaseLost, Relay
+from .relay import Relay
 from .retry import delay
 from .target import Target
 
@@ -102,7 +103,7 @@ class Watch:
         outbox = Outbox(session.reader, session.reader_lock, self.spec, self._names, database=session.database)
         ring = Ring(session.writer, session.writer_lock, self._names)
         channels = Channels(outbox, cursor, ring, sink, session.wakeup, self._names.channel)
-        await Relay(self.spec, lease, channels, self.observer).run(self._stop)
+        await Relay(Flow(self.spec, lease, channels, self.observer)).run(self._stop)
 
     async def _lease(self, session: Session, cursor: CursorLog) -> Lease | None:
         while not self._stop.is_set():

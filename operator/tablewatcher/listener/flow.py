@@ -1,0 +1,65 @@
+"""What the parts of one relay share: what it works on, what is under way, and the signals between them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from ..postgres.cursor_log import LEASE_SECONDS, CursorLog, Lease
+from ..postgres.outbox import Outbox, Page
+from ..postgres.ring import Ring
+from ..postgres.wakeup import Wakeup
+from ..sinks.base import Sink
+from ..spec.model import WatcherSpec
+from .delivery import Delivery
+from .observe import Observer
+from .pace import Pace
+
+
+class LeaseLost(Exception):
+    """Another listener has taken over; nothing may be sent any more."""
+
+
+@dataclass(slots=True)
+class Channels:
+    """What a relay works on, all of one watcher."""
+
+    outbox: Outbox
+    cursor: CursorLog
+    ring: Ring
+    sink: Sink
+    wakeup: Wakeup
+    channel: str
+
+
+class Flow:
+    """One watcher's stream while its lease holds.
+
+    changed: there may be something to send; room: there is room for another page. proof: when the lease was last
+    proved, on the event loop's clock. newest_id: the highest ring id read.
+    """
+
+    def __init__(self, spec: WatcherSpec, lease: Lease, channels: Channels, observer: Observer) -> None:
+        self.spec = spec
+        self.lease = lease
+        self.channels = channels
+        self.observer = observer
+        self.delivery: Delivery[Page] = Delivery(spec.delivery.backoff, random.random)
+        self.pace = Pace()
+        self.changed = asyncio.Event()
+        self.room = asyncio.Event()
+        if not spec.suspend:
+            self.room.set()
+        self.proof = self.now()
+        self.newest_id = 0
+
+    @property
+    def leased(self) -> bool:
+        """Whether a send may start: the lease was proved lately enough."""
+        return self.now() - self.proof < LEASE_SECONDS
+
+    @staticmethod
+    def now() -> float:
+        """Seconds on the event loop's clock."""
+        return asyncio.get_running_loop().time()

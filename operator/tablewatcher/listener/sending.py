@@ -1,0 +1,122 @@
+"""The sending part of a relay: what may be sent goes to the sink, what comes of it goes to the delivery."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+
+from ..errors import Reason, SinkError
+from ..event import Event
+from ..sinks.base import Outcome, Verdict
+from .flow import Flow
+
+log = structlog.get_logger("tablewatcher.listener")
+
+CHECK_SECONDS = 2.0
+LONGEST_WAIT = 1.0
+
+
+class Sending:
+    """Sends one watcher's events, never more calls at a time than the sink wants."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._sink = flow.channels.sink
+        self._calls: set[asyncio.Task[None]] = set()
+        self._open = False
+        self._fault: BaseException | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call to the sink has not come back."""
+        return bool(self._calls)
+
+    async def run(self) -> None:
+        """Until cancelled; raises what a call to the sink must not have raised."""
+        flow, limits = self._flow, self._sink.limits
+        while True:
+            flow.changed.clear()
+            if self._fault is not None:
+                raise self._fault
+            while self._may_send() and len(self._calls) < limits.concurrency:
+                events = flow.delivery.take(flow.now(), limits.max_batch)
+                if not events:
+                    break
+                call = asyncio.create_task(self._deliver(events))
+                self._calls.add(call)
+                call.add_done_callback(self._ended)
+            wake_at = flow.delivery.wake_at()
+            wait = LONGEST_WAIT if wake_at is None else min(max(wake_at - flow.now(), 0.001), LONGEST_WAIT)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await flow.changed.wait()
+
+    async def check(self) -> None:
+        """Opens the sink, and looks at it every now and then: a fault must show without traffic. Until cancelled."""
+        flow, sink = self._flow, self._sink
+        while True:
+            try:
+                await (sink.check() if self._open else sink.open())
+            except SinkError as error:
+                flow.observer.failing(error.reason, error.message)
+            else:
+                if not self._open:
+                    self._open = True
+                    flow.changed.set()
+                if flow.delivery.circuit.failures < 2:
+                    flow.observer.forwarding()
+            await flow.observer.publish()
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def ended(self) -> None:
+        """Waits for the calls under way, as long as the sink may take."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=self._sink.timeout)
+
+    async def abandon(self) -> None:
+        """Cancels the calls under way."""
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    def _ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and (fault := call.exception()) is not None:
+            # Its events would stay in flight for ever: end the relay, and start again from the cursor.
+            self._fault = fault
+            self._flow.changed.set()
+
+    def _may_send(self) -> bool:
+        return self._flow.leased and self._open and not self._flow.spec.suspend
+
+    async def _deliver(self, events: Sequence[Event]) -> None:
+        flow = self._flow
+        started = flow.now()
+        try:
+            outcomes = await self._sink.deliver(events)
+        except Exception as error:
+            log.exception("unexpected fault of the sink", watcher=flow.spec.qualified_name)
+            fault = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, f"unexpected {type(error).__name__}", endpoint=True)
+            outcomes = [fault] * len(events)
+        now = flow.now()
+        for event, outcome in zip(events, outcomes, strict=True):
+            flow.delivery.settle(event, outcome, now)
+        flow.observer.settled(events, outcomes, now - started)
+        self._say(outcomes)
+        if flow.delivery.waiting < flow.pace.high_water // 2 and not flow.spec.suspend:
+            flow.room.set()
+        call = asyncio.current_task()
+        if call is not None:
+            self._calls.discard(call)  # before the sender looks again, not after this task has ended
+        flow.changed.set()
+
+    def _say(self, outcomes: Sequence[Outcome]) -> None:
+        circuit = self._flow.delivery.circuit
+        if circuit.failures >= 2 and circuit.last is not None:
+            self._flow.observer.failing(circuit.last.reason, circuit.last.message)
+        elif any(outcome.verdict is Verdict.DELIVERED for outcome in outcomes):
+            self._flow.observer.forwarding()
