@@ -11,3 +11,7 @@ class Secrets(Protocol):
     def read(self, name: str) -> dict[str, str]:
         """Every key of Secret `name`; SecretError(SecretNotFound) where there is none."""
         ...
+
+    def config_map(self, name: str) -> dict[str, str]:
+        """Every key of ConfigMap `name`, for what is no secret; SecretError(ConfigMapNotFound) where there is none."""
+        ...

@@ -60,8 +60,14 @@ class MemorySecrets:
     """Secrets a test may change while a sink runs."""
 
     values: dict[str, dict[str, str]] = field(default_factory=dict)
+    config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def read(self, name: str) -> dict[str, str]:
         if name not in self.values:
             raise SecretError(Reason.SECRET_NOT_FOUND, f"Secret {name!r} does not exist")
         return self.values[name]
+
+    def config_map(self, name: str) -> dict[str, str]:
+        if name not in self.config_maps:
+            raise SecretError(Reason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name!r} does not exist")
+        return self.config_maps[name]

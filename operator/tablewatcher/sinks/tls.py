@@ -1,0 +1,91 @@
+"""How a sink's server is checked, and what we show it: one ssl.SSLContext from a manifest's `tls` and its Secrets."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import Reason, SecretError, SinkError
+
+if TYPE_CHECKING:
+    from ..spec.model import CaRef, Tls
+    from ..spec.secrets import Secrets
+
+_CERTIFICATE, _KEY = "tls.crt", "tls.key"
+
+
+def client_context(tls: Tls | None, secrets: Secrets) -> ssl.SSLContext:
+    """A context that verifies the server's certificate and host name, always.
+
+    The authority is `tls.ca` alone where there is one, else the system's. Reads `secrets` anew: ask again for every
+    connection, so that a rotated certificate is used. SinkError: SecretNotFound, SecretKeyMissing, ConfigMapNotFound,
+    or TLSFailed where what is there is no usable PEM.
+    """
+    ca, client = (None, None) if tls is None else (tls.ca, tls.client_cert)
+    context = ssl.create_default_context() if ca is None else _context_of(ca, secrets)
+    if client is not None:
+        _show(context, client, secrets)
+    return context
+
+
+def secret_value(read: Callable[[str], Mapping[str, str]], kind: str, name: str, key: str) -> str:
+    """Value `key` of Secret or ConfigMap (`kind`) `name`, got with `read`; SinkError where there is none."""
+    try:
+        values = read(name)
+    except SecretError as error:
+        raise SinkError(error.reason, error.message) from None
+    if key not in values:
+        raise SinkError(Reason.SECRET_KEY_MISSING, f"{kind} {name!r} has no key {key!r}: add it, or name another")
+    return values[key]
+
+
+def _context_of(ca: CaRef, secrets: Secrets) -> ssl.SSLContext:
+    read = secrets.config_map if ca.kind == "ConfigMap" else secrets.read
+    pem = secret_value(read, ca.kind, ca.name, ca.key)
+    try:
+        if pem.strip():  # with an empty text the library would trust the system's authorities
+            # Bundles have names of authorities between the certificates, in any script.
+            return ssl.create_default_context(cadata=pem.encode("ascii", "replace").decode())
+    except (ssl.SSLError, ValueError):
+        pass
+    raise SinkError(
+        Reason.TLS_FAILED,
+        f"key {ca.key!r} of {ca.kind} {ca.name!r} (tls.caRef) holds no certificate: put the authority's there, as PEM",
+    )
+
+
+def _show(context: ssl.SSLContext, name: str, secrets: Secrets) -> None:
+    """Let `context` show the certificate of Secret `name` to a server that asks for one."""
+    pem = "\n".join(secret_value(secrets.read, "Secret", name, key) for key in (_KEY, _CERTIFICATE))
+    try:
+        # Without a password of its own the library would ask for one on the terminal.
+        _with_file(pem.encode(), lambda path: context.load_cert_chain(path, password=""))
+    except (ssl.SSLError, ValueError):
+        raise SinkError(
+            Reason.TLS_FAILED,
+            f"Secret {name!r} (tls.clientCertSecretRef): {_CERTIFICATE} and {_KEY} are not a certificate and its key: "
+            "store both as PEM, the key without a password, and check that they belong together",
+        ) from None
+
+
+def _with_file(content: bytes, use: Callable[[str], None]) -> None:
+    """Call `use` with the path of a file of `content` that nobody else can read; it is gone afterwards.
+
+    The library takes a key from a file only. In memory where the system can: a key never reaches a disk then, and a
+    read-only root is no hindrance.
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("tablewatcher", os.MFD_CLOEXEC)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            use(f"/proc/self/fd/{descriptor}")
+        return
+    # mkstemp underneath: mode 0600.
+    with tempfile.NamedTemporaryFile(prefix="tablewatcher-") as named:
+        named.write(content)
+        named.flush()
+        use(named.name)
