@@ -152,3 +152,13 @@ def test_faults_of_one_moment_count_once() -> None:
     assert machine.circuit.failures == 1
     assert machine.take(0.4, 5) == []
     assert len(machine.take(0.5, 5)) == 1
+
+
+def test_a_barrier_holds_pages_that_come_after_it() -> None:
+    machine = delivery()
+    machine.offer(Page((event(1, "a", op="g"),)))
+    machine.offer(Page((event(2, "b"),)))
+    (barrier,) = machine.take(0.0, 5)
+    assert machine.take(0.0, 5) == []
+    machine.settle(barrier, DELIVERED, 0.0)
+    assert [sent.ring_id for sent in machine.take(0.0, 5)] == [2]

@@ -65,6 +65,7 @@ class Delivery(Generic[P]):
     _later: list[tuple[float, int, Event]] = field(default_factory=list)
     _attempts: dict[Event, int] = field(default_factory=dict)
     _barred: deque[Event] = field(default_factory=deque)
+    _barrier: Event | None = None
 
     @property
     def waiting(self) -> int:
@@ -159,7 +160,7 @@ class Delivery(Generic[P]):
 
     def _admit(self, events: Iterable[Event]) -> None:
         for event in events:
-            if self._barred or event.op in BARRIERS:
+            if self._barred or self._barrier is not None or event.op in BARRIERS:
                 self._barred.append(event)
             else:
                 self._line_up(event)
@@ -184,6 +185,7 @@ class Delivery(Generic[P]):
             event = self._barred.popleft()
             self._line_up(event)
             if event.op in BARRIERS:
+                self._barrier = event
                 return
             while self._barred and self._barred[0].op not in BARRIERS:
                 self._line_up(self._barred.popleft())
@@ -198,6 +200,8 @@ class Delivery(Generic[P]):
             del line[0]
             if line[0].old_key is None or all(self._lines[other][0] is line[0] for other in line[0].lane_keys):
                 self._ready.append(line[0])
+        if event is self._barrier:
+            self._barrier = None
         if self._barred:
             self._pass_barrier()
 
