@@ -16,14 +16,30 @@ from tablewatcher.spec.model import (
     WHOLE_ROW,
     Action,
     Backoff,
+    Batch,
+    Capture,
+    CaRef,
+    Condition,
+    CreateStream,
     Database,
+    DatabaseTls,
+    DatabaseTlsMode,
     DeletionPolicy,
     DeliveryPolicy,
     Format,
+    Granularity,
+    Header,
     HttpSink,
+    Management,
+    NatsAuth,
     NatsSink,
+    OnExhausted,
+    Operator,
+    Ordering,
     SecretKey,
+    SourceKind,
     Table,
+    Tls,
     WatcherSpec,
 )
 from tablewatcher.spec.parse import TOO_LARGE, load_manifests, parse_manifest, to_manifest
@@ -110,7 +126,7 @@ def test_everything_set() -> None:
 
 
 def test_the_document_is_left_as_it_was() -> None:
-    document = manifest(where=[], columns=["a"])
+    document = manifest(listener={"replicas": 2}, columns=["a"])
     before = copy.deepcopy(document)
     errors_of(document)
     assert document == before
@@ -161,10 +177,35 @@ MISTAKES = {
         "spec.columns",
         "is empty (null): give it a value, or remove the field",
     ),
-    "truncate": (
-        manifest(actions=["insert", "truncate"]),
-        "spec.actions[1]",
-        "truncate is not supported by this version: remove it",
+    "no values": (
+        manifest(where=[{"column": "a", "operator": "In"}]),
+        "spec.where[0].values",
+        "must hold values for In and NotIn, exactly one for GreaterThan and LessThan, none for IsNull and IsNotNull",
+    ),
+    "values for nothing": (
+        manifest(where=[{"column": "a", "operator": "IsNull", "values": ["1"]}]),
+        "spec.where[0].values",
+        "must hold values for In and NotIn, exactly one for GreaterThan and LessThan, none for IsNull and IsNotNull",
+    ),
+    "number as a value": (
+        manifest(where=[{"column": "a", "operator": "In", "values": [1]}]),
+        "spec.where[0].values[0]",
+        "must be text: put it in quotes",
+    ),
+    "header twice": (
+        http(headers=[{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}]),
+        "spec.sink.http.headers[1].name",
+        "is there twice: remove one",
+    ),
+    "two ways to sign in": (
+        nats(auth={"tokenSecretRef": {"name": "a", "key": "b"}, "userPasswordSecretRef": {"name": "a"}}),
+        "spec.sink.nats.auth",
+        "must have exactly one of credsSecretRef, nkeySecretRef, tokenSecretRef and userPasswordSecretRef",
+    ),
+    "field of a later version": (
+        manifest(listener={"replicas": 2}),
+        "spec.listener.replicas",
+        "not supported by this version: remove it",
     ),
     "action": (
         manifest(actions=["inserts"]),
@@ -270,7 +311,7 @@ def test_no_stream(stream: str) -> None:
         nats(servers=["hunter2@n"]),
         http(url="https://me:hunter2@h/"),
         http(url="https://h/ ?token=hunter2"),
-        http(headers=[{"name": "Authorization", "value": "hunter2"}]),
+        http(headers=[{"name": "Authorization", "value": "hunter2\n"}]),
         nats(auth={"token": "hunter2"}),
         manifest(database={"secretRef": {"name": "postgresql://me:hunter2@h/d"}}),
     ],
@@ -284,12 +325,12 @@ def test_no_message_repeats_a_password(document: dict[str, Any]) -> None:
 def test_all_errors_at_once() -> None:
     document = manifest(
         tabel={},
-        where=[],
-        actions=["insert", "truncate"],
+        where=[{"column": "a", "operator": "In"}],
+        actions=["insert", "truncat"],
         columns=["*", "a"],
         triggerColumns=["a"],
-        sink={"nats": {"servers": ["ws://n"], "subject": "a..b", "tls": {}}, **HTTP},
-        delivery={"ordering": "PerKey", "backoff": {"initialMilliseconds": 5000, "maxSeconds": 1}},
+        sink={"nats": {"servers": ["ws://n"], "subject": "a..b", "tls": {"mode": "x"}}, **HTTP},
+        delivery={"ordering": "perkey", "backoff": {"initialMilliseconds": 5000, "maxSeconds": 1}},
     )
     document["metadata"] = {"name": "Orders", "namespace": "a.b", "generation": "1"}
     del document["spec"]["table"]
@@ -308,11 +349,11 @@ def test_all_errors_at_once() -> None:
         "spec.sink",
         "spec.sink.nats.servers[0]",
         "spec.sink.nats.subject",
-        "spec.sink.nats.tls",
+        "spec.sink.nats.tls.mode",
         "spec.tabel",
         "spec.table",
         "spec.triggerColumns",
-        "spec.where",
+        "spec.where[0].values",
     ]
 
 
@@ -364,9 +405,9 @@ def test_two_watchers_of_one_name() -> None:
 
 def test_errors_of_all_documents() -> None:
     with pytest.raises(SpecInvalid) as refused:
-        load_manifests(text_of(named("a", where=[]), named("b"), named("c", suspend=1)), "f.yaml")
+        load_manifests(text_of(named("a", columns=1), named("b"), named("c", suspend=1)), "f.yaml")
     assert refused.value.name == "f.yaml"
-    assert [error.path for error in refused.value.errors] == ["default/a: spec.where", "default/c: spec.suspend"]
+    assert [error.path for error in refused.value.errors] == ["default/a: spec.columns", "default/c: spec.suspend"]
 
 
 @pytest.mark.parametrize(
@@ -408,26 +449,71 @@ columns = st.lists(identifiers.filter(lambda name: name != "*"), unique=True, ma
 names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 secret_keys = st.from_regex(r"[-._a-zA-Z0-9]{1,40}", fullmatch=True)
 WORDS = ("uri", "host", "port", "username", "password", "database")
+places = st.builds(SecretKey, names, secret_keys)
+cas = st.none() | st.builds(CaRef, st.sampled_from(SourceKind), names, secret_keys)
 databases = st.builds(
     Database,
     secret_name=names,
     keys=st.dictionaries(st.sampled_from(WORDS), secret_keys).map(
         lambda found: tuple((word, found[word]) for word in WORDS if word in found)
     ),
+    admin_secret_name=st.none() | names,
+    tls=st.none()
+    | st.builds(
+        DatabaseTls,
+        mode=st.sampled_from([None, DatabaseTlsMode.VERIFY_CA, DatabaseTlsMode.VERIFY_FULL]),
+        ca=cas,
+        client_cert=st.none() | names,
+    )
+    | st.builds(DatabaseTls, mode=st.sampled_from(DatabaseTlsMode)),
+    allow_all_tables_publication=st.booleans(),
 )
+signing_in = st.one_of(
+    st.builds(NatsAuth, creds=places),
+    st.builds(NatsAuth, nkey=places),
+    st.builds(NatsAuth, token=places),
+    st.builds(NatsAuth, user_password=names),
+)
+nats_servers = st.lists(names.map(lambda host: f"nats://{host}:4222"), min_size=1, max_size=16, unique=True).map(tuple)
+subject_words = st.sampled_from(["shop", "{schema}", "{table}", "{action}", "{key}", "a-{key}", "{column:a}", "ü"])
+subjects = st.lists(subject_words, min_size=1, max_size=6)
 nats_sinks = st.builds(
     NatsSink,
-    servers=st.lists(names.map(lambda host: f"nats://{host}:4222"), min_size=1, max_size=16, unique=True).map(tuple),
-    subject=st.lists(
-        st.sampled_from(["shop", "{schema}", "{table}", "{action}", "{key}", "a-{key}", "ü"]), min_size=1, max_size=6
-    ).map(".".join),
-    stream=st.none() | st.from_regex(r"[A-Z_]{1,20}", fullmatch=True),
-)
+    servers=nats_servers,
+    subject=subjects.map(".".join),
+    stream=st.from_regex(r"[A-Z_]{1,20}", fullmatch=True),
+    create=st.none() | st.builds(CreateStream, st.none() | st.integers(1, 2**60), st.none() | st.integers(1, 5)),
+    auth=st.none() | signing_in,
+    tls=st.none() | st.builds(Tls, cas, st.none() | names, st.booleans()),
+) | st.builds(NatsSink, servers=nats_servers, subject=subjects.map(".".join), jet_stream=st.booleans())
+header_names = st.from_regex(r"X-[A-Za-z0-9_-]{1,20}", fullmatch=True)
+header_values = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 http_sinks = st.builds(
     HttpSink,
     url=names.map(lambda host: f"https://{host}.example.com/hook?a=b"),
     timeout_seconds=st.integers(1, 300),
-    signing=st.lists(st.builds(SecretKey, names, secret_keys), max_size=8, unique=True).map(tuple),
+    signing=st.lists(places, max_size=8, unique=True).map(tuple),
+    headers=st.lists(
+        st.builds(Header, header_names, value=header_values) | st.builds(Header, header_names, secret=places),
+        max_size=5,
+        unique_by=lambda header: header.name.lower(),
+    ).map(tuple),
+    batch=st.builds(Batch, st.just(1), st.integers(1024, 67_108_864), st.integers(0, 60_000)),
+    concurrency=st.integers(1, 1024),
+    tls=st.none() | st.builds(Tls, cas, st.none() | names),
+) | st.builds(HttpSink, url=st.just(""), url_secret=places)
+value_texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
+conditions = st.one_of(
+    st.builds(
+        Condition,
+        identifiers,
+        st.sampled_from([Operator.IN, Operator.NOT_IN]),
+        st.lists(value_texts, min_size=1, max_size=4).map(tuple),
+    ),
+    st.builds(
+        Condition, identifiers, st.sampled_from([Operator.GREATER_THAN, Operator.LESS_THAN]), st.tuples(value_texts)
+    ),
+    st.builds(Condition, identifiers, st.sampled_from([Operator.IS_NULL, Operator.IS_NOT_NULL])),
 )
 
 
@@ -445,11 +531,24 @@ def specs(draw: st.DrawFn) -> WatcherSpec:
         sink=draw(nats_sinks | http_sinks),
         columns=draw(st.just(WHOLE_ROW) | columns),
         trigger_columns=trigger_columns,
+        where=draw(st.lists(conditions, max_size=4).map(tuple)),
         include_before=draw(st.booleans()),
+        capture=draw(
+            st.builds(Capture, st.sampled_from(Granularity), st.integers(1024, 8_388_608), allow_skip=st.booleans())
+        ),
         format=draw(st.sampled_from(Format)),
-        delivery=DeliveryPolicy(backoff=Backoff(draw(st.integers(1, min(60_000, longest * 1000))), longest)),
+        delivery=DeliveryPolicy(
+            ordering=draw(st.sampled_from(Ordering)),
+            backoff=Backoff(draw(st.integers(1, min(60_000, longest * 1000))), longest),
+            max_attempts=draw(st.integers(1, 1000)),
+            max_age_seconds=draw(st.integers(1, 31_536_000)),
+            on_exhausted=draw(st.sampled_from(OnExhausted)),
+            retention_seconds=draw(st.integers(0, 31_536_000)),
+            overflow_bytes=draw(st.integers(1_048_576, 2**50)),
+        ),
         suspend=draw(st.booleans()),
         deletion_policy=draw(st.sampled_from(DeletionPolicy)),
+        management=draw(st.sampled_from(Management)),
         generation=draw(st.integers(0, 2**40)),
     )
 

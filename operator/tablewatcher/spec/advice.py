@@ -17,7 +17,6 @@ _REQUIRED = {
     "spec.sink": "exactly one of nats and http",
     "spec.sink.nats.servers": "such as servers: [nats://nats.nats.svc:4222]",
     "spec.sink.nats.subject": 'such as subject: "shop.{table}.{action}"',
-    "spec.sink.http.url": "such as url: https://hooks.example.com/orders",
     "spec.sink.http.signing.secretRefs": "such as secretRefs: [{name: hook, key: whsec}]",
 }
 _TYPES = {

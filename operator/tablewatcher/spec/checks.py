@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from .unsupported import COLUMN_PLACEHOLDER_NOT_SUPPORTED
-
 MAX_IDENTIFIER_BYTES = 63
 MAX_NAME = 253
 MAX_TEXT = 2048
@@ -24,10 +22,7 @@ DNS_LABEL = "must be a Kubernetes namespace: at most 63 lower case letters, digi
 SECRET_KEY = "must be a key of a Secret: 1 to 253 letters, digits, '-', '_' or '.'"  # noqa: S105 - a message
 STREAM = "must be the name of a stream: 1 to 255 characters without spaces, '.', '*', '>', '/' or '\\'"
 SERVER_FORM = "must be nats:// or tls:// with a host and nothing after the port, such as nats://nats.nats.svc:4222"
-SERVER_USER = (
-    "must not hold a user, password or token, a manifest is no place for one: remove it "
-    "(signing in to NATS is not supported by this version)"
-)
+SERVER_USER = "must not hold a user, password or token, a manifest is no place for one: name a Secret in `auth`"
 URL_FORM = "must be an http:// or https:// URL with a host and without spaces, such as https://hooks.example.com/orders"
 URL_USER = (
     "must not hold a user or password, a manifest is no place for one: remove it, and sign requests with `signing`"
@@ -36,7 +31,12 @@ URL_FRAGMENT = "must not have a fragment (#...), it would never be sent: remove 
 SUBJECT_SIGNS = "must not hold spaces or the wildcards * and >: an event is published to one subject"
 SUBJECT_TOKENS = "must not have an empty token: no '.' at the start, at the end, or twice in a row"
 SUBJECT_DOLLAR = "must not start with $: such subjects belong to the server"
-SUBJECT_PLACEHOLDERS = "has an unknown placeholder or a stray brace: use {schema}, {table}, {action} or {key}"
+SUBJECT_PLACEHOLDERS = (
+    "has an unknown placeholder or a stray brace: use {schema}, {table}, {action}, {key} or {column:NAME}"
+)
+HEADER_NAME = "must be the name of a header: letters, digits, '-' and '_'"
+HEADER_VALUE = "must be text of one line"
+HEADER_OURS = "is a header that is ours to set: remove it (Host, Content-*, traceparent, webhook-*, ce-* and the like)"
 
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
@@ -45,7 +45,13 @@ _STREAM = re.compile(r"[^\s.*>/\\]{1,255}\Z")
 _SERVER = re.compile(r"(nats|tls)://[^/?#@\\\s]+\Z")
 _URL = re.compile(r"https?://[^/?#@\\\s]+([/?]\S*)?\Z")
 _USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@")
-_TEMPLATE = re.compile(r"([^{}]|\{(schema|table|action|key)\})*\Z")
+_TEMPLATE = re.compile(r"([^{}]|\{(schema|table|action|key|column:[^{}]+)\})*\Z")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
+_OUR_HEADER = re.compile(
+    r"(host|content-.*|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|proxy-.*|traceparent|webhook-.*|ce-.*)\Z",
+    re.IGNORECASE,
+)
 
 
 def identifier(text: str) -> str:
@@ -88,11 +94,21 @@ def http_url(text: str) -> str:
 
 def subject_template(text: str) -> str:
     """A NATS subject with placeholders; what they are filled with is always one token, never empty."""
-    _require(text, "{column:" not in text, COLUMN_PLACEHOLDER_NOT_SUPPORTED)
     _require(text, _TEMPLATE.match(text) is not None, SUBJECT_PLACEHOLDERS)
     _require(text, not re.search(r"[\s*>\x00-\x1f\x7f]", text), SUBJECT_SIGNS)
     _require(text, all(text.split(".")), SUBJECT_TOKENS)
     return _require(text, not text.startswith("$"), SUBJECT_DOLLAR)
+
+
+def header_name(text: str) -> str:
+    """The name of a header that a manifest may set."""
+    _require(text, _HEADER_NAME.match(text) is not None, HEADER_NAME)
+    return _require(text, _OUR_HEADER.match(text) is None, HEADER_OURS)
+
+
+def header_value(text: str) -> str:
+    """The value of a header; a line end in it would start another header."""
+    return _require(text, _HEADER_VALUE.match(text) is not None, HEADER_VALUE)
 
 
 def holds(check: Callable[[str], str], value: object) -> bool:

@@ -1,7 +1,4 @@
-"""A parsed manifest: plain values, already checked, with every default filled in.
-
-Field meanings, bounds and defaults are those of `crds/tablewatchers.yaml`; `parse.py` makes these values.
-"""
+"""A parsed manifest: checked values, every default filled in. Meaning and bounds: `crds/tablewatchers.yaml`."""
 
 from __future__ import annotations
 
@@ -77,6 +74,23 @@ class Management(StrEnum):
     OBSERVE = "Observe"
 
 
+class SourceKind(StrEnum):
+    """Where a certificate authority is kept."""
+
+    CONFIG_MAP = "ConfigMap"
+    SECRET = "Secret"  # noqa: S105 - a kind
+
+
+class DatabaseTlsMode(StrEnum):
+    """How far the database's server is checked: libpq's sslmode."""
+
+    DISABLE = "Disable"
+    PREFER = "Prefer"
+    REQUIRE = "Require"
+    VERIFY_CA = "VerifyCA"
+    VERIFY_FULL = "VerifyFull"
+
+
 @dataclass(frozen=True, slots=True)
 class SecretKey:
     """One value inside a Secret of the watcher's own namespace."""
@@ -89,16 +103,16 @@ class SecretKey:
 class CaRef:
     """A certificate authority in PEM form: key `key` of the ConfigMap or Secret (`kind`) `name`."""
 
-    kind: str
+    kind: SourceKind
     name: str
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a sink's server is checked. `client_cert`: name of a Secret of type kubernetes.io/tls.
+    """How a sink's server is checked; ca None: by the system's authorities. client_cert: a kubernetes.io/tls Secret.
 
-    ca None: the system's authorities. handshake_first (NATS only): TLS before the server's first message.
+    handshake_first (NATS only): TLS before the server's first message.
     """
 
     ca: CaRef | None = None
@@ -110,17 +124,16 @@ class Tls:
 class DatabaseTls:
     """How the database's server is checked. `mode` None: VerifyFull where there is a CA, else what the URI says."""
 
-    mode: str | None = None
+    mode: DatabaseTlsMode | None = None
     ca: CaRef | None = None
     client_cert: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The target: one Secret, and the names of its keys where they are not the usual ones.
+    """The target: one Secret; `keys` maps our word (uri host port username password database) to its key.
 
-    `keys` maps our word (uri host port username password database) to the key in the Secret. `admin_secret_name`:
-    a Secret with a role for DDL only.
+    admin_secret_name: a Secret with a role for DDL only.
     """
 
     secret_name: str
@@ -168,7 +181,7 @@ class NatsAuth:
 
 @dataclass(frozen=True, slots=True)
 class CreateStream:
-    """Make the stream where it is missing. max_bytes None: no bound; replicas None: one."""
+    """Make the stream where it is missing."""
 
     max_bytes: int | None = None
     replicas: int | None = None
@@ -176,10 +189,7 @@ class CreateStream:
 
 @dataclass(frozen=True, slots=True)
 class NatsSink:
-    """Publish to NATS. `stream` None: whatever stream covers the subject.
-
-    `jet_stream` False: core NATS, which delivers at most once.
-    """
+    """Publish to NATS. stream None: whatever stream covers the subject. jet_stream False: core NATS, at most once."""
 
     servers: tuple[str, ...]
     subject: str
@@ -235,10 +245,10 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """What happens when the sink is not well, and how much may wait in the database.
+    """What happens when the sink is not well. overflow_bytes: past it capture stops.
 
     max_attempts: failures after which an event that alone is at fault is exhausted; max_age_seconds: the age at which
-    it is. retention_seconds: how long delivered rows are kept for replay. overflow_bytes: past it capture stops.
+    it is. retention_seconds: how long delivered rows are kept for replay.
     """
 
     ordering: Ordering = Ordering.PER_KEY

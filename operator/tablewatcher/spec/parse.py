@@ -14,11 +14,12 @@ from ..errors import FieldError, SpecInvalid
 from . import checks
 from .advice import closest, field_error
 from .documents import API_VERSION, KIND, NOT_A_DOCUMENT, watcher_documents
-from .model import Backoff, Database, DeliveryPolicy, HttpSink, NatsSink, SecretKey, Table, WatcherSpec
+from .model import WatcherSpec
 from .render import to_manifest
 from .rules import cross_field_errors
-from .schema import FIELDS, HttpShape, NatsShape, SinkShape, SpecShape
+from .schema import FIELDS, SpecShape
 from .unsupported import without_unsupported
+from .values import watcher
 
 __all__ = ["API_VERSION", "KIND", "MAX_BYTES", "load_manifests", "parse_manifest", "to_manifest"]
 
@@ -51,7 +52,7 @@ def parse_manifest(document: object, *, default_namespace: str = "default", requ
     if errors or shape is None:
         name = f"{metadata.namespace}/{metadata.name}" if metadata.name else KIND
         raise SpecInvalid(name, _one_per_path(errors))
-    return _watcher(metadata, shape)
+    return watcher(metadata.namespace, metadata.name, metadata.generation, shape)
 
 
 def load_manifests(
@@ -158,39 +159,3 @@ def _one_per_path(errors: list[FieldError]) -> tuple[FieldError, ...]:
     for error in errors:
         first.setdefault(error.path, error)
     return tuple(first[path] for path in sorted(first))
-
-
-def _watcher(metadata: _Metadata, shape: SpecShape) -> WatcherSpec:
-    backoff = shape.delivery.backoff
-    return WatcherSpec(
-        namespace=metadata.namespace,
-        name=metadata.name,
-        database=_database(shape),
-        table=Table(shape.table.schema_, shape.table.name),
-        actions=frozenset(shape.actions),
-        sink=_sink(shape.sink),
-        columns=tuple(shape.columns),
-        trigger_columns=tuple(shape.trigger_columns),
-        include_before=shape.include_before,
-        format=shape.format,
-        delivery=DeliveryPolicy(backoff=Backoff(backoff.initial_milliseconds, backoff.max_seconds)),
-        suspend=shape.suspend,
-        deletion_policy=shape.deletion_policy,
-        generation=metadata.generation,
-    )
-
-
-def _database(shape: SpecShape) -> Database:
-    reference = shape.database.secret_ref
-    keys = shape.database.keys.model_dump(exclude_none=True)
-    return Database(reference.name if reference else "", tuple(keys.items()))
-
-
-def _sink(shape: SinkShape) -> NatsSink | HttpSink:
-    match shape:
-        case SinkShape(nats=NatsShape() as nats):
-            return NatsSink(tuple(nats.servers), nats.subject, nats.jet_stream.stream)
-        case SinkShape(http=HttpShape() as http):
-            refs = http.signing.secret_refs if http.signing else []
-            return HttpSink(http.url, http.timeout_seconds, tuple(SecretKey(ref.name, ref.key) for ref in refs))
-    raise AssertionError("a sink passed the check for exactly one of nats and http without being either")

@@ -9,12 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from . import checks
-from .model import Action, DeletionPolicy, Format
-from .unsupported import GROUP_NOT_SUPPORTED, TRUNCATE_NOT_SUPPORTED
+from .model import (
+    Action,
+    DatabaseTlsMode,
+    DeletionPolicy,
+    Format,
+    Granularity,
+    Management,
+    OnExhausted,
+    Operator,
+    Ordering,
+    SourceKind,
+)
+from .unsupported import GROUP_NOT_SUPPORTED
 
 MAX_COLUMNS = 1600
 MAX_SERVERS = 16
@@ -22,12 +33,22 @@ MAX_SIGNING = 8
 MAX_TIMEOUT_SECONDS = 300
 MAX_INITIAL_MILLISECONDS = 60_000
 MAX_BACKOFF_SECONDS = 86_400
-
-
-def _supported_action(value: object) -> object:
-    if value == "truncate":
-        raise ValueError(TRUNCATE_NOT_SUPPORTED)
-    return value
+MAX_CONDITIONS = 16
+MAX_VALUES = 64
+MAX_VALUE = 1024
+MIN_EVENT_BYTES = 1024
+MAX_EVENT_BYTES = 8_388_608
+MAX_HEADERS = 32
+MAX_HEADER_VALUE = 4096
+MAX_BATCH_EVENTS = 10_000
+MIN_BATCH_BYTES = 1024
+MAX_BATCH_BYTES = 67_108_864
+MAX_LINGER_MILLISECONDS = 60_000
+MAX_CONCURRENCY = 1024
+MAX_STREAM_REPLICAS = 5
+MAX_ATTEMPTS = 1000
+MAX_SECONDS = 31_536_000
+MIN_OVERFLOW_BYTES = 1_048_576
 
 
 def _default_group(value: str) -> str:
@@ -58,6 +79,25 @@ class SecretKeyShape(Shape):
     key: KeyName
 
 
+class CaRefShape(Shape):
+    kind: Annotated[SourceKind, Field(strict=False)]
+    name: Name
+    key: KeyName
+
+
+class TlsShape(Shape):
+    ca_ref: CaRefShape | None = None
+    client_cert_secret_ref: SecretRefShape | None = None
+
+
+class NatsTlsShape(TlsShape):
+    handshake_first: bool = False
+
+
+class DatabaseTlsShape(TlsShape):
+    mode: Annotated[DatabaseTlsMode, Field(strict=False)] | None = None
+
+
 class KeysShape(Shape):
     uri: KeyName | None = None
     host: KeyName | None = None
@@ -70,6 +110,9 @@ class KeysShape(Shape):
 class DatabaseShape(Shape):
     secret_ref: SecretRefShape | None = None
     keys: KeysShape = KeysShape()
+    admin_secret_ref: SecretRefShape | None = None
+    tls: DatabaseTlsShape | None = None
+    allow_all_tables_publication: bool = False
 
 
 class TableShape(Shape):
@@ -77,24 +120,73 @@ class TableShape(Shape):
     name: Identifier
 
 
+class ConditionShape(Shape):
+    column: Identifier
+    operator: Annotated[Operator, Field(strict=False)]
+    values: list[Annotated[str, Field(max_length=MAX_VALUE)]] = Field(default=[], max_length=MAX_VALUES)
+
+
+class CaptureShape(Shape):
+    granularity: Annotated[Granularity, Field(strict=False)] = Granularity.AUTO
+    max_event_bytes: int = Field(default=262_144, ge=MIN_EVENT_BYTES, le=MAX_EVENT_BYTES)
+    allow_skip: bool = False
+
+
+class CreateStreamShape(Shape):
+    max_bytes: int | None = Field(default=None, ge=1)
+    replicas: int | None = Field(default=None, ge=1, le=MAX_STREAM_REPLICAS)
+
+
 class JetStreamShape(Shape):
     stream: Annotated[str, AfterValidator(checks.stream_name)] | None = None
+    create: CreateStreamShape | None = None
+    enabled: bool = True
+
+
+class NatsAuthShape(Shape):
+    creds_secret_ref: SecretKeyShape | None = None
+    nkey_secret_ref: SecretKeyShape | None = None
+    token_secret_ref: SecretKeyShape | None = None
+    user_password_secret_ref: SecretRefShape | None = None
 
 
 class NatsShape(Shape):
     servers: list[Annotated[Text, AfterValidator(checks.server_url)]] = Field(min_length=1, max_length=MAX_SERVERS)
     subject: Annotated[str, Field(max_length=checks.MAX_SUBJECT), AfterValidator(checks.subject_template)]
     jet_stream: JetStreamShape = JetStreamShape()
+    auth: NatsAuthShape | None = None
+    tls: NatsTlsShape | None = None
 
 
 class SigningShape(Shape):
     secret_refs: list[SecretKeyShape] = Field(min_length=1, max_length=MAX_SIGNING)
 
 
+class HeaderSourceShape(Shape):
+    secret_key_ref: SecretKeyShape
+
+
+class HeaderShape(Shape):
+    name: Annotated[str, AfterValidator(checks.header_name)]
+    value: Annotated[str, Field(max_length=MAX_HEADER_VALUE), AfterValidator(checks.header_value)] | None = None
+    value_from: HeaderSourceShape | None = None
+
+
+class BatchShape(Shape):
+    max_events: int = Field(default=1, ge=1, le=MAX_BATCH_EVENTS)
+    max_bytes: int = Field(default=262_144, ge=MIN_BATCH_BYTES, le=MAX_BATCH_BYTES)
+    linger_milliseconds: int = Field(default=0, ge=0, le=MAX_LINGER_MILLISECONDS)
+
+
 class HttpShape(Shape):
-    url: Annotated[Text, AfterValidator(checks.http_url)]
-    timeout_seconds: int = Field(default=20, ge=1, le=MAX_TIMEOUT_SECONDS)
+    url: Annotated[Text, AfterValidator(checks.http_url)] | None = None
+    url_secret_ref: SecretKeyShape | None = None
+    headers: list[HeaderShape] = Field(default=[], max_length=MAX_HEADERS)
     signing: SigningShape | None = None
+    timeout_seconds: int = Field(default=20, ge=1, le=MAX_TIMEOUT_SECONDS)
+    batch: BatchShape = BatchShape()
+    concurrency: int = Field(default=16, ge=1, le=MAX_CONCURRENCY)
+    tls: TlsShape | None = None
 
 
 class SinkShape(Shape):
@@ -107,8 +199,18 @@ class BackoffShape(Shape):
     max_seconds: int = Field(default=300, ge=1, le=MAX_BACKOFF_SECONDS)
 
 
+class OverflowShape(Shape):
+    max_bytes: int = Field(default=1 << 30, ge=MIN_OVERFLOW_BYTES)
+
+
 class DeliveryShape(Shape):
+    ordering: Annotated[Ordering, Field(strict=False)] = Ordering.PER_KEY
     backoff: BackoffShape = BackoffShape()
+    max_attempts: int = Field(default=8, ge=1, le=MAX_ATTEMPTS)
+    max_age_seconds: int = Field(default=259_200, ge=1, le=MAX_SECONDS)
+    on_exhausted: Annotated[OnExhausted, Field(strict=False)] = OnExhausted.PARK
+    retention_seconds: int = Field(default=600, ge=0, le=MAX_SECONDS)
+    overflow: OverflowShape = OverflowShape()
 
 
 class ListenerShape(Shape):
@@ -118,15 +220,18 @@ class ListenerShape(Shape):
 class SpecShape(Shape):
     database: DatabaseShape = DatabaseShape()
     table: TableShape
-    actions: list[Annotated[Action, Field(strict=False), BeforeValidator(_supported_action)]] = Field(min_length=1)
+    actions: list[Annotated[Action, Field(strict=False)]] = Field(min_length=1)
     columns: Columns = []
     trigger_columns: Columns = []
+    where: list[ConditionShape] = Field(default=[], max_length=MAX_CONDITIONS)
     include_before: bool = False
+    capture: CaptureShape = CaptureShape()
     sink: SinkShape
     format: Annotated[Format, Field(strict=False)] = Format.STRUCTURED
     delivery: DeliveryShape = DeliveryShape()
     suspend: bool = False
     deletion_policy: Annotated[DeletionPolicy, Field(strict=False)] = DeletionPolicy.DELETE
+    management: Annotated[Management, Field(strict=False)] = Management.MANAGED
     listener: ListenerShape = ListenerShape()
 
 

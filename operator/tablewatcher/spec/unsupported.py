@@ -7,22 +7,10 @@ from collections.abc import Mapping
 from ..errors import FieldError
 
 NOT_SUPPORTED = "not supported by this version: remove it"
-TRUNCATE_NOT_SUPPORTED = "truncate is not supported by this version: remove it"
 GROUP_NOT_SUPPORTED = "only the group `default` is supported by this version: remove the field"
-COLUMN_PLACEHOLDER_NOT_SUPPORTED = (
-    "{column:NAME} is not supported by this version: use {schema}, {table}, {action} or {key}"
-)
 EMPTY = "is empty (null): give it a value, or remove the field"
 
 UNSUPPORTED: Mapping[str, frozenset[str]] = {
-    "spec": frozenset({"where", "capture", "management"}),
-    "spec.database": frozenset({"adminSecretRef", "tls", "allowAllTablesPublication"}),
-    "spec.sink.nats": frozenset({"auth", "tls"}),
-    "spec.sink.nats.jetStream": frozenset({"create", "enabled"}),
-    "spec.sink.http": frozenset({"urlSecretRef", "headers", "batch", "concurrency", "tls"}),
-    "spec.delivery": frozenset(
-        {"ordering", "maxAttempts", "maxAgeSeconds", "onExhausted", "retentionSeconds", "overflow"}
-    ),
     "spec.listener": frozenset(
         {
             "replicas",
