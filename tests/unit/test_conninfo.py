@@ -13,6 +13,8 @@ from tablewatcher.errors import Reason, SecretError
 from tablewatcher.postgres.conninfo import conninfo
 from tablewatcher.spec.model import Database
 
+from ..integration.sinks.events import MemorySecrets
+
 CNPG = {
     "dbname": "app",
     "fqdn-uri": "postgresql://app:pw@shop-rw.shop.svc.cluster.local:5432/app",
@@ -37,7 +39,7 @@ ZALANDO = {"host": "shop", "username": "app", "password": "pw", "database": "app
 
 
 def parts(values: dict[str, str], **keys: str) -> dict[str, str]:
-    found = conninfo(Database("s", tuple(keys.items())), values, namespace="shop")
+    found = conninfo(Database("s", tuple(keys.items())), MemorySecrets({"s": values}), namespace="shop")
     return {key: str(value) for key, value in conninfo_to_dict(found).items()}
 
 

@@ -11,12 +11,27 @@ import pytest
 from tablewatcher.controller import objects, status
 from tablewatcher.controller.poll import Subscription
 from tablewatcher.controller.reconcile import listener_word
+from tablewatcher.controller.references import References, of_database, of_listener
 from tablewatcher.controller.sweep import leftovers
 from tablewatcher.errors import DatabaseError, Reason, SpecInvalid, TableWatcherError
 from tablewatcher.naming import watcher_names
 from tablewatcher.postgres.progress import Report
 from tablewatcher.postgres.removal_sql import removal_sql
-from tablewatcher.spec.model import Action, Database, DeletionPolicy, HttpSink, SecretKey, Table, WatcherSpec
+from tablewatcher.spec.model import (
+    Action,
+    CaRef,
+    Database,
+    DatabaseTls,
+    DeletionPolicy,
+    Header,
+    HttpSink,
+    NatsAuth,
+    NatsSink,
+    SecretKey,
+    Table,
+    Tls,
+    WatcherSpec,
+)
 from tablewatcher.spec.parse import parse_manifest
 
 SPEC = WatcherSpec(
@@ -56,14 +71,60 @@ def test_every_long_name_has_a_key_of_its_own() -> None:
 
 def test_the_secrets_are_those_of_the_manifests_and_what_cannot_be_read_needs_none() -> None:
     content = {**objects.admit({}, SPEC), "broken.json": "{", "alien.json": "{}"}
-    assert objects.mounted_secrets(content, KEY) == ("hook", "shop-app")
-    assert objects.mounted_secrets({}, KEY) == ("shop-app",)
+    assert objects.mounted(content, KEY).secrets == ("hook", "shop-app")
+    assert objects.mounted({}, KEY).secrets == ("shop-app",)
+
+
+TRUSTED = CaRef("ConfigMap", "shop-ca", "ca.crt")
+ALL_NATS = NatsSink(
+    ("nats://nats",),
+    "x",
+    auth=NatsAuth(SecretKey("creds", "c"), SecretKey("nkey", "n"), SecretKey("token", "t"), "login"),
+    tls=Tls(CaRef("Secret", "nats-ca", "ca.crt"), "nats-client"),
+)
+ALL_HTTP = HttpSink(
+    "",
+    signing=(SecretKey("hook", "whsec"),),
+    url_secret=SecretKey("url", "u"),
+    headers=(Header("A", secret=SecretKey("header", "h")), Header("B", "plain")),
+    tls=Tls(CaRef("ConfigMap", "http-ca", "ca.crt")),
+)
+SECURE = replace(SPEC, database=Database("shop-app", (), "shop-owner", DatabaseTls(None, TRUSTED, "shop-client")))
+
+
+@pytest.mark.parametrize(
+    ("sink", "secrets", "config_maps"),
+    [
+        (ALL_NATS, {"creds", "nkey", "token", "login", "nats-ca", "nats-client"}, ("shop-ca",)),
+        (ALL_HTTP, {"hook", "url", "header"}, ("http-ca", "shop-ca")),
+    ],
+)
+def test_a_listener_has_all_that_its_watchers_name_and_nothing_of_the_admin(
+    sink: NatsSink | HttpSink, secrets: set[str], config_maps: tuple[str, ...]
+) -> None:
+    spec = replace(SECURE, sink=sink)
+    found = of_listener([spec, spec])
+    assert set(found.secrets) == {"shop-app", "shop-client"} | secrets
+    assert list(found.secrets) == sorted(set(found.secrets))
+    assert found.config_maps == config_maps
+    assert of_database(spec) == References(("shop-app", "shop-client", "shop-owner"), ("shop-ca",))
+
+
+def test_secrets_and_config_maps_lie_where_the_listener_looks() -> None:
+    mounts = References(("shop-app",), ("shop-ca",))
+    pod = objects.deployment(SETTINGS, KEY, mounts)["spec"]["template"]["spec"]
+    paths = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["secret-0"]["secret"] == {"secretName": "shop-app", "optional": True}
+    assert paths["secret-0"] == f"{objects.SECRETS_PATH}/shop-app"
+    assert volumes["configmap-0"]["configMap"] == {"name": "shop-ca", "optional": True}
+    assert paths["configmap-0"] == f"{objects.SECRETS_PATH}/configmaps/shop-ca"
 
 
 def test_a_change_of_manifests_is_no_rollout_and_a_change_of_secrets_is() -> None:
-    first = objects.deployment(SETTINGS, KEY, ("shop-app",))
-    assert objects.deployment(SETTINGS, KEY, ("shop-app",)) == first
-    assert objects.deployment(SETTINGS, KEY, ("hook", "shop-app")) != first
+    first = objects.deployment(SETTINGS, KEY, References(("shop-app",)))
+    assert objects.deployment(SETTINGS, KEY, References(("shop-app",))) == first
+    assert objects.deployment(SETTINGS, KEY, References(("hook", "shop-app"))) != first
 
 
 def test_settings_of_the_chart_reach_the_pod() -> None:
@@ -74,7 +135,7 @@ def test_settings_of_the_chart_reach_the_pod() -> None:
         "serviceAccountName": "listener",
     }
     settings = replace(SETTINGS, defaults=defaults, image_pull_secrets=("pull",), public_only=True)
-    template = objects.deployment(settings, KEY, ("shop-app",))["spec"]["template"]
+    template = objects.deployment(settings, KEY, References(("shop-app",)))["spec"]["template"]
     pod, container = template["spec"], template["spec"]["containers"][0]
     assert container["resources"] == {"limits": {"memory": "128Mi"}}
     assert pod["nodeSelector"] == {"disk": "ssd"}

@@ -42,7 +42,7 @@ class Scope:
         """The watcher's database. Raises SecretError, or SpecInvalid for a DSN that cannot be read."""
         if self.dsn:
             return checked(self.dsn)
-        return conninfo(spec.database, self.secrets.read(spec.database.secret_name), namespace=spec.namespace)
+        return conninfo(spec.database, self.secrets, namespace=spec.namespace)
 
     def names(self, spec: WatcherSpec) -> WatcherNames:
         """The watcher's names under our instance."""
@@ -88,7 +88,8 @@ async def apply(scope: Scope) -> list[Result]:
                 f"; {spec.table.schema}.{spec.table.name} has no immediate primary key: the whole row is the key,"
                 " and order holds only between rows that are equal"
             )
-        extra = {"changed": bool(count), "primaryKey": list(applied.primary_key)} | _steps_json(applied.plan)
+        extra = {"changed": bool(count), "primaryKey": list(applied.primary_key), "encrypted": applied.encrypted}
+        extra |= _steps_json(applied.plan)
         return Result(spec.qualified_name, ok=True, text=text, extra=extra)
 
     return await _each(scope, one)

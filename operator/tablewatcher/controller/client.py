@@ -63,6 +63,10 @@ class Cluster:
         """One Secret; its values are still in base64. Raises ApiError."""
         return await self.get(f"/api/v1/namespaces/{_part(namespace)}/secrets/{_part(name)}")
 
+    async def config_map(self, namespace: str, name: str) -> Object:
+        """One ConfigMap. Raises ApiError."""
+        return await self.get(f"/api/v1/namespaces/{_part(namespace)}/configmaps/{_part(name)}")
+
     async def watchers(self, namespace: str | None) -> list[Object]:
         """Every TableWatcher of a namespace, or of the cluster. Raises ApiError."""
         place = f"/namespaces/{_part(namespace)}" if namespace else ""

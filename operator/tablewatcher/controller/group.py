@@ -31,8 +31,9 @@ from .objects import (
     entry,
     entry_key,
     group_name,
-    mounted_secrets,
+    mounted,
 )
+from .references import References
 from .status import Verdict
 
 RESYNC_SECONDS = 30.0
@@ -220,13 +221,13 @@ class Group:
             log.warning("Pods cannot be annotated; they see the change later", group=self.name, fault=str(error))
 
     async def _write_deployment(self, content: dict[str, str]) -> None:
-        wanted = deployment(self._settings, self.key, mounted_secrets(content, self.key))
+        wanted = deployment(self._settings, self.key, mounted(content, self.key))
         template = wanted["spec"]["template"]
         found = await self._cluster.find(wanted)
         known = self._written.template
         if found is not None and known is not None and template != known:
             await asyncio.sleep(ROLLOUT_GATHER_SECONDS)
-            wanted = deployment(self._settings, self.key, mounted_secrets(self._content(), self.key))
+            wanted = deployment(self._settings, self.key, mounted(self._content(), self.key))
         applied = await self._cluster.apply(wanted)
         generation = applied["metadata"].get("generation")
         before = (found or {}).get("metadata", {}).get("generation")
@@ -241,7 +242,7 @@ class Group:
             self._metrics.drift_repaired.labels(self.key.namespace, name, kind).inc()
 
     async def _remove(self) -> None:
-        objects = (deployment(self._settings, self.key, ()), config_map(self._settings, self.key, {}))
+        objects = (deployment(self._settings, self.key, References()), config_map(self._settings, self.key, {}))
         for each in objects:
             await self._cluster.delete(each)
         self._written = _Written(looked=True)

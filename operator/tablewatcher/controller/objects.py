@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Reason, SpecInvalid, TableWatcherError
-from ..spec.model import HttpSink, WatcherSpec
+from ..spec.model import WatcherSpec
 from ..spec.parse import parse_manifest, to_manifest
+from .references import References, of_listener
 
 Object = dict[str, Any]
 
@@ -96,17 +97,15 @@ def admit(content: Mapping[str, str], spec: WatcherSpec) -> dict[str, str]:
     return merged
 
 
-def mounted_secrets(content: Mapping[str, str], key: GroupKey) -> tuple[str, ...]:
-    """The Secrets that the listener of `content` needs, sorted. What cannot be read needs none."""
-    found = {key.secret}
+def mounted(content: Mapping[str, str], key: GroupKey) -> References:
+    """What the listener of `content` needs mounted. What cannot be read needs nothing."""
+    specs = []
     for text in content.values():
         try:
-            spec = parse_manifest(json.loads(text))
+            specs.append(parse_manifest(json.loads(text)))
         except (ValueError, SpecInvalid):
             continue
-        if isinstance(spec.sink, HttpSink):
-            found.update(ref.name for ref in spec.sink.signing)
-    return tuple(sorted(found))
+    return of_listener(specs).with_secrets(key.secret)
 
 
 def content_hash(content: Mapping[str, str]) -> str:
@@ -124,8 +123,8 @@ def config_map(settings: ListenerSettings, key: GroupKey, content: Mapping[str, 
     }
 
 
-def deployment(settings: ListenerSettings, key: GroupKey, secrets: Iterable[str]) -> Object:
-    """The listener of a group with `secrets` mounted. Its content is not in it: a change of manifests is no rollout."""
+def deployment(settings: ListenerSettings, key: GroupKey, mounts: References) -> Object:
+    """The listener of a group with `mounts`. Its content is not in it: a change of manifests is no rollout."""
     labels = _labels(settings, key)
     defaults = settings.defaults
     template_metadata: Object = {"labels": {**defaults.get("podLabels", {}), **labels}}
@@ -140,25 +139,29 @@ def deployment(settings: ListenerSettings, key: GroupKey, secrets: Iterable[str]
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": {LABEL_INSTANCE: labels[LABEL_INSTANCE], LABEL_GROUP: labels[LABEL_GROUP]}},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": template_metadata, "spec": _pod(settings, key, tuple(secrets))},
+            "template": {"metadata": template_metadata, "spec": _pod(settings, key, mounts)},
         },
     }
 
 
-def _pod(settings: ListenerSettings, key: GroupKey, secrets: tuple[str, ...]) -> Object:
+def _pod(settings: ListenerSettings, key: GroupKey, references: References) -> Object:
     defaults = settings.defaults
     volumes: list[Object] = [{"name": "watchers", "configMap": {"name": group_name(settings.instance, key)}}]
     # Optional: a missing Secret stops its own watchers, never the Pod. No subPath: such a mount is never renewed.
     volumes += [
         {"name": f"secret-{index}", "secret": {"secretName": name, "optional": True}}
-        for index, name in enumerate(secrets)
+        for index, name in enumerate(references.secrets)
+    ]
+    volumes += [
+        {"name": f"configmap-{index}", "configMap": {"name": name, "optional": True}}
+        for index, name in enumerate(references.config_maps)
     ]
     pod: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(settings, secrets)],
+        "containers": [_container(settings, references)],
         "volumes": volumes,
     }
     if settings.image_pull_secrets:
@@ -169,7 +172,7 @@ def _pod(settings: ListenerSettings, key: GroupKey, secrets: tuple[str, ...]) ->
     return pod
 
 
-def _container(settings: ListenerSettings, secrets: tuple[str, ...]) -> Object:
+def _container(settings: ListenerSettings, references: References) -> Object:
     arguments = ["listen", "-f", WATCHERS_PATH, "--secrets-dir", SECRETS_PATH, "--instance", settings.instance]
     arguments += ["--http-host", "0.0.0.0", "--http-port", str(HTTP_PORT)]  # noqa: S104 - probes and scrapes come from outside
     if settings.public_only:
@@ -177,7 +180,11 @@ def _container(settings: ListenerSettings, secrets: tuple[str, ...]) -> Object:
     mounts: list[Object] = [{"name": "watchers", "mountPath": WATCHERS_PATH, "readOnly": True}]
     mounts += [
         {"name": f"secret-{index}", "mountPath": f"{SECRETS_PATH}/{name}", "readOnly": True}
-        for index, name in enumerate(secrets)
+        for index, name in enumerate(references.secrets)
+    ]
+    mounts += [
+        {"name": f"configmap-{index}", "mountPath": f"{SECRETS_PATH}/configmaps/{name}", "readOnly": True}
+        for index, name in enumerate(references.config_maps)
     ]
     # /readyz tells of the watchers: one that cannot forward must not make the whole group unavailable.
     probe: Object = {"httpGet": {"path": "/healthz", "port": "http"}}

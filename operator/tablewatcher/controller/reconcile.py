@@ -25,7 +25,7 @@ from .database import WatchedDatabase
 from .group import Groups
 from .poll import Polls, Subscription
 from .secret import SecretReader
-from .status import NO_KEY, Facts, Findings, Status, Verdict, database_fault, render, same
+from .status import NO_KEY, NOT_ENCRYPTED, Facts, Findings, Status, Verdict, database_fault, render, same
 
 FINALIZER = "tablewatcher.io/cleanup"
 REQUESTED_AT = "tablewatcher.io/reconcile-requested-at"
@@ -200,7 +200,8 @@ class Watcher:
         applied = self.database.applied
         keyed = applied is not None and bool(applied.primary_key)
         triggers = Verdict(True, Reason.IN_SYNC) if keyed else Verdict(True, Reason.NO_PRIMARY_KEY, NO_KEY)
-        return Verdict(True, Reason.CONNECTED), triggers, True
+        plain = applied is not None and not applied.encrypted
+        return Verdict(True, Reason.CONNECTED, NOT_ENCRYPTED if plain else ""), triggers, True
 
     async def _write(self, body: Body, findings: Findings) -> None:
         version = self.body()["metadata"]["resourceVersion"]

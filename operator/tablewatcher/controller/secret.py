@@ -6,16 +6,35 @@ import base64
 import binascii
 import hashlib
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..errors import Reason, SecretError
 from ..postgres.conninfo import conninfo
 from ..spec.model import WatcherSpec
 from .client import ApiError, Cluster
+from .references import of_database
 
 ALLOW_LABEL = "tablewatcher.io/allow"
 
 # Of this process only: the hash of a guessed password can be compared with nothing.
 _KEY = secrets.token_bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """Secrets and ConfigMaps as the API server had them a moment ago."""
+
+    secrets: Mapping[str, dict[str, str]]
+    config_maps: Mapping[str, dict[str, str]]
+
+    def read(self, name: str) -> dict[str, str]:
+        """Every key of Secret `name`."""
+        return self.secrets[name]
+
+    def config_map(self, name: str) -> dict[str, str]:
+        """Every key of ConfigMap `name`."""
+        return self.config_maps[name]
 
 
 class SecretReader:
@@ -27,18 +46,32 @@ class SecretReader:
 
     async def conninfo(self, spec: WatcherSpec) -> str:
         """The connection string of a watcher's database. Raises SecretError, and ApiError where it cannot be read."""
-        name = spec.database.secret_name
+        wanted = of_database(spec)
+        fetched = _Fetched(
+            {name: await self._secret(spec.namespace, name) for name in wanted.secrets},
+            {name: await self._config_map(spec.namespace, name) for name in wanted.config_maps},
+        )
+        return conninfo(spec.database, fetched, namespace=spec.namespace)
+
+    async def _secret(self, namespace: str, name: str) -> dict[str, str]:
         try:
-            found = await self._cluster.secret(spec.namespace, name)
+            found = await self._cluster.secret(namespace, name)
         except ApiError as error:
-            raise _fault(spec.namespace, name, error) from None
+            raise _fault(namespace, "Secret", name, error) from None
         labels = found["metadata"].get("labels") or {}
         if self._require_label and labels.get(ALLOW_LABEL) != "true":
             raise SecretError(
                 Reason.SECRET_NOT_ALLOWED,
                 f"Secret {name!r} may not be used: its owner must label it {ALLOW_LABEL}=true",
             )
-        return conninfo(spec.database, _decoded(name, found.get("data") or {}), namespace=spec.namespace)
+        return _decoded(name, found.get("data") or {})
+
+    async def _config_map(self, namespace: str, name: str) -> dict[str, str]:
+        try:
+            found = await self._cluster.config_map(namespace, name)
+        except ApiError as error:
+            raise _fault(namespace, "ConfigMap", name, error) from None
+        return dict(found.get("data") or {})
 
 
 def keyed_hash(text: str) -> str:
@@ -61,17 +94,17 @@ def _decoded(name: str, values: dict[str, str]) -> dict[str, str]:
     return decoded
 
 
-def _fault(namespace: str, name: str, error: ApiError) -> Exception:
+def _fault(namespace: str, kind: str, name: str, error: ApiError) -> Exception:
+    secret = kind == "Secret"
     if error.status == 404:
         return SecretError(
-            Reason.SECRET_NOT_FOUND,
-            f"there is no Secret {name!r} in namespace {namespace!r};"
-            " create it, or correct spec.database.secretRef.name",
+            Reason.SECRET_NOT_FOUND if secret else Reason.CONFIG_MAP_NOT_FOUND,
+            f"there is no {kind} {name!r} in namespace {namespace!r}; create it, or correct its name in spec.database",
         )
     if error.status == 403:
         return SecretError(
             Reason.SECRET_NOT_ALLOWED,
-            f"the operator may not read Secret {name!r} in namespace {namespace!r};"
-            " give it the verb get on secrets there",
+            f"the operator may not read {kind} {name!r} in namespace {namespace!r};"
+            f" give it the verb get on {kind.lower()}s there",
         )
     return error

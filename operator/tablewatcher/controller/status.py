@@ -18,6 +18,7 @@ DATABASE_REASONS = frozenset(
         Reason.SECRET_NOT_FOUND,
         Reason.SECRET_KEY_MISSING,
         Reason.SECRET_NOT_ALLOWED,
+        Reason.CONFIG_MAP_NOT_FOUND,
         Reason.DATABASE_UNREACHABLE,
         Reason.AUTHENTICATION_FAILED,
         Reason.TLS_FAILED,
@@ -41,6 +42,7 @@ STALLED_REASONS = frozenset(
     }
 )
 MAX_MESSAGE = 4096
+NOT_ENCRYPTED = "the connection is not encrypted; spec.database.tls turns that on"
 NO_KEY = "the table has no immediate primary key: the whole row is the key, and only equal rows keep their order"
 
 

@@ -18,6 +18,7 @@ from .objects import (
     group_name,
     selector,
 )
+from .references import References
 
 log = structlog.get_logger("tablewatcher.operator")
 
@@ -56,6 +57,6 @@ async def _remove(cluster: Cluster, settings: ListenerSettings, found: Object, s
     if stays:
         await cluster.apply(config_map(settings, key, stays))
     else:
-        await cluster.delete(deployment(settings, key, ()))
+        await cluster.delete(deployment(settings, key, References()))
         await cluster.delete(config_map(settings, key, {}))
     log.info("left-over listener entries removed", namespace=key.namespace, group=metadata["name"], kept=len(stays))

@@ -117,7 +117,7 @@ class Service:
     def _conninfo(self, spec: WatcherSpec) -> str:
         if self._options.dsn:
             return self._options.dsn
-        return conninfo(spec.database, self._secrets.read(spec.database.secret_name), namespace=spec.namespace)
+        return conninfo(spec.database, self._secrets, namespace=spec.namespace)
 
 
 def _signature(files: tuple[Path, ...]) -> object:

@@ -16,7 +16,7 @@ from . import catalog
 from . import plan as plans
 from .catalog import Observed
 from .plan import Plan
-from .session import Connection, connected
+from .session import Connection, connected, encrypted, refuse_pooler
 
 LOCK_TIMEOUT_MS = 500
 LOCK_PATIENCE = 20.0
@@ -29,17 +29,19 @@ _ADVISORY_KEY = 0x7461626C65776174
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an apply found and did."""
+    """What an apply found and did. `encrypted`: the connection was."""
 
     plan: Plan
     database: str
     system_identifier: str
     primary_key: tuple[str, ...]
+    encrypted: bool
 
 
 async def plan(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> Plan:
     """What `apply` would run now; nothing is changed. Raises DatabaseError."""
     async with connected(conninfo) as connection:
+        await refuse_pooler(connection)
         return plans.plan(spec, await catalog.observe(connection, spec.table, names), names)
 
 
@@ -50,6 +52,7 @@ async def apply(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, patien
     behind us for longer than that.
     """
     async with connected(conninfo) as connection:
+        await refuse_pooler(connection)
         observed = await catalog.observe(connection, spec.table, names)
         found = plans.plan(spec, observed, names)
         if found:
@@ -58,7 +61,8 @@ async def apply(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, patien
             )
         assert observed.table is not None  # noqa: S101 - plan() has refused it otherwise
         server = observed.server
-        return Applied(found, server.database, server.system_identifier, observed.table.shape.primary_key)
+        key = observed.table.shape.primary_key
+        return Applied(found, server.database, server.system_identifier, key, encrypted(connection))
 
 
 async def neutralise(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> None:

@@ -10,6 +10,8 @@ from psycopg.errors import ProgrammingError
 
 from ..errors import Reason, SecretError
 from ..spec.model import Database
+from ..spec.secrets import Secrets
+from .tls import tls_parameters
 
 _URI_KEYS = ("fqdn-uri", "uri")
 _PART_KEYS = {
@@ -22,19 +24,23 @@ _PART_KEYS = {
 _LIBPQ = {"host": "host", "port": "port", "username": "user", "password": "password", "database": "dbname"}
 
 
-def conninfo(database: Database, values: Mapping[str, str], *, namespace: str) -> str:
-    """The libpq connection string for `database`, from the `values` of its Secret.
+def conninfo(database: Database, secrets: Secrets, *, namespace: str) -> str:
+    """The libpq connection string of the role that reads and delivers, from the Secret of `database`.
 
-    Raises SecretError(SecretKeyMissing) naming the keys that were looked for, never a value.
+    Raises SecretError naming the Secret, and the keys that were looked for, never a value.
     """
+    return _conninfo(database, database.secret_name, secrets, namespace)
+
+
+def _conninfo(database: Database, secret: str, secrets: Secrets, namespace: str) -> str:
     # A file or `kubectl create secret --from-file` often ends in a newline that nobody meant.
-    cleaned = {key: value.rstrip("\r\n") for key, value in values.items()}
+    cleaned = {key: value.rstrip("\r\n") for key, value in secrets.read(secret).items()}
     keys = dict(database.keys)
-    uri = _uri(database.secret_name, cleaned, keys)
-    parts = _from_uri(database.secret_name, uri) if uri else _from_parts(database.secret_name, cleaned, keys)
+    uri = _uri(secret, cleaned, keys)
+    parts = _from_uri(secret, uri) if uri else _from_parts(secret, cleaned, keys)
     if "host" in parts:
         parts["host"] = ",".join(_in_cluster(host, namespace) for host in parts["host"].split(","))
-    return make_conninfo("", **parts)
+    return make_conninfo("", **{**parts, **tls_parameters(database.tls, secrets, parts)})
 
 
 def _uri(secret: str, values: Mapping[str, str], keys: Mapping[str, str]) -> str | None:

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
-from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
-from .session import Connection, connect, translated, translating
+from .session import Connection, connect, refuse_pooler, translated, translating
 from .wakeup import Wakeup
 
 
@@ -88,7 +87,7 @@ async def open_session(conninfo: str) -> Session:
         with translated():
             # Rings have few statistics or none: without this a planner may well read a whole gigabyte for one row.
             # Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.
-            await _refuse_pooler(reader)
+            await refuse_pooler(reader)
             for connection in (reader, writer):
                 await connection.execute("SET default_transaction_isolation = 'read committed'")
             await reader.execute(
@@ -117,13 +116,3 @@ async def open_session(conninfo: str) -> Session:
             with contextlib.suppress(Exception):
                 await connection.close()
         raise
-
-
-async def _refuse_pooler(connection: Connection) -> None:
-    """A pooler gives out process ids of its own. Behind one, our settings would stay on connections of others."""
-    found = await (await connection.execute("SELECT pg_catalog.pg_backend_pid() AS pid")).fetchone()
-    if found is not None and found["pid"] != connection.info.backend_pid:
-        raise DatabaseError(
-            Reason.POOLER_DETECTED,
-            "the connection leads through a pooler (such as PgBouncer); name the database's own host and port",
-        )

@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
 from ..errors import DatabaseError, Reason
+from .connect_fault import connect_error
 
 Connection = AsyncConnection[DictRow]
 P = ParamSpec("P")
@@ -24,41 +25,6 @@ _KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-# libpq gives no SQLSTATE for a connection that failed, only a text; first match wins.
-_CONNECT_FAULTS = (
-    ("password authentication failed", Reason.AUTHENTICATION_FAILED, "the database refuses the user name or password"),
-    ("no password supplied", Reason.AUTHENTICATION_FAILED, "the database asks for a password and none is given"),
-    ("authentication failed", Reason.AUTHENTICATION_FAILED, "the database refuses the login"),
-    (
-        "no pg_hba.conf entry",
-        Reason.AUTHENTICATION_FAILED,
-        "pg_hba.conf of the database has no entry that lets this login in",
-    ),
-    ("is not permitted to log in", Reason.AUTHENTICATION_FAILED, "the role may not log in: ALTER ROLE ... LOGIN"),
-    ("role ", Reason.AUTHENTICATION_FAILED, "the role does not exist in the database"),
-    ("certificate", Reason.TLS_FAILED, "the server's certificate is not accepted"),
-    ("ssl", Reason.TLS_FAILED, "no TLS connection could be made as sslmode asks"),
-    ("translate host name", Reason.DATABASE_UNREACHABLE, "the database's host name does not resolve"),
-    ("resolve", Reason.DATABASE_UNREACHABLE, "the database's host name does not resolve"),
-    ("name or service not known", Reason.DATABASE_UNREACHABLE, "the database's host name does not resolve"),
-    (
-        "connection refused",
-        Reason.DATABASE_UNREACHABLE,
-        "nothing answers at the database's host and port (connection refused)",
-    ),
-    ("timeout", Reason.DATABASE_UNREACHABLE, "the database does not answer (timed out)"),
-    ("timed out", Reason.DATABASE_UNREACHABLE, "the database does not answer (timed out)"),
-    ("too many clients", Reason.DATABASE_UNREACHABLE, "the database has no free connection slot (max_connections)"),
-    (
-        "remaining connection slots",
-        Reason.DATABASE_UNREACHABLE,
-        "the database has no free connection slot (max_connections)",
-    ),
-    ("starting up", Reason.DATABASE_UNREACHABLE, "the database is starting up"),
-    ("shutting down", Reason.DATABASE_UNREACHABLE, "the database is shutting down"),
-    ("recovery mode", Reason.DATABASE_UNREACHABLE, "the database is recovering from a crash"),
-    ("database ", Reason.DATABASE_UNREACHABLE, "the server answers, but has no database of that name"),
-)
 
 
 async def connect(conninfo: str, *, application: str = "tablewatcher") -> Connection:
@@ -75,15 +41,6 @@ async def connect(conninfo: str, *, application: str = "tablewatcher") -> Connec
         )
     except (psycopg.Error, OSError) as error:
         raise connect_error(error) from None
-
-
-def connect_error(error: Exception) -> DatabaseError:
-    """The fault of a failed connection, without host, user or password: they come from a Secret."""
-    text = str(error).lower()
-    for sign, reason, message in _CONNECT_FAULTS:
-        if sign in text:
-            return DatabaseError(reason, message)
-    return DatabaseError(Reason.DATABASE_UNREACHABLE, "no connection to the database could be made")
 
 
 @contextmanager
@@ -119,6 +76,21 @@ def translating(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Co
             return await function(*args, **kwargs)
 
     return wrapper
+
+
+def encrypted(connection: Connection) -> bool:
+    """Whether what we say to the server is unreadable on its way."""
+    return bool(connection.pgconn.ssl_in_use)
+
+
+async def refuse_pooler(connection: Connection) -> None:
+    """A pooler gives out process ids of its own. Behind one, our settings would stay on connections of others."""
+    found = await (await connection.execute("SELECT pg_catalog.pg_backend_pid() AS pid")).fetchone()
+    if found is not None and found["pid"] != connection.info.backend_pid:
+        raise DatabaseError(
+            Reason.POOLER_DETECTED,
+            "the connection leads through a pooler (such as PgBouncer); name the database's own host and port",
+        )
 
 
 @asynccontextmanager

@@ -1,0 +1,97 @@
+"""Why a connection to the database failed: libpq's text as a reason and a remedy. Pure."""
+
+from __future__ import annotations
+
+from ..errors import DatabaseError, Reason
+
+_AUTHENTICATION, _TLS, _UNREACHABLE = Reason.AUTHENTICATION_FAILED, Reason.TLS_FAILED, Reason.DATABASE_UNREACHABLE
+# libpq gives no SQLSTATE for a connection that failed, only a text; first match wins.
+_FAULTS: tuple[tuple[str, Reason, str], ...] = (
+    ("password authentication failed", _AUTHENTICATION, "the database refuses the user name or password"),
+    ("no password supplied", _AUTHENTICATION, "the database asks for a password and none is given"),
+    (
+        "certificate authentication failed",
+        _AUTHENTICATION,
+        ("the client certificate names another role than the one that logs in"),
+    ),
+    ("authentication failed", _AUTHENTICATION, "the database refuses the login"),
+    ("no pg_hba.conf entry", _AUTHENTICATION, "pg_hba.conf of the database has no entry that lets this login in"),
+    ("is not permitted to log in", _AUTHENTICATION, "the role may not log in: ALTER ROLE ... LOGIN"),
+    ("role ", _AUTHENTICATION, "the role does not exist in the database"),
+    (
+        "server does not support ssl",
+        _TLS,
+        (
+            "the server offers no TLS; switch it on there (ssl = on), or ask for less with"
+            " spec.database.tls.mode or sslmode"
+        ),
+    ),
+    (
+        "does not match host name",
+        _TLS,
+        (
+            "the server's certificate is for another host name; connect by a name that stands in it, or use"
+            " mode VerifyCA"
+        ),
+    ),
+    (
+        "certificate verify failed",
+        _TLS,
+        (
+            "the server's certificate is not signed by an authority that we trust; name its authority in"
+            " spec.database.tls.caRef (or sslrootcert)"
+        ),
+    ),
+    (
+        "root certificate file",
+        _TLS,
+        (
+            "there is no authority to check the server's certificate with; name it in"
+            " spec.database.tls.caRef (or sslrootcert)"
+        ),
+    ),
+    (
+        " alert ",
+        _TLS,
+        (
+            "the server does not accept our certificate, or wants one and got none; give one that it trusts"
+            " in spec.database.tls.clientCertSecretRef (or sslcert and sslkey)"
+        ),
+    ),
+    (
+        "client certificate",
+        _AUTHENTICATION,
+        (
+            "the server wants a client certificate that names this role; give it in"
+            " spec.database.tls.clientCertSecretRef"
+        ),
+    ),
+    (
+        "private key",
+        _TLS,
+        ("the client's private key cannot be used; it must be PEM, without a password, and belong to the certificate"),
+    ),
+    ("certificate", _TLS, "the certificate of the server, or ours, is not accepted"),
+    ("ssl", _TLS, "no TLS connection could be made as sslmode asks"),
+    ("translate host name", _UNREACHABLE, "the database's host name does not resolve"),
+    ("resolve", _UNREACHABLE, "the database's host name does not resolve"),
+    ("name or service not known", _UNREACHABLE, "the database's host name does not resolve"),
+    ("connection refused", _UNREACHABLE, "nothing answers at the database's host and port (connection refused)"),
+    ("timeout", _UNREACHABLE, "the database does not answer (timed out)"),
+    ("timed out", _UNREACHABLE, "the database does not answer (timed out)"),
+    ("too many clients", _UNREACHABLE, "the database has no free connection slot (max_connections)"),
+    ("remaining connection slots", _UNREACHABLE, "the database has no free connection slot (max_connections)"),
+    ("starting up", _UNREACHABLE, "the database is starting up"),
+    ("shutting down", _UNREACHABLE, "the database is shutting down"),
+    ("recovery mode", _UNREACHABLE, "the database is recovering from a crash"),
+    ("database ", _UNREACHABLE, "the server answers, but has no database of that name"),
+)
+
+
+def connect_error(error: Exception) -> DatabaseError:
+    """The fault of a failed connection, without host, user or password: they come from a Secret."""
+    text = str(error).lower()
+    for sign, reason, message in _FAULTS:
+        if sign in text:
+            return DatabaseError(reason, message)
+    return DatabaseError(Reason.DATABASE_UNREACHABLE, "no connection to the database could be made")

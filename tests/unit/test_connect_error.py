@@ -1,0 +1,50 @@
+"""What libpq and the server say about a connection that failed, as a reason and a remedy."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tablewatcher.errors import Reason
+from tablewatcher.postgres.connect_fault import connect_error
+
+HEAD = 'connection failed: connection to server at "10.1.2.3", port 5432 failed: '
+# As psycopg 3.3 with libpq 18 reports them of PostgreSQL 15 with ssl = on.
+SAID = [
+    ("SSL error: tlsv1 alert unknown ca", Reason.TLS_FAILED, "clientCertSecretRef"),
+    ("SSL error: certificate verify failed", Reason.TLS_FAILED, "caRef"),
+    (
+        'server certificate for "db.example" does not match host name "10.1.2.3"',
+        Reason.TLS_FAILED,
+        "another host name",
+    ),
+    ("server does not support SSL, but SSL was required", Reason.TLS_FAILED, "ssl = on"),
+    ('root certificate file "/none" does not exist', Reason.TLS_FAILED, "caRef"),
+    (
+        'FATAL:  certificate authentication failed for user "app"',
+        Reason.AUTHENTICATION_FAILED,
+        "names another role",
+    ),
+    (
+        "FATAL:  connection requires a valid client certificate",
+        Reason.AUTHENTICATION_FAILED,
+        "clientCertSecretRef",
+    ),
+    (
+        'FATAL:  no pg_hba.conf entry for host "10.1.2.3", user "app", database "shop", no encryption',
+        Reason.AUTHENTICATION_FAILED,
+        "pg_hba.conf",
+    ),
+    ('FATAL:  password authentication failed for user "app"', Reason.AUTHENTICATION_FAILED, "password"),
+    ('FATAL:  role "app" is not permitted to log in', Reason.AUTHENTICATION_FAILED, "may not log in"),
+    ("Connection refused\n\tIs the server running on that host?", Reason.DATABASE_UNREACHABLE, "connection refused"),
+    ('FATAL:  database "shop" does not exist', Reason.DATABASE_UNREACHABLE, "no database of that name"),
+]
+
+
+@pytest.mark.parametrize(("said", "reason", "words"), SAID)
+def test_the_reason_and_the_remedy_without_a_value(said: str, reason: Reason, words: str) -> None:
+    found = connect_error(psycopg.OperationalError(HEAD + said))
+    assert (found.reason, words in found.message) == (reason, True), found.message
+    for value in ("10.1.2.3", "db.example", '"app"', "shop"):
+        assert value not in found.message
