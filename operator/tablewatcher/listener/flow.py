@@ -6,7 +6,9 @@ import asyncio
 import random
 from dataclasses import dataclass
 
+from ..naming import WatcherNames
 from ..postgres.cursor_log import LEASE_SECONDS, CursorLog, Lease
+from ..postgres.idle import IdleRings
 from ..postgres.outbox import Outbox, Page
 from ..postgres.ring import Ring
 from ..postgres.wakeup import Wakeup
@@ -30,7 +32,8 @@ class Channels:
     ring: Ring
     sink: Sink
     wakeup: Wakeup
-    channel: str
+    idle: IdleRings
+    names: WatcherNames
 
 
 class Flow:

@@ -69,6 +69,10 @@ class Pace:
         """Whether writers have been asked to notify for some time yet."""
         return now - self._armed_at < ARMED_SECONDS
 
+    def armed_for(self, now: float) -> float:
+        """Seconds until writers must be asked again."""
+        return max(self._armed_at + ARMED_SECONDS - now, 0.0)
+
     def arm(self, now: float) -> None:
         """Writers are asked to notify from `now` on."""
         self._armed_at = now

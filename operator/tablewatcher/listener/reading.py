@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
+from ..postgres.outbox import Position
 from .flow import Flow
 from .pace import BUSY_STEP
+
+# Where writers may not be asked to notify: how long until we see whether they may by now.
+BLIND_SECONDS = 5.0
 
 
 class Reading:
@@ -22,12 +25,12 @@ class Reading:
         """Until cancelled. Raises DatabaseError."""
         flow, channels = self._flow, self._flow.channels
         position = flow.lease.position
-        woken = await channels.wakeup.subscribe(channels.channel)
+        woken = await channels.wakeup.subscribe(channels.names.channel)
         while True:
             await flow.room.wait()
             page = await self._outbox.next_page(position, self._pace.page)
             if page is None:
-                await self._idle(woken)
+                await self._idle(woken, position)
                 continue
             flow.delivery.offer(page)
             position = page.position(None)
@@ -40,9 +43,9 @@ class Reading:
             if flow.delivery.waiting >= self._pace.high_water:
                 flow.room.clear()
             elif page.last:
-                await self._rest(woken)
+                await self._rest(woken, position)
 
-    async def _rest(self, woken: asyncio.Event) -> None:
+    async def _rest(self, woken: asyncio.Event, position: Position) -> None:
         """After the last page of a batch: rows gather while they come fast, else whoever commits next wakes us."""
         if self._pace.busy:
             if self._pace.armed(self._flow.now()):
@@ -51,9 +54,9 @@ class Reading:
             await asyncio.sleep(BUSY_STEP)
         elif self._pace.armed(self._flow.now()):
             # Whatever commits after this page's snapshot notifies us: no need to look before it does.
-            await self._idle(woken)
+            await self._idle(woken, position)
 
-    async def _idle(self, woken: asyncio.Event) -> None:
+    async def _idle(self, woken: asyncio.Event, position: Position) -> None:
         """Waits for more: hot for a moment, then asleep until a notification or the next look."""
         now = self._flow.now()
         if not self._pace.armed(now):
@@ -63,13 +66,14 @@ class Reading:
                 return
             woken.clear()
             if not await self._flow.channels.wakeup.usable():
-                await asyncio.sleep(self._pace.blind)
+                await self._sleep(woken, position, every=self._pace.blind, at_most=BLIND_SECONDS)
                 return
             await self._ring.arm()
             self._pace.arm(self._flow.now())
             return  # look once more: what was committed before the arming has notified nobody
-        # Not wait_for: before Python 3.12 it may swallow a cancellation, and the listener would never end.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.look):
-                await woken.wait()
+        await self._sleep(woken, position, every=self._pace.look, at_most=self._pace.armed_for(now))
+
+    async def _sleep(self, woken: asyncio.Event, position: Position, *, every: float, at_most: float) -> None:
+        channels = self._flow.channels
+        await channels.idle.wait(channels.names, position.prev, woken, every=every, at_most=at_most)
         woken.clear()

@@ -102,8 +102,9 @@ class Watch:
         self.observer.leased(lease.epoch, lambda progress: session.report(self._names, progress))
         outbox = Outbox(session.reader, session.reader_lock, self.spec, self._names, database=session.database)
         ring = Ring(session.writer, session.writer_lock, self._names)
-        channels = Channels(outbox, cursor, ring, sink, session.wakeup, self._names.channel)
-        await Relay(Flow(self.spec, lease, channels, self.observer)).run(self._stop)
+        channels = Channels(outbox, cursor, ring, sink, session.wakeup, session.idle, self._names)
+        with session.idle.member(self._names):
+            await Relay(Flow(self.spec, lease, channels, self.observer)).run(self._stop)
 
     async def _lease(self, session: Session, cursor: CursorLog) -> Lease | None:
         while not self._stop.is_set():

@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass
 
 from ..naming import SCHEMA, WatcherNames
+from .idle import IdleRings
 from .session import Connection, connect, refuse_pooler, translated, translating
 from .wakeup import Wakeup
 
@@ -32,15 +33,17 @@ class Session:
     wakeup: Wakeup
     reader_lock: asyncio.Lock
     writer_lock: asyncio.Lock
+    idle: IdleRings
     database: str
     _listener: Connection
-    _watch: asyncio.Task[None]
+    _tasks: tuple[asyncio.Task[None], ...]
 
     @property
     def alive(self) -> bool:
         """Whether all connections stand."""
         connections = (self.reader, self.writer, self._listener)
-        return not self._watch.done() and not any(connection.broken or connection.closed for connection in connections)
+        broken = any(connection.broken or connection.closed for connection in connections)
+        return not broken and not any(task.done() for task in self._tasks)
 
     @translating
     async def installed(self, names: WatcherNames) -> bool:
@@ -69,9 +72,9 @@ class Session:
 
     async def close(self) -> None:
         """Closes all; a connection that is broken already is no fault."""
-        self._watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await self._watch
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for connection in (self.reader, self.writer, self._listener):
             with contextlib.suppress(Exception):
                 await connection.close()
@@ -100,16 +103,18 @@ async def open_session(conninfo: str) -> Session:
             await writer.execute("SET idle_in_transaction_session_timeout = '5s'")
             await writer.execute("SET synchronous_commit = off; SET enable_seqscan = off; SET jit = off")
             found = await (await reader.execute("SELECT pg_catalog.current_database() AS name")).fetchone()
-        wakeup = Wakeup(listener)
+        wakeup, reader_lock = Wakeup(listener), asyncio.Lock()
+        idle = IdleRings(reader, reader_lock)
         return Session(
             reader,
             writer,
             wakeup,
+            reader_lock,
             asyncio.Lock(),
-            asyncio.Lock(),
+            idle,
             str(found["name"]) if found else "",
             listener,
-            asyncio.create_task(wakeup.watch()),
+            (asyncio.create_task(wakeup.watch()), asyncio.create_task(idle.run())),
         )
     except BaseException:
         for connection in opened:
