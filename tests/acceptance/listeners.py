@@ -49,10 +49,10 @@ def write_manifest(path: Path, sink: dict[str, Any]) -> Path:
     return path
 
 
-async def apply(manifest: Path, dsn: str) -> None:
+async def apply(manifest: Path, dsn: str, *options: str) -> None:
     """Runs `tablewatcher apply`; it must succeed."""
     process = await asyncio.create_subprocess_exec(
-        PROGRAM, "apply", "-f", manifest, "--dsn", dsn, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        PROGRAM, "apply", "-f", manifest, "--dsn", dsn, *options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()

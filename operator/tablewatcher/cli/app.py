@@ -40,6 +40,13 @@ SecretsDir = Annotated[
 Instance = Annotated[
     str, typer.Option("--instance", help="Who we are: watchers of another instance are never touched.")
 ]
+Adopt = Annotated[
+    str | None,
+    typer.Option(
+        "--adopt",
+        help="The home that watchers made in another database may move to, as the message CloneRefused names it.",
+    ),
+]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text or json.")]
 Port = Annotated[int, typer.Option("--http-port", min=1, max=65535, help="Port of /metrics, /healthz and /readyz.")]
 Host = Annotated[str, typer.Option("--http-host", help="Address that port is opened on.")]
@@ -60,10 +67,11 @@ def plan(
     dsn: Dsn = None,
     secrets_dir: SecretsDir = None,
     instance: Instance = LOCAL_INSTANCE,
+    adopt: Adopt = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Check manifests against the live database and sink, and print the SQL that `apply` would run."""
-    finish(asyncio.run(watchers.plan(watchers.Scope(tuple(files), dsn, secrets_dir, instance))), output)
+    finish(asyncio.run(watchers.plan(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt))), output)
 
 
 @app.command()
@@ -72,10 +80,11 @@ def apply(
     dsn: Dsn = None,
     secrets_dir: SecretsDir = None,
     instance: Instance = LOCAL_INSTANCE,
+    adopt: Adopt = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Install or repair capture in the database. Does nothing where all is as it should be."""
-    finish(asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance))), output)
+    finish(asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt))), output)
 
 
 @app.command()

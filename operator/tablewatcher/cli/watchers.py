@@ -26,12 +26,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which watchers, in which database, as whom."""
+    """Which watchers, in which database, as whom; adopt: the home that watchers made elsewhere may move to."""
 
     files: tuple[Path, ...]
     dsn: str | None
     secrets_dir: Path | None
     instance: str
+    adopt: str | None = None
 
     @property
     def secrets(self) -> DirectorySecrets:
@@ -60,7 +61,7 @@ async def plan(scope: Scope) -> list[Result]:
     """What `apply` would do, and whether the sink would take events."""
 
     async def one(spec: WatcherSpec) -> Result:
-        found = await postgres.plan(scope.conninfo(spec), spec, scope.names(spec))
+        found = await postgres.plan(scope.conninfo(spec), spec, scope.names(spec), adopt=scope.adopt)
         sink = make_sink(spec, scope.secrets, allow_private=True)
         try:
             await sink.open()
@@ -80,7 +81,9 @@ async def apply(scope: Scope) -> list[Result]:
     """Installs or repairs every watcher; one that cannot be does not stop the others."""
 
     async def one(spec: WatcherSpec) -> Result:
-        applied = await _patiently(lambda: postgres.apply(scope.conninfo(spec), spec, scope.names(spec)))
+        applied = await _patiently(
+            lambda: postgres.apply(scope.conninfo(spec), spec, scope.names(spec), adopt=scope.adopt)
+        )
         count = len(applied.plan.steps)
         text = f"applied, {count} steps" if count else "in sync, nothing to do"
         if not applied.primary_key:

@@ -46,6 +46,7 @@ class WatchedDatabase:
         self._fault: TableWatcherError | None = None
         self._secret_fault: TableWatcherError | ApiError | None = None
         self._subscribed = ""
+        self._adopt = ""
         self.names = names
         self.subscription = Subscription(names, changed, self._lost)
         self.applied: Applied | None = None
@@ -55,6 +56,12 @@ class WatchedDatabase:
     def demand(self) -> None:
         """The next look is due at once."""
         self._due = _Due()
+
+    def allow(self, adopt: str) -> None:
+        """The home that the watcher may move to, as an annotation names it; "" where none does."""
+        if adopt != self._adopt:
+            self._adopt = adopt
+            self.demand()
 
     def seconds_left(self, now: float) -> float:
         """Until the next look is due."""
@@ -117,7 +124,7 @@ class WatchedDatabase:
     async def _bounded(self, spec: WatcherSpec) -> Applied:
         try:
             async with asyncio.timeout(APPLY_SECONDS):
-                return await apply(self._conninfo, spec, self.names, patience=LOCK_PATIENCE)
+                return await apply(self._conninfo, spec, self.names, patience=LOCK_PATIENCE, adopt=self._adopt)
         except TimeoutError:
             raise DatabaseError(
                 Reason.DATABASE_UNREACHABLE, "the database accepts connections but does not answer"

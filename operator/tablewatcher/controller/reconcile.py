@@ -28,6 +28,7 @@ from .secret import SecretReader
 from .status import NO_KEY, NOT_ENCRYPTED, Facts, Findings, Status, Verdict, database_fault, render, same
 
 FINALIZER = "tablewatcher.io/cleanup"
+ADOPT = "tablewatcher.io/adopt"
 REQUESTED_AT = "tablewatcher.io/reconcile-requested-at"
 # Status is written at most this often.
 PAUSE_SECONDS = 1.0
@@ -147,7 +148,9 @@ class Watcher:
 
     async def _look(self, body: Body) -> Findings:
         metadata = body["metadata"]
-        requested = str((metadata.get("annotations") or {}).get(REQUESTED_AT, ""))[:256]
+        annotations = metadata.get("annotations") or {}
+        self.database.allow(str(annotations.get(ADOPT, "")))
+        requested = str(annotations.get(REQUESTED_AT, ""))[:256]
         if requested != self._handled:
             self._handled = requested
             self.database.demand()

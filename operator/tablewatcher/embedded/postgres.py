@@ -192,7 +192,7 @@ class EmbeddedPostgres:
             lines = (self._cluster / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) > _READY_LINE and lines[0] == str(pid) and lines[_READY_LINE].strip() == "ready"
+        return len(lines) > _READY_LINE and lines[0] == str(pid) and lines[_READY_LINE].strip() in ("ready", "standby")
 
 
 def _environment() -> dict[str, str]:

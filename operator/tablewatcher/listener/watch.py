@@ -12,6 +12,7 @@ from ..errors import Reason, TableWatcherError
 from ..naming import WatcherNames
 from ..postgres.cursor_log import CursorLog, Held, Lease
 from ..postgres.database import Session
+from ..postgres.lineage import Lineage
 from ..postgres.outbox import Outbox
 from ..postgres.ring import Ring
 from ..sinks.base import Sink
@@ -96,11 +97,21 @@ class Watch:
         cursor = CursorLog(
             session.writer, session.writer_lock, self._names, holder=this_process(), sink_timeout=sink.timeout
         )
+        lineage = Lineage(session.writer, session.writer_lock, self._names)
+        await lineage.refuse_copy()
         lease = await self._lease(session, cursor)
         if lease is None:
             return
+        generation = await lineage.generation(cursor.slot)
         self.observer.leased(lease.epoch, lambda progress: session.report(self._names, progress))
-        outbox = Outbox(session.reader, session.reader_lock, self.spec, self._names, database=session.database)
+        outbox = Outbox(
+            session.reader,
+            session.reader_lock,
+            self.spec,
+            self._names,
+            database=session.database,
+            generation=generation,
+        )
         ring = Ring(session.writer, session.writer_lock, self._names)
         channels = Channels(outbox, cursor, ring, sink, session.wakeup, session.idle, self._names)
         with session.idle.member(self._names):

@@ -38,26 +38,34 @@ class Applied:
     encrypted: bool
 
 
-async def plan(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> Plan:
+async def plan(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, adopt: str | None = None) -> Plan:
     """What `apply` would run now; nothing is changed. Raises DatabaseError."""
     async with connected(conninfo) as connection:
         await refuse_pooler(connection)
-        return plans.plan(spec, await catalog.observe(connection, spec.table, names), names)
+        return plans.plan(spec, await catalog.observe(connection, spec.table, names), names, adopt=adopt)
 
 
-async def apply(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, patience: float = LOCK_PATIENCE) -> Applied:
+async def apply(
+    conninfo: str,
+    spec: WatcherSpec,
+    names: WatcherNames,
+    *,
+    patience: float = LOCK_PATIENCE,
+    adopt: str | None = None,
+) -> Applied:
     """Installs or repairs one watcher. Does nothing where the catalog matches. Raises DatabaseError.
 
+    adopt: the word of the home that a watcher made elsewhere may move to; what it has not delivered is kept.
     patience: seconds to go on trying for a lock on the table, half a second a try, so that writers never queue
     behind us for longer than that.
     """
     async with connected(conninfo) as connection:
         await refuse_pooler(connection)
         observed = await catalog.observe(connection, spec.table, names)
-        found = plans.plan(spec, observed, names)
+        found = plans.plan(spec, observed, names, adopt=adopt)
         if found:
             found = await _execute(
-                connection, spec, names, lambda seen: plans.plan(spec, seen, names), patience=patience
+                connection, spec, names, lambda seen: plans.plan(spec, seen, names, adopt=adopt), patience=patience
             )
         assert observed.table is not None  # noqa: S101 - plan() has refused it otherwise
         server = observed.server

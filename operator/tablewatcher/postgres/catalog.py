@@ -7,9 +7,13 @@ from typing import Any
 
 from ..naming import WatcherNames
 from ..spec.model import Table
+from .home import Home
 from .session import Connection
 from .shape import Column, TableShape
 from .sql import QUERIES
+
+# The migration that gave watchers a home.
+HOME_MIGRATION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,10 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Everything `plan` compares with what is desired."""
+    """Everything `plan` compares with what is desired.
+
+    here: this database (None on a standby); recorded: the one the watcher was made in.
+    """
 
     server: Server
     table: TableFacts | None
@@ -81,6 +88,8 @@ class Observed:
     function: Function | None = None
     triggers: tuple[Trigger, ...] = ()
     registered_table: int | None = None
+    here: Home | None = None
+    recorded: Home | None = None
     shared_usable: bool = True
     shared_owned: bool = True
 
@@ -98,16 +107,19 @@ async def observe(connection: Connection, table: Table, names: WatcherNames) -> 
     (shared,) = await _all(connection, "shared_rights")
     readable = version["installed"] and server.may_use_schema is True and shared["usable"] is True
     triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
+    migrated = await _migrations(connection) if readable else ()
     return Observed(
         server=server,
         table=facts,
         similar_tables=similar,
         schema_exists=version["schema_exists"],
-        migrations=await _migrations(connection) if readable else (),
+        migrations=migrated,
         objects=await owned_objects(connection, names),
         function=function,
         triggers=tuple(Trigger(**row) for row in triggers),
         registered_table=await _registered(connection, names) if readable else None,
+        here=await _home(connection, "home"),
+        recorded=await _home(connection, "recorded_home", hash=names.hash) if HOME_MIGRATION in migrated else None,
         shared_usable=shared["usable"] is not False,
         shared_owned=shared["owned"] is not False,
     )
@@ -148,6 +160,11 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
 async def _function(connection: Connection, names: WatcherNames, table_owner: int | None) -> Function | None:
     rows = await _all(connection, "capture_function", function=names.function, table_owner=table_owner)
     return Function(**{**rows[0], "settings": tuple(rows[0]["settings"])}) if rows else None
+
+
+async def _home(connection: Connection, query: str, **parameters: object) -> Home | None:
+    rows = await _all(connection, query, **parameters)
+    return Home(**rows[0]) if rows and rows[0]["timeline"] is not None else None
 
 
 async def _migrations(connection: Connection) -> tuple[int, ...]:

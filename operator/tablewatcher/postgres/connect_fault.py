@@ -73,6 +73,11 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     ),
     ("certificate", _TLS, "the certificate of the server, or ours, is not accepted"),
     ("ssl", _TLS, "no TLS connection could be made as sslmode asks"),
+    (
+        "session is read-only",
+        Reason.READ_ONLY_REPLICA,
+        "the server is a standby or read-only; connect to the primary",
+    ),
     ("translate host name", _UNREACHABLE, "the database's host name does not resolve"),
     ("resolve", _UNREACHABLE, "the database's host name does not resolve"),
     ("name or service not known", _UNREACHABLE, "the database's host name does not resolve"),

@@ -63,7 +63,14 @@ class Outbox:
     """One watcher's ring, read through `connection`, which other watchers share: one statement at a time."""
 
     def __init__(
-        self, connection: Connection, lock: asyncio.Lock, spec: WatcherSpec, names: WatcherNames, *, database: str
+        self,
+        connection: Connection,
+        lock: asyncio.Lock,
+        spec: WatcherSpec,
+        names: WatcherNames,
+        *,
+        database: str,
+        generation: int = 1,
     ) -> None:
         self._connection = connection
         self._lock = lock
@@ -71,7 +78,7 @@ class Outbox:
         self._held = f"batch_{names.hash}"
         self._has_held = False
         self._ahead: list[tuple[Any, ...]] = []
-        rows = event_rows(spec, names, database=database, generation=1)
+        rows = event_rows(spec, names, database=database, generation=generation)
         self._poll = _POLL.format(raw=self._union(_POLL_BRANCH), rows=rows)
         self._poll_late = _POLL.format(raw=self._union(_POLL_BRANCH + _LATE_BRANCH), rows=rows)
         self._addresses = _ADDRESSES.format(held=self._held, raw=self._union(_BATCH_BRANCH))

@@ -13,6 +13,7 @@ from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, WatcherSpec
 from .catalog import Observed, TableFacts
 from .ddl import Desired, create_function, desired, insert_gap, neutral_source
+from .home import Home, adoption, moves_here
 from .preflight import check, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
 from .sql import RING, RING_SLOT, migrations
@@ -41,18 +42,24 @@ class Plan:
         return bool(self.steps)
 
 
-def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> Plan:
-    """The steps that make the database as `spec` wants it; DatabaseError where something stands against it."""
+def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: str | None = None) -> Plan:
+    """The steps that make the database as `spec` wants it; DatabaseError where something stands against it.
+
+    adopt: the word of the home (`Home.word`) that the watcher may move to.
+    """
     facts = check(spec, observed, names)
+    moves = observed.here is not None and moves_here(observed.recorded, observed.here, adopt)
     wanted = desired(spec, facts.shape, names)
     steps = [*_schema_steps(observed), *_ring_steps(observed, names)]
+    if moves and observed.here is not None:
+        steps += [Step("adopt the watcher here", sql) for sql in adoption(names, observed.here)]
     stale = observed.function is not None and _must_rebuild(wanted, observed, facts, names)
     if stale:
         steps.append(_drop_function(names))
     if stale or not _function_in_sync(wanted, observed):
         steps += _function_steps(wanted, facts, names)
-    if observed.registered_table != facts.shape.oid:
-        steps.append(Step("register the watcher", _register(facts, names)))
+    if observed.registered_table != facts.shape.oid or observed.recorded is None:
+        steps.append(Step("register the watcher", _register(facts, observed.here, names)))
     if observed.registered_table is not None and not _captures(observed, facts):
         steps.append(Step("announce the gap", _gap(names)))
     if stale or not _trigger_in_sync(wanted, observed, facts, names):
@@ -116,6 +123,7 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, 
                 Step(f"drop {thing}", f"DROP {thing}")
                 for thing in (
                     f"FUNCTION {SCHEMA}.token(text[])",
+                    f"TABLE IF EXISTS {SCHEMA}.gap",
                     f"TABLE {SCHEMA}.progress",
                     f"TABLE {SCHEMA}.watcher",
                     f"TABLE {SCHEMA}.migration",
@@ -216,9 +224,15 @@ def _drop_function(names: WatcherNames) -> Step:
     )
 
 
-def _register(facts: TableFacts, names: WatcherNames) -> str:
+def _register(facts: TableFacts, here: Home | None, names: WatcherNames) -> str:
+    home = (
+        f"{literal(here.system_identifier)}, {here.database_oid:d}, {here.timeline:d}" if here else "NULL, NULL, NULL"
+    )
     return (
-        f"INSERT INTO {SCHEMA}.watcher (hash, identity, table_oid)"
-        f" VALUES ({literal(names.hash)}, {literal(names.identity)}, {facts.shape.oid})"
-        " ON CONFLICT (hash) DO UPDATE SET table_oid = excluded.table_oid"
+        f"INSERT INTO {SCHEMA}.watcher AS w (hash, identity, table_oid, system_identifier, database_oid, timeline)"
+        f" VALUES ({literal(names.hash)}, {literal(names.identity)}, {facts.shape.oid}, {home})"
+        " ON CONFLICT (hash) DO UPDATE SET table_oid = excluded.table_oid,"
+        " system_identifier = coalesce(w.system_identifier, excluded.system_identifier),"
+        " database_oid = coalesce(w.database_oid, excluded.database_oid),"
+        " timeline = coalesce(w.timeline, excluded.timeline)"
     )

@@ -80,7 +80,7 @@ def _check_rights(spec: WatcherSpec, observed: Observed, facts: TableFacts) -> N
 
 def shared_grant(role: str) -> str:
     """What lets `role` use the tables that another role made for all watchers."""
-    tables = ", ".join(f"{SCHEMA}.{name}" for name in ("migration", "watcher", "progress"))
+    tables = ", ".join(f"{SCHEMA}.{name}" for name in ("migration", "watcher", "progress", "gap"))
     return f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {tables} TO {identifier(role)}"
 
 

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
 from ..errors import DatabaseError, Reason
@@ -28,8 +29,13 @@ _KEEPALIVE: dict[str, Any] = {
 
 
 async def connect(conninfo: str, *, application: str = "tablewatcher") -> Connection:
-    """An autocommit connection whose dead peer is noticed in seconds. Raises DatabaseError."""
+    """An autocommit connection whose dead peer is noticed in seconds, to a server that takes writes.
+
+    Of several hosts it is the primary's, whichever that is by now: unless the DSN itself says what session it wants.
+    Raises DatabaseError.
+    """
     try:
+        wanted = {"target_session_attrs": "read-write", **conninfo_to_dict(conninfo)}["target_session_attrs"]
         return await AsyncConnection.connect(
             conninfo,
             autocommit=True,
@@ -37,6 +43,7 @@ async def connect(conninfo: str, *, application: str = "tablewatcher") -> Connec
             connect_timeout=CONNECT_TIMEOUT,
             application_name=application,
             client_encoding="utf8",
+            target_session_attrs=wanted,
             **_KEEPALIVE,
         )
     except (psycopg.Error, OSError) as error:
@@ -54,7 +61,12 @@ def translated() -> Iterator[None]:
         ) from error
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise DatabaseError(Reason.READ_ONLY_REPLICA, "the database is read-only; use its primary") from error
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedFunction,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.InvalidSchemaName,
+    ) as error:
         raise DatabaseError(
             Reason.TRIGGERS_DRIFTED, "objects of this watcher are missing in the database; apply it again"
         ) from error

@@ -10,6 +10,19 @@ SELECT pg_catalog.current_setting('server_version_num')::integer AS version,
           FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tablewatcher') AS may_use_schema,
        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.puballtables ORDER BY 1) AS publications
 
+-- name: home
+-- On a standby there is no timeline: what is inserted next is not for it to say.
+SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
+       d.oid::bigint AS database_oid,
+       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN
+         ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8))::bit(32)::bigint
+       END AS timeline
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+
+-- name: recorded_home
+SELECT system_identifier, database_oid::bigint AS database_oid, timeline FROM tablewatcher.watcher
+WHERE hash = %(hash)s AND system_identifier IS NOT NULL
+
 -- name: table
 SELECT c.oid::bigint AS oid, c.relkind::text AS kind,
        c.relowner::bigint AS owner_oid, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
@@ -59,7 +72,7 @@ SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')) AS owned
          AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
          AND pg_catalog.has_table_privilege(c.oid, 'DELETE')) AS usable
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'tablewatcher' AND c.relname IN ('migration', 'watcher', 'progress')
+WHERE n.nspname = 'tablewatcher' AND c.relname IN ('migration', 'watcher', 'progress', 'gap')
 
 -- name: applied_migrations
 SELECT version FROM tablewatcher.migration ORDER BY version

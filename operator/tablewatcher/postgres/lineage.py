@@ -1,0 +1,68 @@
+"""What a listener makes of the home of its watcher, before it reads: refuse a copy, count a failover."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ..naming import SCHEMA, WatcherNames
+from .ddl import insert_gap, literal
+from .home import Home, refusal
+from .session import Connection, translating
+from .sql import QUERIES
+
+
+class Lineage:
+    """The recorded home and generation of one watcher, on a connection shared with others."""
+
+    def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._names = names
+
+    @translating
+    async def refuse_copy(self) -> None:
+        """Raises DatabaseError(CloneRefused) in a database that the watcher was not made in."""
+        async with self._lock:
+            here, recorded, _ = await self._look()
+        if recorded is not None and here.is_copy_of(recorded):
+            raise refusal(recorded, here)
+
+    @translating
+    async def generation(self, slot: int) -> int:
+        """The generation to send as. After a failover it is the next one, and a gap event says why.
+
+        For the owner of the lease alone. Both are written in one transaction and safely: a generation that was sent
+        must not be forgotten.
+        """
+        async with self._lock, self._connection.transaction():
+            await self._connection.execute("SET LOCAL synchronous_commit = local")
+            here, recorded, generation = await self._look()
+            if recorded is not None and not here.is_after_failover(recorded):
+                return generation
+            if recorded is not None:
+                generation += 1
+                members = literal('"reason":"failover","certain":false')
+                await self._connection.execute(insert_gap(self._names, slot, members))
+            await self._connection.execute(
+                f"UPDATE {SCHEMA}.watcher SET generation = %s, system_identifier = %s, database_oid = %s, timeline = %s"
+                " WHERE hash = %s",
+                [generation, here.system_identifier, here.database_oid, here.timeline, self._names.hash],
+            )
+            return generation
+
+    async def _look(self) -> tuple[Home, Home | None, int]:
+        here = Home(**await self._row(QUERIES["home"]))
+        query = f"SELECT generation, {_HOME} FROM {SCHEMA}.watcher WHERE hash = %s"
+        row = await self._row(query, self._names.hash)
+        generation = int(row.pop("generation"))
+        # A watcher of an older version has none yet: the first look is taken for the truth.
+        return here, Home(**row) if row["system_identifier"] is not None else None, generation
+
+    async def _row(self, query: str, *parameters: object) -> dict[str, Any]:
+        row = await (await self._connection.execute(query, parameters or None)).fetchone()
+        assert row is not None  # noqa: S101 - a database has one home, and what is installed is registered
+        return row
+
+
+_HOME = "system_identifier, database_oid::bigint AS database_oid, timeline"

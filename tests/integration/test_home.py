@@ -1,0 +1,228 @@
+"""A watcher and its database: copies are refused until they are adopted, a failover begins another generation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tablewatcher.embedded import EmbeddedPostgres
+from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.event import Event
+from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.cursor_log import CursorLog, Lease
+from tablewatcher.postgres.lineage import Lineage
+from tablewatcher.postgres.outbox import Outbox
+from tablewatcher.postgres.session import connect
+
+from ..conftest import POSTGRES_SETTINGS, Database, poll
+from ..replicas import caught_up, cut_off, promote, standby_of
+from .capturing import Watched, names_of, spec_of, watch
+
+SPEC = spec_of()
+NAMES = names_of(SPEC)
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, n int)"
+
+
+@pytest.fixture
+async def watched(database: Database) -> AsyncIterator[Watched]:
+    await database.execute(TABLE)
+    found = await watch(database.dsn, SPEC)
+    yield found
+    await found.reader.close()
+
+
+@pytest.fixture
+def copy(database: Database) -> Iterator[Database]:
+    """A name for a copy of `database`; the test makes it."""
+    name = f"{database.name}_copy"
+    yield Database(database.server, name)
+    with psycopg.connect(database.server.dsn(), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def cloned(database: Database, copy: Database) -> None:
+    with psycopg.connect(database.server.dsn(), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [database.name]
+        )
+        make = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(make.format(sql.Identifier(copy.name), sql.Identifier(database.name)))
+
+
+async def delivered(dsn: str, generation: int | None = None) -> list[Event]:
+    """Takes the lease, as a listener does, and delivers all there is."""
+    async with await connect(dsn) as connection:
+        lock = asyncio.Lock()
+        cursor = CursorLog(connection, lock, NAMES, holder="test", sink_timeout=0)
+        lineage = Lineage(connection, lock, NAMES)
+        await lineage.refuse_copy()
+        lease = await cursor.acquire(lambda _: True)
+        assert isinstance(lease, Lease)
+        found = await lineage.generation(cursor.slot)
+        assert generation in (None, found)
+        outbox = Outbox(connection, lock, SPEC, NAMES, database="test", generation=found)
+        events, position = [], lease.position
+        while (page := await outbox.next_page(position, 100)) is not None:
+            events += page.events
+            position = page.position(None)
+        assert await cursor.commit(lease.epoch, position, release=True, durable=True)
+        return events
+
+
+def told(events: list[Event]) -> list[str]:
+    """Keys, and the reasons of gaps."""
+    return [json.loads(event.body)["data"]["gap"]["reason"] if event.op == "g" else event.key for event in events]
+
+
+async def home_word(dsn: str) -> str:
+    with pytest.raises(DatabaseError, match="is a copy") as refused:
+        await plan(dsn, SPEC, NAMES)
+    assert refused.value.reason is Reason.CLONE_REFUSED
+    word = refused.value.message.partition("--adopt ")[2].partition("`")[0]
+    assert word in refused.value.message.partition(")")[0]
+    return word
+
+
+async def test_a_copy_is_refused(database: Database, copy: Database, watched: Watched) -> None:
+    await database.execute("INSERT INTO t VALUES (1)")
+    cloned(database, copy)
+    await copy.execute("INSERT INTO t VALUES (2)")
+    with pytest.raises(DatabaseError) as refused:
+        await delivered(copy.dsn)
+    assert refused.value.reason is Reason.CLONE_REFUSED
+    with pytest.raises(DatabaseError) as refused:
+        await apply(copy.dsn, SPEC, NAMES)
+    assert refused.value.reason is Reason.CLONE_REFUSED
+    with pytest.raises(DatabaseError):
+        await apply(copy.dsn, SPEC, NAMES, adopt="7-7")
+    assert not await plan(database.dsn, SPEC, NAMES)
+    assert told(await delivered(database.dsn, generation=1)) == ["1"]
+
+
+async def test_a_copy_that_is_adopted_goes_on_where_the_original_was(
+    database: Database, copy: Database, watched: Watched
+) -> None:
+    await database.execute("INSERT INTO t VALUES (1)")
+    assert told(await delivered(database.dsn)) == ["1"]
+    await database.execute("INSERT INTO t VALUES (2)")
+    cloned(database, copy)
+    (original,) = await delivered(database.dsn)
+    await copy.execute("INSERT INTO t VALUES (3)")
+    async with await copy.connect() as slow:
+        await slow.execute("BEGIN; INSERT INTO t VALUES (4)")
+        await apply(copy.dsn, SPEC, NAMES, adopt=await home_word(copy.dsn))
+        await copy.execute("INSERT INTO t VALUES (5)")
+        await slow.execute("COMMIT")
+    moved = await delivered(copy.dsn, generation=2)
+    assert told(moved) == ["2", "3", "4", "moved", "5"]
+    # The same change has the same id wherever it is sent from, and compares above what the old home sent.
+    assert moved[0].event_id == original.event_id
+    assert moved[0].sequence > original.sequence
+    assert not await plan(copy.dsn, SPEC, NAMES)
+    assert await delivered(copy.dsn, generation=2) == []
+
+
+async def test_a_copy_that_is_destroyed_and_applied_starts_anew(
+    database: Database, copy: Database, watched: Watched
+) -> None:
+    await database.execute("INSERT INTO t VALUES (1)")
+    cloned(database, copy)
+    await destroy(copy.dsn, SPEC, NAMES)
+    await apply(copy.dsn, SPEC, NAMES)
+    await copy.execute("INSERT INTO t VALUES (2)")
+    assert told(await delivered(copy.dsn, generation=1)) == ["2"]
+
+
+@pytest.fixture
+def young_server(server_directory: Path) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(server_directory / "young", 18, POSTGRES_SETTINGS) as server:
+        yield server
+
+
+def restore(source: Database, target: Database) -> None:
+    server = target.server
+    dump = subprocess.run([server.bin / "pg_dump", source.dsn], check=True, capture_output=True).stdout
+    psql = [server.bin / "psql", "-v", "ON_ERROR_STOP=1", "-q", target.dsn]
+    subprocess.run(psql, input=dump, check=True, capture_output=True)
+
+
+async def test_a_dump_restored_into_a_younger_cluster(
+    database: Database, watched: Watched, young_server: EmbeddedPostgres
+) -> None:
+    """Its transaction ids are far below those the ring and the cursor bring along."""
+    await database.execute("DO $$ BEGIN FOR n IN 1..3000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+    await database.execute("INSERT INTO t VALUES (1)")
+    assert told(await delivered(database.dsn)) == ["1"]
+    await database.execute("INSERT INTO t VALUES (2)")
+    restored = Database(young_server, "postgres")
+    await asyncio.to_thread(restore, database, restored)
+    await restored.execute("INSERT INTO t VALUES (3)")
+    with pytest.raises(DatabaseError) as refused:
+        await delivered(restored.dsn)
+    assert refused.value.reason is Reason.CLONE_REFUSED
+    await apply(restored.dsn, SPEC, NAMES, adopt=await home_word(restored.dsn))
+    await restored.execute("INSERT INTO t VALUES (4)")
+    assert told(await delivered(restored.dsn, generation=2)) == ["2", "3", "moved", "4"]
+
+
+@pytest.fixture
+def pair(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
+    """A primary that a test may end, and its standby."""
+    with EmbeddedPostgres(server_directory / "primary", 18, POSTGRES_SETTINGS) as primary:
+        standby = standby_of(primary, server_directory / "standby", POSTGRES_SETTINGS)
+        with standby:
+            yield primary, standby
+
+
+async def test_a_failover_begins_another_generation(pair: tuple[EmbeddedPostgres, EmbeddedPostgres]) -> None:
+    primary, standby = pair
+    old, new = Database(primary, "postgres"), Database(standby, "postgres")
+    await old.execute(TABLE)
+    await apply(old.dsn, SPEC, NAMES)
+    await old.execute("INSERT INTO t VALUES (1)")
+    assert told(await delivered(old.dsn, generation=1)) == ["1"]
+    await poll(lambda: caught_up(primary, standby))
+    for attempt in (apply(new.dsn, SPEC, NAMES), delivered(new.dsn)):
+        with pytest.raises(DatabaseError) as refused:
+            await attempt
+        assert refused.value.reason is Reason.READ_ONLY_REPLICA
+    # The standby hears no more: what the primary commits and delivers now is lost.
+    await asyncio.to_thread(cut_off, standby)
+    await old.execute("INSERT INTO t VALUES (2)")
+    (lost,) = await delivered(old.dsn)
+    await asyncio.to_thread(primary.kill)
+    await asyncio.to_thread(promote, standby)
+    assert await new.execute("SELECT id FROM t") == [(1,)]
+    await new.execute("INSERT INTO t VALUES (3)")
+    events = await delivered(new.dsn, generation=2)
+    assert told(events) == ["3", "failover"]
+    assert json.loads(events[1].body)["data"]["gap"]["certain"] is False
+    assert events[0].sequence.startswith("000002-")
+    assert events[0].event_id != lost.event_id
+    assert events[0].sequence > lost.sequence
+    assert await delivered(new.dsn, generation=2) == []
+    assert not await plan(new.dsn, SPEC, NAMES)
+
+
+async def test_a_crash_is_no_failover(young_server: EmbeddedPostgres) -> None:
+    database = Database(young_server, "postgres")
+    await database.execute(TABLE)
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute("SET synchronous_commit = on; INSERT INTO t VALUES (1)")
+    await asyncio.to_thread(young_server.kill)
+    await asyncio.to_thread(young_server.start)
+    assert told(await delivered(database.dsn, generation=1)) == ["1"]
+
+
+async def test_a_watcher_of_an_older_version_takes_its_first_home(database: Database, watched: Watched) -> None:
+    await database.execute("UPDATE tablewatcher.watcher SET system_identifier = NULL, timeline = NULL")
+    assert await delivered(database.dsn, generation=1) == []
+    rows = await database.execute("SELECT system_identifier IS NOT NULL, timeline FROM tablewatcher.watcher")
+    assert rows == [(True, 1)]
