@@ -23,7 +23,14 @@ def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, allow_private: bool)
     if isinstance(spec.sink, model.NatsSink):
         from .nats import NatsSink
 
-        return NatsSink(spec.sink, format=spec.format, source=origin, table=spec.table, actions=spec.actions)
+        return NatsSink(
+            spec.sink,
+            format=spec.format,
+            source=origin,
+            table=spec.table,
+            actions=spec.actions,
+            routing_columns=spec.routing_columns,
+        )
     from .http import HttpSink
 
     return HttpSink(

@@ -115,19 +115,21 @@ class Endpoint:
         return found
 
 
-@pytest.fixture(params=["nats", "http"])
+@pytest.fixture(params=["nats", "nats binary", "nats fast", "nats fast binary", "http"])
 async def endpoint(request: pytest.FixtureRequest, tmp_path: Path, http_server: HttpServer) -> AsyncIterator[Endpoint]:
     """A sink, not yet open, of each kind."""
-    made = await _nats_endpoint(tmp_path) if request.param == "nats" else _http_endpoint(http_server)
+    kind, *ways = request.param.split()
+    made = await _nats_endpoint(tmp_path, ways) if kind == "nats" else _http_endpoint(http_server)
     yield made
     await made.sink.close()
     await made.down()
 
 
-async def _nats_endpoint(store: Path) -> Endpoint:
+async def _nats_endpoint(store: Path, ways: list[str]) -> Endpoint:
     server = NatsServer(store)
     server.start()
-    await add_stream(server)
+    await add_stream(server, allow_batched="fast" in ways)
+    form = model.Format.BINARY if "binary" in ways else model.Format.STRUCTURED
 
     async def down() -> None:
         server.kill()
@@ -136,10 +138,10 @@ async def _nats_endpoint(store: Path) -> Endpoint:
         server.start()
 
     async def seen() -> list[str]:
-        return [json.loads(message.data or b"")["id"] for message in await stored(server)]
+        return [message.headers["Nats-Msg-Id"] for message in await stored(server)]
 
-    nowhere = nats_sink(f"nats://127.0.0.1:{free_port()}")
-    return Endpoint("nats", nats_sink(server.url), nowhere, down, up, seen)
+    nowhere = nats_sink(f"nats://127.0.0.1:{free_port()}", form=form)
+    return Endpoint("nats", nats_sink(server.url, form=form), nowhere, down, up, seen)
 
 
 def _http_endpoint(server: HttpServer) -> Endpoint:

@@ -14,7 +14,7 @@ from nats.js.api import DiscardPolicy
 
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
-from tablewatcher.spec.model import Format
+from tablewatcher.spec.model import Action, Format
 
 from .conftest import add_stream, nats_sink, stored
 from .events import SOURCE, event, events
@@ -370,9 +370,7 @@ def test_a_subject_nobody_can_publish_to_is_refused(subject: str) -> None:
 
 
 async def test_a_gap_arrives_where_no_stream_takes_its_own_subject(nats_server: NatsServer) -> None:
-    await add_stream(
-        nats_server, subjects=["shop.public.orders.insert", "shop.public.orders.update", "shop.public.orders.delete"]
-    )
+    await add_stream(nats_server, subjects=[f"shop.public.orders.{action}" for action in Action])
     sink = nats_sink(nats_server.url, stream="SHOP")
     await sink.open()
     assert [each.verdict for each in await sink.deliver([event(1, op="g")])] == [Verdict.DELIVERED]

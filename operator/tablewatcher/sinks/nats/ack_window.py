@@ -7,10 +7,9 @@ window once. Acknowledgements may come in any order, twice, or after the window 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-if TYPE_CHECKING:
-    from ..base import Outcome
+from ..base import DELIVERED, Outcome
 
 # A number is `window << PLACE_BITS | place`: one dictionary entry for each call, not one for each message.
 PLACE_BITS = 16
@@ -50,16 +49,9 @@ class AckWindow:
         self._missing = 0
         self._done.set()
 
-    async def wait(self, seconds: float) -> bool:
-        """True once every message is settled, False if that took longer than `seconds`."""
-        if self._missing:
-            try:
-                # Not wait_for: before Python 3.12 it may swallow a cancellation.
-                async with asyncio.timeout(seconds):
-                    await self._done.wait()
-            except TimeoutError:
-                return False
-        return True
+    async def wait(self) -> None:
+        """Until every message is settled."""
+        await self._done.wait()
 
 
 class AckWindows:
@@ -88,6 +80,17 @@ class AckWindows:
         place = number & _PLACE_MASK
         if window is not None and place < len(window.outcomes):
             window.settle(place, outcome)
+
+    def settle_delivered(self, numbers: Iterable[bytes]) -> None:
+        """Good answers to messages `numbers`, in decimal digits, have come together."""
+        windows = self._open
+        for digits in numbers:
+            number = int(digits)
+            self.answers += 1
+            window = windows.get(number >> PLACE_BITS)
+            place = number & _PLACE_MASK
+            if window is not None and place < len(window.outcomes):
+                window.settle(place, DELIVERED)
 
     def settle_all(self, outcome: Outcome) -> None:
         """Nothing more will come for what is open now: every unsettled message gets `outcome`."""

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nats import errors as nats_errors
-from nats.aio.client import Client
 
 from ...errors import Reason, SinkError
-from ..base import DELIVERED, Outcome, Verdict
+from ..base import Outcome, Verdict
 from . import pub_ack
 from .ack_window import AckWindows
+from .client import PipelinedClient
+from .fast_batch import FastBatch
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -31,6 +34,8 @@ _CLOSE_SECONDS = 1.0
 _PING_SECONDS = 10
 _RETRY_SECONDS = 0.1
 _CUT_TRIES = 6
+_ROUND_TRIP_SECONDS = 10
+_FIRST_WITH_BATCHES = (2, 14)
 _AUTH_WORDS = ("authorization violation", "authentication", "auth timeout", "nkeys", "user credentials")
 
 
@@ -57,48 +62,38 @@ def fault(error: BaseException | None, servers: Sequence[str]) -> SinkError:
     )
 
 
-class PipelinedClient(Client):
-    """The client, with a short way out for many commands at once, and a short way in for their answers.
+@dataclass(slots=True, eq=False)
+class OpenBatch:
+    """A batch of fast ingest under its name. `changed` is set with every answer, and is for its publisher to clear."""
 
-    Building a message in `publish` and queueing each answer for a callback cost more than all else in a
-    delivery: with the short ways a core acknowledges about twice as many. Nothing else here touches what the
-    library does not document, and every test of this sink fails if that changes.
-    """
+    name: str
+    batch: FastBatch
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    answer_prefix = b"\n"
-    on_answer: Callable[[bytes, bytes], None]
-
-    async def send(self, commands: bytes) -> None:
-        """Hand over whole protocol commands; ConnectionClosedError where there is no connection to use."""
-        if not self.is_connected:
-            raise nats_errors.ConnectionClosedError
-        await self._send_command(commands)
-        await self._flush_pending()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        if headers is None and subject.startswith(self.answer_prefix):
-            self.on_answer(subject, data)
-        else:
-            await super()._process_msg(sid, subject, reply, data, headers)
+    def end(self, fault: Outcome) -> None:
+        """Nothing more will come, because of `fault`."""
+        self.batch.end(fault)
+        self.changed.set()
 
 
 class Connection:
-    """A client, its acknowledgement inbox and its open windows.
+    """A client, its acknowledgement inbox, and what still waits for answers: windows and batches.
 
     `on_lost` is called once, at the moment the connection can no longer be used.
     """
 
     def __init__(self, servers: Sequence[str], stream: str | None, on_lost: Callable[[], None]) -> None:
-        self.client = PipelinedClient()
-        self.client.on_answer = self._on_ack
+        self.client = PipelinedClient(stream)
+        self.client.on_answer = self._on_answer
         self.windows = AckWindows()
+        self.client.on_delivered = self.windows.settle_delivered
+        self._batches: dict[str, OpenBatch] = {}
+        self._last_batch = 0
         self.lost = False
         self.refusal: str | None = None
         self._servers = servers
         self._stream = stream
         self._on_lost = on_lost
-        self._fast_prefix = pub_ack.fast_prefix(stream)
-        self._inbox = ""
         self._connected = False
         self._failures: list[BaseException] = []
         self._all_failed = asyncio.Event()
@@ -147,9 +142,9 @@ class Connection:
             disconnected_cb=self._on_disconnect,
             closed_cb=self._on_disconnect,
         )
-        self._inbox = f"{self.client.new_inbox()}."
-        self.client.answer_prefix = self._inbox.encode()
-        await self.client.subscribe(f"{self._inbox}*", cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0)
+        inbox = f"{self.client.new_inbox()}."
+        self.client.answers_to(inbox)
+        await self.client.subscribe(f"{inbox}>", cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0)
         # A round trip: a refused subscription is known after it.
         await self.client.flush(timeout=_HANDSHAKE_SECONDS)
         self._connected = True
@@ -157,7 +152,19 @@ class Connection:
     @property
     def inbox(self) -> str:
         """What the reply subject of every publish starts with; the number of the message follows."""
-        return self._inbox
+        return self.client.inbox
+
+    async def round_trip(self) -> None:
+        """Until the server has read all that was sent before; TimeoutError, or an error of the library or socket."""
+        await self.client.flush(timeout=_ROUND_TRIP_SECONDS)
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the server is new enough for fast ingest."""
+        version = self.client.connected_server_version
+        with suppress(ValueError):  # a build of somebody's own
+            return (version.major, version.minor) >= _FIRST_WITH_BATCHES
+        return False
 
     async def close(self) -> None:
         """Close in any state; what still waits for an answer is settled as a retry."""
@@ -169,27 +176,45 @@ class Connection:
         closing.cancel()
         await asyncio.gather(closing, return_exceptions=True)
 
-    def _on_ack(self, subject: bytes, data: bytes) -> None:
-        good = data.startswith(self._fast_prefix)
-        self._settle(subject, DELIVERED if good else pub_ack.outcome(data, None, self._stream))
+    @contextmanager
+    def batch(self, size: int, stream: str) -> Iterator[OpenBatch]:
+        """A batch of `size` messages for `stream`, which gets its answers until the context ends."""
+        self._last_batch += 1
+        # Unique in the stream, not only here: the inbox is.
+        name = f"{self.inbox.split('.')[-2]}{self._last_batch}"
+        opened = self._batches[name] = OpenBatch(name, FastBatch(size, stream))
+        if self.lost:
+            opened.end(self._gone())
+        try:
+            yield opened
+        finally:
+            del self._batches[name]
+
+    def _on_answer(self, subject: bytes, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """An answer to a publish, but for good acknowledgements that come in runs."""
+        rest = subject[len(self.inbox) :].decode()
+        if rest.isdigit():
+            self.windows.settle(int(rest), pub_ack.outcome(content, headers, self._stream))
+            return
+        name, _, rest = rest.partition(".")
+        opened = self._batches.get(name)
+        if opened is not None:
+            self.windows.answers += 1
+            opened.batch.answer(int(rest.split(".")[2]), content, headers)
+            opened.changed.set()
 
     async def _on_message(self, message: Msg) -> None:
         """What comes with headers: "no responders"."""
-        self._settle(message.subject.encode(), pub_ack.outcome(message.data, message.headers, self._stream))
-
-    def _settle(self, subject: bytes, outcome: Outcome) -> None:
-        number = subject[len(self._inbox) :]
-        if number.isdigit():
-            self.windows.settle(int(number), outcome)
+        self._on_answer(message.subject.encode(), message.data, message.headers)
 
     async def _on_error(self, error: Exception) -> None:
         if "permissions violation" in str(error).lower():
             self.refusal = f"NATS refuses an operation: {error}; grant it to this user"
-            self.windows.settle_all(Outcome(Verdict.RETRY, Reason.SINK_AUTH_FAILED, self.refusal, endpoint=True))
+            self._settle_all(Outcome(Verdict.RETRY, Reason.SINK_AUTH_FAILED, self.refusal, endpoint=True))
         elif not self._connected:
             await self._note_failure(error)
         elif isinstance(error, OSError | nats_errors.UnexpectedEOF | nats_errors.StaleConnectionError):
-            self._lose(pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost"))
+            self._lose(self._gone())
 
     async def _note_failure(self, error: Exception) -> None:
         self._failures.append(error)
@@ -201,10 +226,18 @@ class Connection:
         await asyncio.sleep(_RETRY_SECONDS)
 
     async def _on_disconnect(self) -> None:
-        self._lose(pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost"))
+        self._lose(self._gone())
+
+    def _gone(self) -> Outcome:
+        return pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost")
+
+    def _settle_all(self, outcome: Outcome) -> None:
+        self.windows.settle_all(outcome)
+        for opened in self._batches.values():
+            opened.end(outcome)
 
     def _lose(self, outcome: Outcome) -> None:
-        self.windows.settle_all(outcome)
+        self._settle_all(outcome)
         if self._connected and not self.lost:
             self.lost = True
             self._on_lost()

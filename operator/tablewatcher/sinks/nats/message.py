@@ -1,36 +1,49 @@
-"""An event as the bytes of a publish: the HPUB command of the NATS protocol. Pure."""
+"""Events as the bytes of publishes: HPUB commands of the NATS protocol. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 
 from ...errors import Reason, SinkError
 from ...event import ACTION_NAMES, DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE, Event, attributes
 from ...naming import token
 from ...spec.model import Format, NatsSink, Table
+from ..base import Outcome, Verdict
 from ..binary_mode import ce_headers
-from .subject import Subject, subject
+from .subject import MAX_BYTES, Subject, subject
 
 _TOKEN = re.compile(r"[A-Za-z0-9_%,-]+\Z")
 _STREAM = re.compile(r"[^\s.*>/\\\x00-\x1f\x7f]+\Z")
+# More than the headers of a message ever take: only bodies this near to a bound are looked at closely.
+_HEADERS_BYTES = 32 << 10
 
 
 class MessageWriter:
-    """Writes the events of one watcher. `subjects` maps an action's letter to where its events go."""
+    """Writes the events of one watcher. `subjects` maps an action's letter to where its events go.
 
-    def __init__(self, spec: NatsSink, *, format: Format, source: str, table: Table) -> None:  # noqa: A002
+    routing_columns: those of the watcher, see `Event.routing`.
+    """
+
+    def __init__(
+        self,
+        spec: NatsSink,
+        *,
+        format: Format,  # noqa: A002 - the word of the manifest
+        source: str,
+        table: Table,
+        routing_columns: Sequence[str] = (),
+    ) -> None:
         self.subjects: dict[str, Subject] = {
-            op: subject(spec.subject, table, name) for op, name in ACTION_NAMES.items()
+            op: subject(spec.subject, table, name, routing_columns) for op, name in ACTION_NAMES.items()
         }
-        self._fixed = {op: each.parts[0] for op, each in self.subjects.items() if len(each.parts) == 1}
+        self._fixed = self._without_slots()
         self._source = source
         self._table = f"{token(table.schema)}.{token(table.name)}"
-        binary = format is Format.BINARY
-        self._more: Callable[[Event], str] = self._ce_lines if binary else _nothing
-        content_type = DATA_CONTENT_TYPE if binary else STRUCTURED_CONTENT_TYPE
+        self._binary = format is Format.BINARY
+        content_type = DATA_CONTENT_TYPE if self._binary else STRUCTURED_CONTENT_TYPE
         self._head = f"NATS/1.0\r\nContent-Type: {content_type}\r\n"
-        if spec.stream is not None:
+        if spec.jet_stream and spec.stream is not None:
             if not _STREAM.match(spec.stream):
                 raise SinkError(
                     Reason.SPEC_INVALID,
@@ -40,25 +53,72 @@ class MessageWriter:
             # Only where the manifest names one: whoever runs NATS may move a subject between streams.
             self._head += f"Nats-Expected-Stream: {spec.stream}\r\n"
         self._head += "Nats-Msg-Id: "
+        # What follows in a header is ASCII: its length in characters and this are its length in bytes.
+        self._surplus = len(self._head.encode()) - len(self._head)
 
     def send_gaps_as(self, op: str) -> None:
         """From now on gap events go to the subject of action `op`; their type still says what they are."""
         self.subjects["g"] = self.subjects[op]
-        self._fixed = {op: each.parts[0] for op, each in self.subjects.items() if len(each.parts) == 1}
+        self._fixed = self._without_slots()
 
-    def write(self, event: Event, reply: str) -> tuple[bytes, int]:
-        """The command that publishes `event` with `reply`, and its size as the server counts it."""
-        headers = f"{self._head}{event.event_id}{self._more(event)}\r\n\r\n".encode()
-        body = event.body
-        target = self._fixed.get(event.op) or self._keyed(event)
-        size = len(headers) + len(body)
-        line = f"HPUB {target} {reply} {len(headers)} {size}\r\n".encode()
-        return b"%b%b%b\r\n" % (line, headers, body), size
+    def commands(self, events: Iterable[Event], reply: str, first: int = 0, tail: str = "") -> bytes:
+        """The commands that publish `events`; the answer to event `i` comes to `<reply><first + i><tail>`.
 
-    def _keyed(self, event: Event) -> str:
-        # The key is a token by contract; what is not would break the line, and the connection with it.
+        An empty `reply` asks for no answers. None of `events` may be one that `refused` names.
+        """
+        parts: list[bytes] = []
+        add, fixed, head, surplus = parts.append, self._fixed, self._head, self._surplus
+        # One format, one encoding and three appends an event: this loop is most of what a delivery costs here.
+        for number, event in enumerate(events, first):
+            body = event.body
+            headers = f"{head}{event.event_id}{self._ce_lines(event)}" if self._binary else f"{head}{event.event_id}"
+            length = len(headers) + surplus + 4
+            target = fixed.get(event.op) or self._of_row(event)
+            answer = f"{reply}{number}{tail} " if reply else ""
+            add(f"HPUB {target} {answer}{length} {length + len(body)}\r\n{headers}\r\n\r\n".encode())
+            add(body)
+            add(b"\r\n")
+        return b"".join(parts)
+
+    def empty(self, event: Event, reply: str) -> bytes:
+        """A publish without content to the subject of `event`: for messages that only ask the server something."""
+        target = self._fixed.get(event.op) or self._of_row(event)
+        return f"PUB {target} {reply} 0\r\n\r\n".encode()
+
+    def refused(self, events: Sequence[Event], max_payload: int, max_stored: int | None) -> dict[int, Outcome]:
+        """The places of those of `events` that must not be sent, and why: the server would cut the connection.
+
+        max_payload: the server's bound in bytes for headers and body; max_stored: the stream's, None: no bound.
+        """
+        largest = max_payload if max_stored is None else min(max_payload, max_stored)
+        near = largest - _HEADERS_BYTES
+        found = {
+            place: _too_large(size, max_payload, max_stored)
+            for place, event in enumerate(events)
+            if len(event.body) > near and (size := self._size(event)) > largest
+        }
+        if len(self._fixed) < len(self.subjects):
+            found |= {
+                place: _TOO_LONG
+                for place, event in enumerate(events)
+                if event.op not in self._fixed and len(self._of_row(event).encode()) > MAX_BYTES
+            }
+        return found
+
+    def _size(self, event: Event) -> int:
+        more = self._ce_lines(event) if self._binary else ""
+        return len(self._head) + self._surplus + len(event.event_id) + len(more) + 4 + len(event.body)
+
+    def _without_slots(self) -> dict[str, str]:
+        return {op: each.texts[0] for op, each in self.subjects.items() if not each.slots}
+
+    def _of_row(self, event: Event) -> str:
+        # Tokens by contract; what is not would break the line, and the connection with it.
         key = event.key if _TOKEN.match(event.key) else token(event.key)
-        return self.subjects[event.op].of(key)
+        routing = event.routing
+        if routing and not all(map(_TOKEN.match, routing)):
+            routing = [word if _TOKEN.match(word) else token(word) for word in routing]
+        return self.subjects[event.op].of(key, routing)
 
     def _ce_lines(self, event: Event) -> str:
         found = attributes(event, source=self._source, table=self._table)
@@ -66,5 +126,20 @@ class MessageWriter:
         return "".join(f"\r\n{name}: {value}" for name, value in ce_headers(found).items())
 
 
-def _nothing(_: Event) -> str:
-    return ""
+_TOO_LONG = Outcome(
+    Verdict.REJECTED,
+    Reason.SINK_UNREACHABLE,
+    f"the event's subject is longer than {MAX_BYTES} bytes: leave {{key}} or {{column:NAME}} out of "
+    "spec.sink.nats.subject, or use a column with shorter values",
+)
+
+
+def _too_large(size: int, max_payload: int, max_stored: int | None) -> Outcome:
+    stream = max_stored is not None and max_stored < max_payload
+    whose = f"the stream takes {max_stored}" if stream else f"the NATS server takes {max_payload}"
+    bound = "max_msg_size of the stream" if stream else "max_payload on the server"
+    return Outcome(
+        Verdict.REJECTED,
+        Reason.SINK_UNREACHABLE,
+        f"the event has {size} bytes and {whose}: send fewer columns, or raise {bound}",
+    )

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _SECONDS = 2.0
 
 
-async def check_streams(connection: Connection, patterns: Sequence[str], stream: str | None) -> None:
-    """Hold that each of `patterns` (NATS wildcard subjects) is stored by `stream`, or by some stream if None.
+async def find_streams(connection: Connection, patterns: Sequence[str], stream: str | None) -> list[StreamConfig]:
+    """The streams that store `patterns` (NATS wildcard subjects), each once: `stream`, or if None whatever does.
 
     Raises SinkError NoStreamForSubject with the subject and the remedy, SinkAuthFailed where the inbox or the
     JetStream API is refused to this user, SinkUnreachable where it does not answer.
@@ -30,11 +30,10 @@ async def check_streams(connection: Connection, patterns: Sequence[str], stream:
     if connection.refusal:
         raise SinkError(Reason.SINK_AUTH_FAILED, connection.refusal)
     try:
-        if stream is None:
-            for pattern in patterns:
-                await _check_any(connection, pattern)
-        else:
-            await _check_named(connection, patterns, stream)
+        if stream is not None:
+            return [await _named(connection, patterns, stream)]
+        found = [await _any(connection, pattern) for pattern in patterns]
+        return list({config.name: config for config in found}.values())
     except (nats_errors.NoRespondersError, JetStreamError) as error:
         raise _no_stream(patterns[0], f"JetStream is not enabled for this account ({error})") from None
     except (nats_errors.Error, OSError, TimeoutError) as error:
@@ -45,24 +44,24 @@ async def check_streams(connection: Connection, patterns: Sequence[str], stream:
         ) from None
 
 
-async def _check_named(connection: Connection, patterns: Sequence[str], stream: str) -> None:
-    config = await _config(connection, stream)
+async def _named(connection: Connection, patterns: Sequence[str], stream: str) -> StreamConfig:
+    config = await config_of(connection, stream)
     if config is None:
         raise _no_stream(patterns[0], f"stream {stream!r} does not exist: create it")
-    _check(config, patterns)
+    return _checked(config, patterns)
 
 
-async def _check_any(connection: Connection, pattern: str) -> None:
+async def _any(connection: Connection, pattern: str) -> StreamConfig:
     found = await _names(connection, pattern)
     if not found:
         raise _no_stream(pattern, "create a stream that takes it, or add it to the subjects of one")
     # The server names every stream that overlaps with the pattern: at most one of them takes all of it.
-    configs = [config for name in found if (config := await _config(connection, name)) is not None]
+    configs = [config for name in found if (config := await config_of(connection, name)) is not None]
     best = next((config for config in configs if covered(config.subjects or (), pattern)), None)
     if best is None:
         names = ", ".join(found)
         raise _no_stream(pattern, f"{names} takes only some of its subjects: add {pattern!r} to one stream")
-    _check(best, [pattern])
+    return _checked(best, [pattern])
 
 
 async def _names(connection: Connection, pattern: str) -> list[str]:
@@ -74,7 +73,8 @@ async def _names(connection: Connection, pattern: str) -> list[str]:
     return list(content.get("streams") or ())
 
 
-async def _config(connection: Connection, name: str) -> StreamConfig | None:
+async def config_of(connection: Connection, name: str) -> StreamConfig | None:
+    """The configuration of stream `name`, None where there is none."""
     try:
         info = await connection.client.jsm(timeout=_SECONDS).stream_info(name)
     except NotFoundError:
@@ -82,7 +82,7 @@ async def _config(connection: Connection, name: str) -> StreamConfig | None:
     return info.config
 
 
-def _check(config: StreamConfig, patterns: Sequence[str]) -> None:
+def _checked(config: StreamConfig, patterns: Sequence[str]) -> StreamConfig:
     for pattern in patterns:
         if not covered(config.subjects or (), pattern):
             raise _no_stream(pattern, f"stream {config.name!r} does not take it: add it to the stream's subjects")
@@ -90,6 +90,7 @@ def _check(config: StreamConfig, patterns: Sequence[str]) -> None:
         raise _no_stream(patterns[0], f"stream {config.name!r} has no_ack set and never acknowledges: clear no_ack")
     if config.sealed:
         raise _no_stream(patterns[0], f"stream {config.name!r} is sealed and stores nothing more: use another")
+    return config
 
 
 def _no_stream(pattern: str, remedy: str) -> SinkError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,42 +13,63 @@ from ...naming import token
 if TYPE_CHECKING:
     from ...spec.model import Table
 
-_KEY = "{key}"
+_KEY = -1
+_PER_ROW = re.compile(r"(\{key\}|\{column:[^{}]+\})")
+# A server takes a command line of 4 KiB; what stands there beside the subject takes well under 256 bytes.
+MAX_BYTES = 4096 - 256
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The subject of one action: its text around every `{key}`."""
+    """The subject of one action: `texts` around the `slots`, each the key (-1) or a place in `Event.routing`."""
 
-    parts: tuple[str, ...]
+    texts: tuple[str, ...]
+    slots: tuple[int, ...] = ()
 
-    def of(self, key: str) -> str:
-        """The subject of a row; `key` is a token already."""
-        return (key or "_").join(self.parts)
+    def of(self, key: str, routing: Sequence[str] | None = None) -> str:
+        """The subject of a row; `key` and `routing` are tokens already. What a row does not have is `_`."""
+        if not self.slots:
+            return self.texts[0]
+        parts = [self.texts[0]]
+        for slot, text in zip(self.slots, self.texts[1:], strict=True):
+            word = key if slot == _KEY else (routing[slot] if routing else "")
+            parts += (word or "_", text)
+        return "".join(parts)
 
     @property
     def pattern(self) -> str:
-        """What `of` can yield, as a NATS wildcard subject: a token that holds the key becomes `*`."""
-        tokens = _KEY.join(self.parts).split(".")
-        return ".".join("*" if _KEY in word else word for word in tokens)
+        """What `of` can yield, as a NATS wildcard subject: a token with something of the row becomes `*`."""
+        words = "\0".join(self.texts).split(".")
+        return ".".join("*" if "\0" in word else word for word in words)
 
 
-def subject(template: str, table: Table, action: str) -> Subject:
-    """`template` filled in for `table` and `action`; SinkError where that is no subject."""
-    filled = (
-        template.replace("{schema}", token(table.schema))
-        .replace("{table}", token(table.name))
-        .replace("{action}", token(action))
-    )
-    fixed = filled.replace(_KEY, "k")
+def subject(template: str, table: Table, action: str, columns: Sequence[str] = ()) -> Subject:
+    """`template` filled in for `table` and `action`; SinkError where that is no subject.
+
+    columns: `WatcherSpec.routing_columns`, what the places in `Event.routing` stand for.
+    """
+    filled = {"{schema}": token(table.schema), "{table}": token(table.name), "{action}": token(action)}
+    pieces = _PER_ROW.split(template)
+    texts = pieces[::2]
+    for placeholder, word in filled.items():
+        texts = [text.replace(placeholder, word) for text in texts]
+    sample = "k".join(texts)
     # The client's own check of each message is switched off for speed: this one takes its place.
-    if any(not word for word in fixed.split(".")) or any(sign.isspace() or sign in "*>{}" for sign in fixed):
+    if any(not word for word in sample.split(".")) or any(sign.isspace() or sign in "*>{}\0" for sign in sample):
         raise SinkError(
             Reason.SPEC_INVALID,
-            f"spec.sink.nats.subject: {template!r} gives {filled!r}, which is not a subject to publish to: "
-            "leave out spaces, wildcards and empty tokens, and use only {schema} {table} {action} {key}",
+            f"spec.sink.nats.subject: {template!r} gives {sample!r}, which is not a subject to publish to: leave out "
+            "spaces, wildcards and empty tokens, and use only {schema} {table} {action} {key} {column:NAME}",
         )
-    return Subject(tuple(filled.split(_KEY)))
+    if len(sample.encode()) > MAX_BYTES:
+        raise SinkError(
+            Reason.SPEC_INVALID, f"spec.sink.nats.subject: is longer than {MAX_BYTES} bytes when filled in: shorten it"
+        )
+    return Subject(tuple(texts), tuple(_slot(name, columns) for name in pieces[1::2]))
+
+
+def _slot(placeholder: str, columns: Sequence[str]) -> int:
+    return _KEY if placeholder == "{key}" else columns.index(placeholder.removeprefix("{column:")[:-1])
 
 
 def covers(stream_subject: str, pattern: str) -> bool:
