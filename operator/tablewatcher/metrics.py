@@ -61,7 +61,10 @@ class Metrics:
         self.events_captured = counter("events_captured_total", "Events read from the ring.", "action")
         self.events_delivered = counter("events_delivered_total", "Events the sink has acknowledged.", "action", "sink")
         self.delivery_attempts = counter("delivery_attempts_total", "Attempts to send an event.", "sink", "outcome")
-        self.delivery_duration = histogram("delivery_duration_seconds", "From sending a call to its outcomes.")
+        self.delivery_duration = ManyHistogram(
+            "tablewatcher_delivery_duration_seconds", "From sending a call to its outcomes."
+        )
+        registry.register(self.delivery_duration)
         self.event_latency = ManyHistogram(
             "tablewatcher_event_latency_seconds", "From capture to the sink's acknowledgement."
         )

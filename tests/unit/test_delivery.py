@@ -2,123 +2,193 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tablewatcher.errors import Reason
 from tablewatcher.event import Event
-from tablewatcher.listener.delivery import Delivery
-from tablewatcher.sinks.base import DELIVERED, Outcome, Verdict
-from tablewatcher.spec.model import Backoff
+from tablewatcher.listener.delivery import BARRIERS, Delivery
+from tablewatcher.sinks.base import DELIVERED, Limits, Outcome
 
-FAULT = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, "down", endpoint=True)
-REFUSED = Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, "400")
-
-
-@dataclass(frozen=True)
-class Page:
-    events: tuple[Event, ...]
-
-
-def event(ring_id: int, key: str, old_key: str | None = None, op: str = "u") -> Event:
-    return Event(ring_id, f"{ring_id:032x}", op, key, old_key, "", 0.0, "", None, b"{}")
-
-
-def delivery() -> Delivery[Page]:
-    return Delivery(Backoff(initial_milliseconds=1000, max_seconds=60), lambda: 0.5)
-
+from .deliveries import FAULT, REFUSED, Page, delivery, event, ids, lanes, page, shared
 
 KEYS = st.sampled_from("abc")
-SHAPES = st.lists(st.tuples(KEYS, st.none() | KEYS, st.sampled_from("uuuuuug")), min_size=1, max_size=6)
+SHAPES = st.lists(st.tuples(KEYS, st.none() | KEYS, st.sampled_from("uuuuuugt")), min_size=1, max_size=6)
+OUTCOMES = st.lists(st.sampled_from([DELIVERED, DELIVERED, FAULT, REFUSED, REFUSED]), min_size=5, max_size=5)
 
 
 class Deliveries(RuleBasedStateMachine):
+    """`rows` are the events put aside, as a table keeps them; `back` those of them that were released again."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.delivery = delivery()
+        self.delivery: Delivery[Page] = delivery(attempts=2)
+        self.is_shared = False
         self.now = 0.0
         self.offered: list[Event] = []
-        self.flying: list[Event] = []
+        self.flying: list[list[Event]] = []
         self.done: list[Event] = []
+        self.rows: list[Event] = []
+        self.back: list[Event] = []
         self.position = 0
+
+    @initialize(is_shared=st.booleans(), attempts=st.sampled_from([2, 2, 1000]))
+    def begin(self, is_shared: bool, attempts: int) -> None:
+        self.is_shared, self.delivery = is_shared, delivery(attempts=attempts)
 
     @rule(shapes=SHAPES)
     def offer(self, shapes: list[tuple[str, str | None, str]]) -> None:
         start = len(self.offered) + 1
-        page = Page(tuple(event(start + nth, key, old, op) for nth, (key, old, op) in enumerate(shapes)))
-        self.offered += page.events
-        self.delivery.offer(page)
+        found = [
+            event(start + nth, "_", op=op) if op in BARRIERS else event(start + nth, key, old, op)
+            for nth, (key, old, op) in enumerate(shapes)
+        ]
+        self.offered += found
+        self.delivery.offer(Page(tuple(found)))
 
     @rule(limit=st.integers(1, 5))
     def take(self, limit: int) -> None:
-        failures = self.delivery.circuit.failures
-        taken = self.delivery.take(self.now, limit)
+        circuit = self.delivery.circuit
+        taken = self.delivery.take(self.now, self.limits(limit))
         assert len(taken) <= limit
-        if failures:
-            assert len(taken) + len(self.flying) <= max(1, len(self.flying)), "one probe at a time"
-            assert not taken or self.now >= self.delivery.circuit.closed_until
-        self.flying += taken
+        if not taken:
+            return
+        if circuit.failures:
+            assert not self.flying, "one probe at a time"
+            assert len(taken) == 1
+            assert self.now >= circuit.closed_until
+        for sent in taken:
+            if sent.op in BARRIERS and sent not in self.back:
+                assert taken == [sent]
+                assert not self.flying
+                assert set(self.settled()) >= set(self.offered[: sent.ring_id - 1]), (
+                    "a barrier passed what is before it"
+                )
+        self.flying.append(taken)
 
     @precondition(lambda self: self.flying)
-    @rule(nth=st.integers(0, 20), outcome=st.sampled_from([DELIVERED, DELIVERED, FAULT, REFUSED]))
-    def settle(self, nth: int, outcome: Outcome) -> None:
+    @rule(nth=st.integers(0, 20), outcomes=OUTCOMES)
+    def settle(self, nth: int, outcomes: list[Outcome]) -> None:
         sent = self.flying.pop(nth % len(self.flying))
-        self.delivery.settle(sent, outcome, self.now)
-        if outcome is DELIVERED:
-            self.done.append(sent)
+        told = self.as_a_sink_may(sent, outcomes[: len(sent)])
+        self.delivery.settle(sent, told, self.now)
+        self.done += [found for found, outcome in zip(sent, told, strict=True) if outcome is DELIVERED]
+        self.note_resent()
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 61.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
+    @rule(number=st.integers(1, 5))
+    def write(self, number: int) -> None:
+        """Events to be put aside are written down; one that came back keeps its place."""
+        written = self.delivery.aside[:number]
+        self.rows += [parking.event for parking in written if parking.event not in self.rows]
+        self.back = [found for found in self.back if found not in [parking.event for parking in written]]
+        self.delivery.put_aside(len(written))
+
+    @precondition(lambda self: self.rows and not self.back)
+    @rule(number=st.integers(1, 20))
+    def release(self, number: int) -> None:
+        self.write(1000)
+        released, left = self.rows[:number], self.rows[number:]
+        unparked = {key for found in released for key in found.lane_keys}
+        unparked -= {key for found in left for key in found.lane_keys}
+        self.back = list(released)
+        self.delivery.release(released, unparked)
+
     @rule()
     def commit(self) -> None:
         finished = self.delivery.finished()
         if finished is not None:
-            page, undelivered = finished
-            through = page.events[-1].ring_id if undelivered is None else undelivered - 1
+            found, undelivered = finished
+            through = found.events[-1].ring_id if undelivered is None else undelivered - 1
             assert through >= self.position, "a position never goes back"
             self.position = through
-        waiting = set(self.offered) - set(self.done)
+        waiting = set(self.offered) - set(self.done) - set(self.rows)
         assert all(late.ring_id > self.position for late in waiting), "a position passed an undelivered event"
 
     @invariant()
-    def one_in_flight_per_key(self) -> None:
-        keys = [key for sent in self.flying for key in sent.lane_keys]
-        assert len(keys) == len(set(keys))
+    def a_key_is_in_one_call_only(self) -> None:
+        keys = [{key for sent in call for key in sent.lane_keys} for call in self.flying]
+        assert sum(map(len, keys)) == len(set().union(*keys))
+        if not self.is_shared:
+            assert all(
+                sum(len(sent.lane_keys) for sent in call) == len(held)
+                for call, held in zip(self.flying, keys, strict=True)
+            )
 
     @invariant()
     def in_order_per_key(self) -> None:
-        for key in "abc":
-            ids = [sent.ring_id for sent in [*self.done, *self.flying] if key in sent.lane_keys]
-            assert ids == sorted(ids)
+        for key in "abc_":
+            seen = [sent.ring_id for sent in self.sent() if key in sent.lane_keys]
+            assert seen == sorted(seen)
 
     @invariant()
-    def a_gap_is_a_barrier(self) -> None:
-        for at, sent in enumerate([*self.done, *self.flying]):
-            if sent.op == "g":
-                before = {earlier.ring_id for earlier in [*self.done, *self.flying][:at]}
-                assert before == set(range(1, sent.ring_id))
+    def nobody_overtakes_what_is_put_aside(self) -> None:
+        sent = self.sent()
+        for found in self.settled():
+            if found not in self.done and found not in self.back:
+                for key in found.lane_keys:
+                    assert all(other.ring_id < found.ring_id for other in sent if key in other.lane_keys)
 
     @invariant()
-    def it_knows_when_to_look_again(self) -> None:
-        assert self.delivery.waiting == len(self.offered) - len(self.done)
-        assert self.delivery.in_flight == len(self.flying)
+    def a_barrier_holds_what_is_after_it(self) -> None:
+        sent = [found for found in self.sent() if found not in self.rows]
+        for at, barrier in enumerate(sent):
+            if barrier.op in BARRIERS:
+                assert not [early for early in sent[:at] if early.ring_id > barrier.ring_id and early not in self.rows]
+
+    @invariant()
+    def it_counts(self) -> None:
+        rest = set(self.offered) - set(self.done) - set(self.rows)
+        assert self.delivery.waiting == len(rest) + len(self.back)
+        assert self.delivery.in_flight == sum(map(len, self.flying))
+
+    def limits(self, limit: int) -> Limits:
+        return shared(limit) if self.is_shared else lanes(limit)
+
+    def sent(self) -> list[Event]:
+        return [*self.done, *(sent for call in self.flying for sent in call)]
+
+    def settled(self) -> list[Event]:
+        return [*self.done, *self.rows, *(parking.event for parking in self.delivery.aside)]
+
+    def as_a_sink_may(self, sent: list[Event], outcomes: list[Outcome]) -> list[Outcome]:
+        """After one that is not delivered, no later one of the same key is."""
+        failed: dict[str, Outcome] = {}
+        told = []
+        for found, given in zip(sent, outcomes, strict=True):
+            held = [failed[key] for key in found.lane_keys if key in failed]
+            outcome = held[0] if held and given is DELIVERED else given
+            if outcome is not DELIVERED:
+                failed |= dict.fromkeys(found.lane_keys, outcome)
+            told.append(outcome)
+        return told
+
+    def note_resent(self) -> None:
+        for found in self.delivery.resent:
+            self.rows.remove(found)
+            self.back.remove(found)
+        self.delivery.resent.clear()
 
     def teardown(self) -> None:
         """Whatever happened, an endpoint that accepts everything from now on gets all the rest."""
         for _ in range(4 * len(self.offered) + 10):
             for sent in self.flying:
-                self.delivery.settle(sent, DELIVERED, self.now)
-                self.done.append(sent)
+                self.delivery.settle(sent, [DELIVERED] * len(sent), self.now)
+                self.done += sent
+            self.note_resent()
             self.flying = []
+            self.write(1000)
+            if self.rows and not self.back:
+                self.release(1000)
             wake = self.delivery.wake_at()
             self.now = max(self.now, wake or 0.0)
-            self.flying = self.delivery.take(self.now, 3)
-        assert sorted(sent.ring_id for sent in self.done) == [sent.ring_id for sent in self.offered]
+            taken = self.delivery.take(self.now, self.limits(3))
+            self.flying = [taken] if taken else []
+        assert sorted(ids(self.done)) == ids(self.offered)
+        self.in_order_per_key()
         if self.offered and self.position < len(self.offered):
             finished = self.delivery.finished()
             assert finished is not None
@@ -126,39 +196,39 @@ class Deliveries(RuleBasedStateMachine):
             assert finished[0].events[-1] is self.offered[-1]
 
 
-Deliveries.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Deliveries.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestDeliveries = Deliveries.TestCase
 
 
 def test_a_refused_probe_does_not_keep_the_sender_spinning() -> None:
     """The circuit is open and the only event waits for its own time: nothing happens before that."""
     machine = delivery()
-    machine.offer(Page((event(1, "a"),)))
+    machine.offer(page("a"))
     for outcome in (FAULT, FAULT, REFUSED):
         wake = machine.wake_at() or 0.0
-        (sent,) = machine.take(wake, 1)
-        machine.settle(sent, outcome, wake)
+        (sent,) = machine.take(wake, lanes())
+        machine.settle([sent], [outcome], wake)
     due = machine.wake_at()
     assert due is not None
-    assert machine.take(due - 0.001, 1) == []
-    assert machine.take(due, 1) == [sent]
+    assert machine.take(due - 0.001, lanes()) == []
+    assert machine.take(due, lanes()) == [sent]
 
 
 def test_faults_of_one_moment_count_once() -> None:
     machine = delivery()
-    machine.offer(Page(tuple(event(nth, str(nth)) for nth in range(1, 6))))
-    for sent in machine.take(0.0, 5):
-        machine.settle(sent, FAULT, 0.0)
+    machine.offer(page(*"12345"))
+    taken = machine.take(0.0, lanes())
+    machine.settle(taken, [FAULT] * 5, 0.0)
     assert machine.circuit.failures == 1
-    assert machine.take(0.4, 5) == []
-    assert len(machine.take(0.5, 5)) == 1
+    assert machine.take(0.4, lanes()) == []
+    assert len(machine.take(0.5, lanes())) == 1
 
 
 def test_a_barrier_holds_pages_that_come_after_it() -> None:
     machine = delivery()
     machine.offer(Page((event(1, "a", op="g"),)))
     machine.offer(Page((event(2, "b"),)))
-    (barrier,) = machine.take(0.0, 5)
-    assert machine.take(0.0, 5) == []
-    machine.settle(barrier, DELIVERED, 0.0)
-    assert [sent.ring_id for sent in machine.take(0.0, 5)] == [2]
+    (barrier,) = machine.take(0.0, lanes())
+    assert machine.take(0.0, lanes()) == []
+    machine.settle([barrier], [DELIVERED], 0.0)
+    assert ids(machine.take(0.0, lanes())) == [2]

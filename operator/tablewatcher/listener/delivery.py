@@ -1,139 +1,169 @@
 """What may be sent now, and how far delivery has come. Pure: a state machine over events, outcomes and the time.
 
-Order: every key has a line; an event may be sent when it stands first in the lines of all its keys (two, where an
-update changed the key), and leaves them when it is delivered. A gap event waits for everything before it and holds
-everything after it.
+Order (`backlog`, `lanes`): events leave as they were read; one whose key is under way, or waits, stands in that key's
+line. Unordered, nobody waits for anybody.
 
-Faults: while the endpoint is at fault nothing is sent but one probe at a time, after a growing wait; nothing is given
-up. A fault of one event makes that event wait, and with it only the later events of its keys.
+Faults (`blame`): while the endpoint is at fault nothing is sent but one probe at a time, after a growing wait, and
+nothing is given up. A fault of one event makes that event wait, and with it only the later events of its keys. When it
+is exhausted it is put aside and they follow it, or everything stops at it, as the policy has it.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic
 
 from ..event import Event
-from ..sinks.base import Outcome, Verdict
-from ..spec.model import Backoff
-from .retry import delay
+from ..sinks.base import DELIVERED, Limits, Outcome, Verdict
+from ..spec.model import DeliveryPolicy, OnExhausted, Ordering
+from .backlog import BARRIERS, Backlog, Parking
+from .blame import Blame, Circuit
+from .lanes import PARKED, Moved
+from .pages import P, PageLike, Pages
 
-BARRIERS = frozenset("g")
+__all__ = ["BARRIERS", "Delivery", "PageLike", "Parking"]
 
 
-class PageLike(Protocol):
-    """A run of events that ends at a known place."""
+class Delivery(Generic[P]):
+    """The delivery of one watcher. `chance` gives numbers in [0, 1), `age` the seconds since an event's capture.
+
+    in_flight: events sent and not settled. resent: events added by `release` that are delivered. halted: the event at
+    which everything has stopped.
+    """
+
+    def __init__(
+        self, policy: DeliveryPolicy, chance: Callable[[], float], age: Callable[[Event], float] = lambda _: 0.0
+    ) -> None:
+        self.in_flight = 0
+        self.resent: list[Event] = []
+        self.halted: Parking | None = None
+        self._policy = policy
+        self._blame = Blame(policy, chance, age)
+        self._backlog = Backlog(ordered=policy.ordering is Ordering.PER_KEY, alone=self._blame.alone)
+        self._pages: Pages[P] = Pages()
+        self._added: set[Event] = set()
+        self._given_up = 0
+        self._ending = False
 
     @property
-    def events(self) -> tuple[Event, ...]: ...
+    def circuit(self) -> Circuit:
+        """The endpoint's state."""
+        return self._blame.circuit
 
-
-P = TypeVar("P", bound=PageLike)
-
-
-@dataclass(slots=True, eq=False)
-class _OpenPage(Generic[P]):
-    page: P
-    outstanding: dict[Event, None]
-
-
-@dataclass(slots=True)
-class Circuit:
-    """The endpoint's state. failures: faults in a row; since: when the first of them came."""
-
-    failures: int = 0
-    since: float = 0.0
-    closed_until: float = 0.0
-    last: Outcome | None = None
-
-
-@dataclass(slots=True)
-class Delivery(Generic[P]):
-    """The delivery of one watcher. `chance` gives numbers in [0, 1) for jitter."""
-
-    backoff: Backoff
-    chance: Callable[[], float]
-    circuit: Circuit = field(default_factory=Circuit)
-    in_flight: int = 0
-    _pages: deque[_OpenPage[P]] = field(default_factory=deque)
-    _page_of: dict[Event, _OpenPage[P]] = field(default_factory=dict)
-    _lines: dict[str, list[Event]] = field(default_factory=dict)
-    _ready: deque[Event] = field(default_factory=deque)
-    _later: list[tuple[float, int, Event]] = field(default_factory=list)
-    _attempts: dict[Event, int] = field(default_factory=dict)
-    _barred: deque[Event] = field(default_factory=deque)
-    _barrier: Event | None = None
+    @property
+    def aside(self) -> Sequence[Parking]:
+        """Events to be put aside, in order, until `put_aside` tells that they are."""
+        return self._backlog.aside
 
     @property
     def waiting(self) -> int:
-        """Events taken in and not yet delivered."""
-        return len(self._page_of)
+        """Events taken in and not yet delivered or put aside."""
+        return len(self._pages.outstanding) - self._given_up
 
     @property
     def oldest(self) -> Event | None:
         """The first event that is not delivered."""
-        return next((next(iter(opened.outstanding)) for opened in self._pages if opened.outstanding), None)
+        return self._pages.oldest
 
     def offer(self, page: P) -> None:
         """Takes in the next page, in order of delivery."""
-        opened = _OpenPage(page, dict.fromkeys(page.events))
-        self._pages.append(opened)
-        for event in page.events:
-            self._page_of[event] = opened
-        self._admit(page.events)
+        self._pages.offer(page)
+        self._backlog.fresh.extend(page.events)
 
-    def take(self, now: float, limit: int) -> list[Event]:
-        """Up to `limit` events to send now; each counts as in flight until it is settled."""
-        if self.circuit.failures:
-            if now < self.circuit.closed_until or self.in_flight:
+    def take(self, now: float, limits: Limits, *, full: bool = False) -> list[Event]:
+        """The events of one call to make now, in flight until they are settled. full: no more will come until then."""
+        circuit, backlog, limit = self._blame.circuit, self._backlog, limits.max_batch
+        if circuit.failures:
+            if now < circuit.closed_until or self.in_flight:
                 return []
             limit = 1
-        while self._later and self._later[0][0] <= now:
-            self._ready.appendleft(heapq.heappop(self._later)[2])
-        taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
-        self.in_flight += len(taken)
-        return taken
-
-    def settle(self, event: Event, outcome: Outcome, now: float) -> None:
-        """Notes what came of sending `event`."""
-        self.in_flight -= 1
-        if outcome.verdict is Verdict.DELIVERED:
-            self.circuit.failures = 0
-            self._attempts.pop(event, None)
-            self._leave(event)
-        elif outcome.endpoint:
-            self._endpoint_failed(outcome, now)
-            self._ready.appendleft(event)
+        if backlog.later:
+            backlog.wake(now)
+        if limits.linger and not (circuit.failures or full or self._ending) and backlog.lingers(now, limits):
+            return []
+        call = backlog.call(limit, limits)
+        if self.halted is not None:
+            backlog.take_only(self.halted.event, call)
+        elif circuit.failures % 2:
+            # The probe after a failed one is another event, where there is one: that one may be the only bad one.
+            backlog.take_fresh(call, idle=not self.in_flight)
+            backlog.take_ready(call)
         else:
-            attempt = self._attempts[event] = self._attempts.get(event, 0) + 1
-            wait = delay(self.backoff, attempt, self.chance(), outcome.retry_after)
-            heapq.heappush(self._later, (now + wait, event.ring_id, event))
+            backlog.take_ready(call)
+            backlog.take_fresh(call, idle=not self.in_flight)
+        self.in_flight += len(call.events)
+        return call.events
+
+    def settle(self, events: Sequence[Event], outcomes: Sequence[Outcome], now: float) -> None:
+        """Notes what came of a call that `take` gave, one outcome an event."""
+        self.in_flight -= len(events)
+        if outcomes.count(DELIVERED) == len(events):
+            self._delivered(events)
+            if self._backlog.ordered:
+                self._backlog.move(self._backlog.lanes.free(events))
+            return
+        pairs = list(zip(events, outcomes, strict=True))
+        done = [event for event, outcome in pairs if outcome.verdict is Verdict.DELIVERED]
+        failed = {event: outcome for event, outcome in pairs if outcome.verdict is not Verdict.DELIVERED}
+        if done:
+            self._delivered(done)
+        due: dict[Event, float | None] = {}
+        for event, outcome in failed.items():
+            wait = self._blame.failed(event, outcome, now, company=len(events), first=not due and not done)
+            due[event] = None if wait is None else now + wait
+        if failed and len(events) == 1 and self._blame.is_exhausted(events[0]):
+            self._exhausted(events[0])
+            if self.halted is None:
+                return
+        back = list(failed)
+        moved = self._backlog.lanes.put_back(events, back) if self._backlog.ordered else Moved(back, [])
+        self._backlog.move(moved, due)
 
     def wake_at(self) -> float | None:
         """When `take` may give something that it does not give now; None: only after an outcome or an offer."""
-        if self.circuit.failures:
-            if self.in_flight or not (self._ready or self._later):
+        backlog, circuit = self._backlog, self._blame.circuit
+        later = backlog.later[0][0] if backlog.later else None
+        if circuit.failures:
+            if self.in_flight:
                 return None
             # A refused probe waits for its own time, which may be long after the circuit's.
-            return self.circuit.closed_until if self._ready else max(self.circuit.closed_until, self._later[0][0])
-        return self._later[0][0] if self._later else None
+            if self.halted is None and (backlog.ready or (backlog.fresh and not backlog.is_barred(idle=True))):
+                return circuit.closed_until
+            return None if later is None else max(circuit.closed_until, later)
+        return min((time for time in (later, backlog.linger_until) if time is not None), default=None)
 
     def finished(self) -> tuple[P, int | None] | None:
-        """The page up to which all is delivered: (page, None), or within it all before a ring id; None: no news.
+        """As `Pages.finished`: how far all is delivered or put aside."""
+        return self._pages.finished()
 
-        Pages delivered to their end are forgotten by this call.
-        """
-        done: P | None = None
-        while self._pages and not self._pages[0].outstanding:
-            done = self._pages.popleft().page
-        if self._pages and len(self._pages[0].outstanding) < len(self._pages[0].page.events):
-            first = next(iter(self._pages[0].outstanding))
-            if first is not self._pages[0].page.events[0]:
-                return self._pages[0].page, first.ring_id
-        return None if done is None else (done, None)
+    def parked(self, keys: Iterable[str]) -> None:
+        """Keys with events put aside by an earlier lease: what comes for them follows these."""
+        if self._backlog.ordered:
+            for key in keys:
+                self._backlog.lanes.parked.add(key)
+                self._backlog.lanes.owners.setdefault(key, PARKED)
+
+    def put_aside(self, number: int) -> None:
+        """The first `number` of `aside` are written down: they are settled."""
+        for parking in self._backlog.aside[:number]:
+            self._pages.outstanding.discard(parking.event)
+        del self._backlog.aside[:number]
+
+    def release(self, events: Sequence[Event], unparked: Iterable[str] = ()) -> None:
+        """Adds events (in order) that go before all others of their keys; keys `unparked` have none aside any more."""
+        backlog, free = self._backlog, set(unparked)
+        for parking in reversed(backlog.aside):
+            # Held by another key that stays parked: so do the keys it holds itself.
+            if any(key in backlog.lanes.parked and key not in free for key in parking.event.lane_keys):
+                free.difference_update(parking.event.lane_keys)
+        back = [parking.event for parking in backlog.aside if not free.isdisjoint(parking.event.lane_keys)]
+        backlog.aside = [parking for parking in backlog.aside if free.isdisjoint(parking.event.lane_keys)]
+        self._added.update(events)
+        self._pages.outstanding.update(events)
+        if backlog.ordered:
+            backlog.move(backlog.lanes.release([*events, *back], free))
+        else:
+            backlog.ready.extend([*events, *back])
 
     def keep_overtaken(self) -> int:
         """Gives up every event after the last one delivered; the number of those before it that still wait.
@@ -141,76 +171,32 @@ class Delivery(Generic[P]):
         For an end without repeats: once these are delivered too, what is delivered has no holes. Nothing may be in
         flight. What is given up stays undelivered for `finished`.
         """
-        given_up: set[Event] = set()
-        for event in reversed([event for opened in self._pages for event in opened.page.events]):
-            if self._page_of.pop(event, None) is None:
-                break
-            given_up.add(event)
-        self._ready = deque(event for event in self._ready if event not in given_up)
-        self._later = [entry for entry in self._later if entry[2] not in given_up]
-        heapq.heapify(self._later)
-        self._barred.clear()  # nothing passes a barrier: all of it is given up
-        for key, line in list(self._lines.items()):
-            kept = [event for event in line if event not in given_up]
-            if kept:
-                self._lines[key] = kept
-            else:
-                del self._lines[key]
+        given_up = set(self._pages.tail())
+        self._backlog.forget(given_up)
+        self._given_up, self._ending = len(given_up), True
         return self.waiting
 
-    def _admit(self, events: Iterable[Event]) -> None:
-        for event in events:
-            if self._barred or self._barrier is not None or event.op in BARRIERS:
-                self._barred.append(event)
-            else:
-                self._line_up(event)
-        self._pass_barrier()
+    def _delivered(self, events: Sequence[Event]) -> None:
+        self._blame.delivered(events, len(events))
+        self._pages.outstanding.difference_update(events)
+        self._backlog.settled(events)
+        if self.halted is not None and self.halted.event in events:
+            self.halted = None
+        if self._added:
+            found = [event for event in events if event in self._added]
+            self.resent += found
+            self._added.difference_update(found)
+            self._backlog.lanes.released.difference_update(found)
 
-    def _line_up(self, event: Event) -> None:
-        first = True
-        # Lists, not deques: nearly every line has one event, and a deque costs a block of 64 places.
-        for key in event.lane_keys:
-            line = self._lines.get(key)
-            if line is None:
-                self._lines[key] = [event]
-            else:
-                line.append(event)
-                first = False
-        if first:
-            self._ready.append(event)
-
-    def _pass_barrier(self) -> None:
-        """Lets barred events in: a barrier when it is the only one left, what follows it when it is gone."""
-        while self._barred and not self._lines:
-            event = self._barred.popleft()
-            self._line_up(event)
-            if event.op in BARRIERS:
-                self._barrier = event
-                return
-            while self._barred and self._barred[0].op not in BARRIERS:
-                self._line_up(self._barred.popleft())
-
-    def _leave(self, event: Event) -> None:
-        del self._page_of.pop(event).outstanding[event]
-        for key in event.lane_keys:
-            line = self._lines[key]
-            if len(line) == 1:
-                del self._lines[key]
-                continue
-            del line[0]
-            if line[0].old_key is None or all(self._lines[other][0] is line[0] for other in line[0].lane_keys):
-                self._ready.append(line[0])
-        if event is self._barrier:
-            self._barrier = None
-        if self._barred:
-            self._pass_barrier()
-
-    def _endpoint_failed(self, outcome: Outcome, now: float) -> None:
-        circuit = self.circuit
-        circuit.last = outcome
-        if circuit.failures and now < circuit.closed_until:
-            return  # sent before the circuit opened: the same fault, counted once
-        if not circuit.failures:
-            circuit.since = now
-        circuit.failures += 1
-        circuit.closed_until = now + delay(self.backoff, circuit.failures, self.chance(), outcome.retry_after)
+    def _exhausted(self, event: Event) -> None:
+        record = self._blame.records[event]
+        parking = Parking(event, record.failures, record.last)
+        if self._policy.on_exhausted is OnExhausted.HALT:
+            self.halted = parking
+            return
+        behind = self._backlog.lanes.park(event) if self._backlog.ordered else []
+        self._backlog.aside += [parking, *map(Parking, behind)]
+        self._backlog.settled([event])
+        for each in (event, *behind):
+            self._blame.forget(each)
+            self._added.discard(each)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
+from ..event import Event
 from ..naming import WatcherNames
 from ..postgres.cursor_log import LEASE_SECONDS, CursorLog, Lease
 from ..postgres.idle import IdleRings
@@ -48,7 +50,9 @@ class Flow:
         self.lease = lease
         self.channels = channels
         self.observer = observer
-        self.delivery: Delivery[Page] = Delivery(spec.delivery.backoff, random.random)
+        # Nothing is given up until there is a place to put it.
+        patient = replace(spec.delivery, max_attempts=1 << 30, max_age_seconds=1 << 40)
+        self.delivery: Delivery[Page] = Delivery(patient, random.random, _age)
         self.pace = Pace()
         self.changed = asyncio.Event()
         self.room = asyncio.Event()
@@ -66,3 +70,7 @@ class Flow:
     def now() -> float:
         """Seconds on the event loop's clock."""
         return asyncio.get_running_loop().time()
+
+
+def _age(event: Event) -> float:
+    return time.time() - event.captured_at

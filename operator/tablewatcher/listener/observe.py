@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 
 import structlog
 
@@ -13,7 +14,7 @@ from ..event import ACTION_NAMES, Event
 from ..metrics import Metrics
 from ..postgres.database import Progress
 from ..postgres.ring import Gauge
-from ..sinks.base import Outcome, Verdict
+from ..sinks.base import DELIVERED, Outcome, Verdict
 from ..spec.model import NatsSink, WatcherSpec
 
 log = structlog.get_logger("tablewatcher.listener")
@@ -28,6 +29,10 @@ class Observer:
         self._holder = holder
         self._labels = (spec.namespace, spec.name)
         self._sink = "nats" if isinstance(spec.sink, NatsSink) else "http"
+        # Counters by their last label: to look one up by all its labels costs more than to count.
+        sink, labels = self._sink, self._labels
+        self._attempts = cache(lambda verdict: metrics.delivery_attempts.labels(*labels, sink, verdict))
+        self._delivered = cache(lambda op: metrics.events_delivered.labels(*labels, ACTION_NAMES[op], sink))
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = False
         self._said: tuple[int, bool, Reason, str] | None = None
@@ -69,18 +74,20 @@ class Observer:
     def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], seconds: float) -> None:
         """A call to the sink has ended."""
         metrics, now = self._metrics, time.time()
-        metrics.delivery_duration.labels(*self._labels).observe(seconds)
-        delivered = [
-            event for event, outcome in zip(events, outcomes, strict=True) if outcome.verdict is Verdict.DELIVERED
-        ]
-        metrics.event_latency.observe(self._labels, [now - event.captured_at for event in delivered])
-        for op, count in Counter(event.op for event in delivered).items():
-            metrics.events_delivered.labels(*self._labels, ACTION_NAMES[op], self._sink).inc(count)
-        attempts = Counter(outcome.verdict.value for outcome in outcomes if outcome.verdict is not Verdict.DELIVERED)
+        metrics.delivery_duration.observe(self._labels, (seconds,))
+        if outcomes.count(DELIVERED) == len(events):
+            delivered, failed = events, Counter[str]()
+        else:
+            pairs = list(zip(events, outcomes, strict=True))
+            delivered = [event for event, outcome in pairs if outcome.verdict is Verdict.DELIVERED]
+            failed = Counter(outcome.verdict.value for outcome in outcomes if outcome.verdict is not Verdict.DELIVERED)
         if delivered:
-            attempts[Verdict.DELIVERED.value] = len(delivered)
-        for verdict, count in attempts.items():
-            metrics.delivery_attempts.labels(*self._labels, self._sink, verdict).inc(count)
+            metrics.event_latency.observe(self._labels, [now - event.captured_at for event in delivered])
+            self._attempts(Verdict.DELIVERED.value).inc(len(delivered))
+            for op, number in Counter([event.op for event in delivered]).items():
+                self._delivered(op).inc(number)
+        for verdict, number in failed.items():
+            self._attempts(verdict).inc(number)
 
     def ring(self, gauge: Gauge, oldest: Event | None, newest_read: int) -> None:
         """The ring's size, and whether it has stopped capture."""

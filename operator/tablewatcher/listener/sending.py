@@ -27,6 +27,7 @@ class Sending:
         self._sink = flow.channels.sink
         self._calls: set[asyncio.Task[None]] = set()
         self._open = False
+        self._running = False
         self._fault: BaseException | None = None
 
     @property
@@ -36,23 +37,29 @@ class Sending:
 
     async def run(self) -> None:
         """Until cancelled; raises what a call to the sink must not have raised."""
-        flow, limits = self._flow, self._sink.limits
-        while True:
-            flow.changed.clear()
-            if self._fault is not None:
-                raise self._fault
-            while self._may_send() and len(self._calls) < limits.concurrency:
-                events = flow.delivery.take(flow.now(), limits.max_batch)
-                if not events:
-                    break
-                call = asyncio.create_task(self._deliver(events))
-                self._calls.add(call)
-                call.add_done_callback(self._ended)
-            wake_at = flow.delivery.wake_at()
-            wait = LONGEST_WAIT if wake_at is None else min(max(wake_at - flow.now(), 0.001), LONGEST_WAIT)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await flow.changed.wait()
+        self._running = True
+        try:
+            while True:
+                await self._send()
+        finally:
+            self._running = False  # calls under way are the last ones
+
+    async def _send(self) -> None:
+        """Begins what calls may begin, and waits until there may be more."""
+        flow = self._flow
+        flow.changed.clear()
+        if self._fault is not None:
+            raise self._fault
+        # Limits may change when the sink has been opened: they are asked for anew.
+        while len(self._calls) < self._sink.limits.concurrency and (events := self._next()):
+            call = asyncio.create_task(self._deliver(events))
+            self._calls.add(call)
+            call.add_done_callback(self._ended)
+        wake_at = flow.delivery.wake_at()
+        wait = LONGEST_WAIT if wake_at is None else min(max(wake_at - flow.now(), 0.001), LONGEST_WAIT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await flow.changed.wait()
 
     async def check(self) -> None:
         """Opens the sink, and looks at it every now and then: a fault must show without traffic. Until cancelled."""
@@ -90,29 +97,40 @@ class Sending:
             self._fault = fault
             self._flow.changed.set()
 
-    def _may_send(self) -> bool:
-        return self._flow.leased and self._open and not self._flow.spec.suspend
+    def _next(self) -> Sequence[Event]:
+        """The events of the next call; none where there are none, or nothing may be sent."""
+        flow = self._flow
+        if not (flow.leased and self._open) or flow.spec.suspend:
+            return ()
+        return flow.delivery.take(flow.now(), self._sink.limits, full=not flow.room.is_set())
 
     async def _deliver(self, events: Sequence[Event]) -> None:
-        flow = self._flow
-        started = flow.now()
-        try:
-            outcomes = await self._sink.deliver(events)
-        except Exception as error:
-            log.exception("unexpected fault of the sink", watcher=flow.spec.qualified_name)
-            fault = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, f"unexpected {type(error).__name__}", endpoint=True)
-            outcomes = [fault] * len(events)
-        now = flow.now()
-        for event, outcome in zip(events, outcomes, strict=True):
-            flow.delivery.settle(event, outcome, now)
-        flow.observer.settled(events, outcomes, now - started)
-        self._say(outcomes)
-        if flow.delivery.waiting < flow.pace.high_water // 2 and not flow.spec.suspend:
-            flow.room.set()
+        """One call after the other for as long as there is something to send: a task each would cost as much again."""
+        flow, concurrency = self._flow, self._sink.limits.concurrency
+        while events:
+            started = flow.now()
+            outcomes = await self._outcomes(events)
+            now = flow.now()
+            flow.delivery.settle(events, outcomes, now)
+            flow.observer.settled(events, outcomes, now - started)
+            self._say(outcomes)
+            if flow.delivery.waiting < flow.pace.high_water // 2 and not flow.spec.suspend:
+                flow.room.set()
+            events = self._next() if self._running and len(self._calls) <= concurrency else ()
+            if len(self._calls) < concurrency:
+                flow.changed.set()  # what has become free may be more than one call takes
         call = asyncio.current_task()
         if call is not None:
             self._calls.discard(call)  # before the sender looks again, not after this task has ended
         flow.changed.set()
+
+    async def _outcomes(self, events: Sequence[Event]) -> Sequence[Outcome]:
+        try:
+            return await self._sink.deliver(events)
+        except Exception as error:
+            log.exception("unexpected fault of the sink", watcher=self._flow.spec.qualified_name)
+            fault = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, f"unexpected {type(error).__name__}", endpoint=True)
+            return [fault] * len(events)
 
     def _say(self, outcomes: Sequence[Outcome]) -> None:
         circuit = self._flow.delivery.circuit

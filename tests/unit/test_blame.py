@@ -1,0 +1,211 @@
+"""Whose fault it is: nothing is given up unless the endpoint is seen to accept others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tablewatcher.errors import Reason
+from tablewatcher.event import Event
+from tablewatcher.listener.delivery import Delivery
+from tablewatcher.sinks.base import DELIVERED, Limits, Outcome
+from tablewatcher.spec.model import OnExhausted, Ordering
+
+from .deliveries import FAULT, REFUSED, Page, delivery, event, ids, lanes, page, shared
+
+
+class Endpoint:
+    """Answers each event with what `bad` has for its key, and accepts all others; time passes as the delivery wants."""
+
+    def __init__(self, machine: Delivery[Page], **bad: Outcome) -> None:
+        self.machine, self.bad, self.now = machine, bad, 0.0
+        self.accepted: list[int] = []
+        self.attempts: list[list[int]] = []
+
+    def run(self, calls: int, limits: Limits | None = None) -> None:
+        """Makes so many calls, one at a time, or fewer where nothing more is to be sent."""
+        for _ in range(calls):
+            taken = self.machine.take(self.now, limits or lanes(1))
+            if not taken and (wake := self.machine.wake_at()) is not None:
+                self.now = max(self.now, wake)
+                taken = self.machine.take(self.now, limits or lanes(1))
+            if not taken:
+                return
+            self.attempts.append(ids(taken))
+            outcomes = [self.answer(sent) for sent in taken]
+            if limits is not None and any(outcome is not DELIVERED for outcome in outcomes):
+                outcomes = [next(outcome for outcome in outcomes if outcome is not DELIVERED)] * len(taken)
+            self.accepted += [
+                sent.ring_id for sent, outcome in zip(taken, outcomes, strict=True) if outcome is DELIVERED
+            ]
+            self.machine.settle(taken, outcomes, self.now)
+
+    def answer(self, sent: Event) -> Outcome:
+        return self.bad.get(sent.key, DELIVERED)
+
+    def feed(self, start: int, number: int) -> None:
+        """Offers good events and delivers each while bad ones are tried again."""
+        for nth in range(start, start + number):
+            self.machine.offer(page(f"good{nth}", start=nth))
+            self.run(2)
+            self.now += 100.0
+
+
+def aside(machine: Delivery[Page]) -> list[int]:
+    return [parking.event.ring_id for parking in machine.aside]
+
+
+def test_a_poison_event_is_put_aside_with_its_followers() -> None:
+    machine = delivery(attempts=3)
+    endpoint = Endpoint(machine, a=REFUSED)
+    machine.offer(page(*"abaab"))
+    endpoint.feed(6, 6)
+    assert aside(machine) == [1, 3, 4]
+    assert machine.aside[0].attempts == 3
+    assert machine.aside[0].outcome is REFUSED
+    assert [parking.outcome for parking in machine.aside[1:]] == [None, None]
+    machine.offer(page(*"ab", start=20))
+    endpoint.run(5)
+    assert aside(machine) == [1, 3, 4, 20]
+    assert endpoint.accepted[-1] == 21
+    machine.put_aside(4)
+    assert machine.waiting == 0
+
+
+def test_a_poison_event_that_breaks_the_endpoint_is_found_too() -> None:
+    """500 to one event alone: each time the circuit opens, the next probe is another event, and shows that it works."""
+    machine = delivery(attempts=3)
+    endpoint = Endpoint(machine, a=FAULT)
+    machine.offer(page(*"abcdefgh"))
+    endpoint.run(30)
+    assert sorted(endpoint.accepted) == [2, 3, 4, 5, 6, 7, 8]
+    assert aside(machine) == [1]
+
+
+def test_an_endpoint_that_refuses_everything_parks_nothing() -> None:
+    """A wrong URL answers 404 to whatever it gets: after a few the circuit opens, one probe at a time."""
+    machine = delivery(attempts=2, age=1e9)
+    endpoint = Endpoint(machine, **dict.fromkeys("abcdefgh", REFUSED))
+    machine.offer(page(*"abcdefghabcdefgh"))
+    endpoint.run(100)
+    assert machine.aside == []
+    assert machine.circuit.failures > 10
+    assert machine.circuit.last is REFUSED
+    endpoint.bad = {}
+    endpoint.run(100)
+    assert sorted(endpoint.accepted) == list(range(1, 17))
+
+
+def test_an_endpoint_that_is_down_parks_nothing() -> None:
+    machine = delivery(attempts=1, age=1e9)
+    endpoint = Endpoint(machine, **dict.fromkeys("abcdefgh", FAULT))
+    machine.offer(page(*"abcdefgh"))
+    endpoint.run(100)
+    assert machine.aside == []
+    assert len(endpoint.attempts) == 100
+
+
+def test_a_bad_event_by_itself_is_tried_for_ever() -> None:
+    machine = delivery(attempts=2)
+    endpoint = Endpoint(machine, a=REFUSED)
+    machine.offer(page("a"))
+    endpoint.run(50)
+    assert len(endpoint.attempts) == 50
+    assert machine.aside == []
+    endpoint.feed(2, 2)
+    assert aside(machine) == [1]
+
+
+def test_an_old_event_needs_one_proof_only() -> None:
+    machine = delivery(attempts=1000, age=101.0)
+    endpoint = Endpoint(machine, a=REFUSED)
+    machine.offer(page("a"))
+    endpoint.run(20)
+    assert machine.aside == []
+    endpoint.feed(2, 2)
+    assert aside(machine) == [1]
+
+
+def test_what_an_endpoint_says_of_itself_is_never_counted() -> None:
+    busy = replace(FAULT, retry_after=1.0)
+    login = replace(FAULT, reason=Reason.SINK_AUTH_FAILED)
+    for outcome in (busy, login):
+        machine = delivery(attempts=2)
+        endpoint = Endpoint(machine, a=outcome)
+        machine.offer(page("a"))
+        endpoint.feed(2, 10)
+        assert machine.aside == []
+
+
+def test_a_bad_event_in_a_batch_is_sought_and_the_others_go() -> None:
+    """The batch is refused as a whole: each goes by itself, and only the bad one is blamed."""
+    machine = delivery(attempts=2)
+    endpoint = Endpoint(machine, c=REFUSED)
+    machine.offer(page(*"abcde"))
+    endpoint.run(30, shared(5))
+    assert endpoint.attempts[0] == [1, 2, 3, 4, 5]
+    assert all(len(attempt) == 1 for attempt in endpoint.attempts[1:])
+    assert sorted(endpoint.accepted) == [1, 2, 4, 5]
+    endpoint.feed(6, 3)
+    assert aside(machine) == [3]
+
+
+def test_a_batch_that_breaks_the_endpoint_is_taken_apart() -> None:
+    machine = delivery(attempts=2)
+    endpoint = Endpoint(machine, c=FAULT)
+    machine.offer(page(*"abcdefgh"))
+    endpoint.run(60, shared(4))
+    endpoint.feed(9, 4)
+    assert aside(machine) == [3]
+    assert sorted(endpoint.accepted) == [1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+
+
+def test_halt_stops_at_the_event_until_it_is_accepted() -> None:
+    machine = delivery(attempts=2, on_exhausted=OnExhausted.HALT)
+    endpoint = Endpoint(machine, a=REFUSED)
+    machine.offer(page("a"))
+    endpoint.feed(2, 3)
+    assert machine.halted is not None
+    assert machine.halted.event.ring_id == 1
+    accepted = list(endpoint.accepted)
+    machine.offer(page(*"bcd", start=50))
+    endpoint.run(20)
+    assert endpoint.accepted == accepted, "nothing passes it"
+    assert endpoint.attempts[-1] == [1]
+    assert machine.aside == []
+    endpoint.bad = {}
+    endpoint.run(20)
+    assert machine.halted is None
+    assert machine.waiting == 0
+
+
+def test_unordered_only_the_event_itself_is_put_aside() -> None:
+    machine = delivery(attempts=2, ordering=Ordering.UNORDERED)
+    endpoint = Endpoint(machine, a=REFUSED)
+    machine.offer(page("a"))
+    endpoint.feed(2, 3)
+    assert aside(machine) == [1]
+    endpoint.bad = {}
+    machine.offer(page("a", start=9))
+    endpoint.run(1)
+    assert endpoint.accepted[-1] == 9
+
+
+def test_a_key_change_holds_both_keys() -> None:
+    """Behind an event put aside, a change of the key is put aside, and what follows under the new key with it."""
+    machine = delivery(attempts=2)
+    endpoint = Endpoint(machine, a=REFUSED)
+    machine.offer(Page((event(1, "a"), event(2, "b", "a"), event(3, "b"), event(4, "c"))))
+    endpoint.feed(5, 3)
+    assert aside(machine) == [1, 2, 3]
+    assert 4 in endpoint.accepted
+
+
+def test_keys_put_aside_before_a_restart_stay_so() -> None:
+    machine = delivery()
+    machine.parked(["a"])
+    machine.offer(page(*"abab"))
+    assert ids(machine.take(0.0, lanes())) == [2]
+    assert aside(machine) == [1, 3]
+    machine.put_aside(2)
+    machine.release([event(0, "a"), *page("a").events], ["a"])
+    assert ids(machine.take(0.0, shared())) == [0, 1]

@@ -1,0 +1,84 @@
+"""What goes into one call: as the sink's limits have it."""
+
+from __future__ import annotations
+
+from tablewatcher.listener.delivery import Delivery
+from tablewatcher.sinks.base import DELIVERED, Limits
+from tablewatcher.spec.model import Ordering
+
+from .deliveries import FAULT, REFUSED, Page, delivery, event, ids, lanes, page, shared
+
+
+def test_a_shared_call_takes_a_key_with_its_followers() -> None:
+    machine = delivery()
+    machine.offer(page(*"aabaa"))
+    assert ids(machine.take(0.0, shared(4))) == [1, 2, 3, 4]
+    machine.offer(page(*"ac", start=6))
+    assert ids(machine.take(0.0, shared(4))) == [7], "a is under way in the other call"
+
+
+def test_followers_go_with_an_event_that_comes_back() -> None:
+    machine = delivery()
+    machine.offer(page(*"ab"))
+    first = machine.take(0.0, shared())
+    machine.offer(page(*"aaab", start=3))
+    assert machine.take(0.0, shared()) == []
+    machine.settle(first, [REFUSED, DELIVERED], 0.0)
+    assert ids(machine.take(0.0, shared())) == [6]
+    assert ids(machine.take(9.0, shared())) == [1], "refused in company, it goes by itself"
+    machine.settle([first[0]], [DELIVERED], 9.0)
+    assert ids(machine.take(9.0, shared())) == [3, 4, 5]
+
+
+def test_bytes_bound_a_call() -> None:
+    machine: Delivery[Page] = delivery()
+    machine.offer(Page(tuple(event(nth, str(nth), body=b"x" * size) for nth, size in enumerate([9, 4, 5, 2], 1))))
+    bounded = Limits(max_batch=10, concurrency=1, ordered=True, max_bytes=8)
+    assert ids(machine.take(0.0, bounded)) == [1], "one event may be larger"
+    assert ids(machine.take(0.0, bounded)) == [2]
+    assert ids(machine.take(0.0, bounded)) == [3, 4]
+
+
+def lingering(batch: int = 3) -> Limits:
+    return Limits(max_batch=batch, concurrency=4, ordered=True, max_bytes=100, linger=0.05)
+
+
+def test_a_call_waits_to_be_filled() -> None:
+    machine = delivery()
+    machine.offer(page(*"ab"))
+    assert machine.take(1.0, lingering()) == []
+    assert machine.wake_at() == 1.05
+    machine.offer(page("c", start=3))
+    assert ids(machine.take(1.01, lingering())) == [1, 2, 3]
+    machine.offer(page("d", start=4))
+    assert machine.take(2.0, lingering()) == []
+    assert ids(machine.take(2.05, lingering())) == [4]
+    assert machine.wake_at() is None
+
+
+def test_nothing_waits_behind_a_full_backlog_or_a_fault() -> None:
+    machine = delivery()
+    machine.offer(page("a"))
+    taken = machine.take(0.0, lingering(), full=True)
+    assert ids(taken) == [1]
+    machine.settle(taken, [FAULT], 0.0)
+    machine.offer(page("b", start=2))
+    assert len(machine.take(9.0, lingering())) == 1
+
+
+def test_enough_bytes_fill_a_call() -> None:
+    machine: Delivery[Page] = delivery()
+    machine.offer(Page((event(1, "a", body=b"x" * 100),)))
+    assert ids(machine.take(0.0, lingering())) == [1]
+
+
+def test_unordered_nobody_waits_for_anybody() -> None:
+    machine = delivery(ordering=Ordering.UNORDERED)
+    machine.offer(Page((*page(*"aaa").events, event(4, "_", op="t"), event(5, "a"))))
+    taken = machine.take(0.0, lanes(3))
+    assert ids(taken) == [1, 2, 3]
+    machine.settle(taken, [REFUSED, DELIVERED, DELIVERED], 0.0)
+    rest = machine.take(0.0, lanes(3))
+    assert ids(rest) == [4, 5]
+    machine.settle(rest, [DELIVERED] * 2, 0.0)
+    assert ids(machine.take(9.0, lanes(3))) == [1]
