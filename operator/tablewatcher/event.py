@@ -26,7 +26,7 @@ class Event:
     event_id: stable over attempts, restarts and failover; 32 hexadecimal digits.
     op: one of `i u d t g`; key: the key as a token; old_key: the key before, where an update changed it.
     time: RFC 3339, UTC, of the capture; captured_at: the same in epoch seconds.
-    sequence: `<generation>-<ring id>`, comparable as text.
+    sequence: `<generation>-<ring id>`, comparable as text. Both texts are empty in format Structured.
     body: the whole CloudEvent as JSON (format Structured), or only its `data` (format Binary).
     routing: the tokens of the columns that the subject names, in the order of `WatcherSpec.routing_columns`.
     """

@@ -76,6 +76,10 @@ async def delivered(dsn: str, generation: int | None = None) -> list[Event]:
         return events
 
 
+def sequence(event: Event) -> str:
+    return str(json.loads(event.body)["sequence"])
+
+
 def told(events: list[Event]) -> list[str]:
     """Keys, and the reasons of gaps."""
     return [json.loads(event.body)["data"]["gap"]["reason"] if event.op == "g" else event.key for event in events]
@@ -124,7 +128,7 @@ async def test_a_copy_that_is_adopted_goes_on_where_the_original_was(
     assert told(moved) == ["2", "3", "4", "moved", "5"]
     # The same change has the same id wherever it is sent from, and compares above what the old home sent.
     assert moved[0].event_id == original.event_id
-    assert moved[0].sequence > original.sequence
+    assert sequence(moved[0]) > sequence(original)
     assert not await plan(copy.dsn, SPEC, NAMES)
     assert await delivered(copy.dsn, generation=2) == []
 
@@ -204,9 +208,9 @@ async def test_a_failover_begins_another_generation(pair: tuple[EmbeddedPostgres
     events = await delivered(new.dsn, generation=2)
     assert told(events) == ["3", "failover"]
     assert json.loads(events[1].body)["data"]["gap"]["certain"] is False
-    assert events[0].sequence.startswith("000002-")
+    assert sequence(events[0]).startswith("000002-")
     assert events[0].event_id != lost.event_id
-    assert events[0].sequence > lost.sequence
+    assert sequence(events[0]) > sequence(lost)
     assert await delivered(new.dsn, generation=2) == []
     assert not await plan(new.dsn, SPEC, NAMES)
 

@@ -40,7 +40,7 @@ class Pace:
     @property
     def high_water(self) -> int:
         """Events to hold in memory at the most, read and not yet delivered."""
-        return 4 * self.page
+        return 2 * self.page
 
     def read(self, events: int, size: int, now: float) -> None:
         """Notes a page of `events` with `size` bytes."""

@@ -20,13 +20,16 @@ EVENT_COLUMNS = "id, event_id, op, key, old_key, time, captured_at, sequence, tr
 def event_rows(spec: WatcherSpec, names: WatcherNames, *, database: str, generation: int) -> str:
     """A subquery with EVENT_COLUMNS over a relation `raw` of RAW_COLUMNS, for use in a query with parameters.
 
-    `body` is bytea: the structured CloudEvent, or its data alone in Binary format.
+    `body` is bytea: the structured CloudEvent, or its data alone in Binary format. `time` and `sequence` are for the
+    headers of Binary and empty otherwise: a body has them already, and events are many.
     """
     data = _data(spec, database)
-    body = data if spec.format is Format.BINARY else _structured(spec, data)
+    binary = spec.format is Format.BINARY
+    body = data if binary else _structured(spec, data)
+    time, sequence = ("r.time", "r.sequence") if binary else ("''::text", "''::text")
     rows = f"""(
-    SELECT r.id, r.event_id, r.op::text AS op, r.key_token AS key, r.old_key_token AS old_key, r.time,
-        pg_catalog.date_part('epoch', r.at) AS captured_at, r.sequence, r.traceparent,
+    SELECT r.id, r.event_id, r.op::text AS op, r.key_token AS key, r.old_key_token AS old_key, {time} AS time,
+        pg_catalog.date_part('epoch', r.at) AS captured_at, {sequence} AS sequence, r.traceparent,
         pg_catalog.convert_to({body}, 'UTF8') AS body, {_routing(spec)} AS routing
     FROM (
         SELECT {RAW_COLUMNS}, {_event_id(names)} AS event_id,
