@@ -53,21 +53,21 @@ async def test_validate_needs_no_database_and_no_secret(orders: Path) -> None:
 
 
 async def test_validate_tells_every_mistake_at_once(tmp_path: Path) -> None:
-    bad = manifest(actions=["insert", "upsert"], column=["status"], where=[], columns=["a" * 64])
+    bad = manifest(actions=["insert", "upsert"], column=["status"], where=[{}], columns=["a" * 64])
     files = write(tmp_path / "manifests", bad)
     text = await tablewatcher("validate", "-f", files)
     assert text.code == 2
     for said in (
         "spec.actions[1]",
         "spec.column: unknown field: did you mean columns?",
-        "spec.where",
+        "spec.where[0].column",
         "spec.columns[0]",
     ):
         assert said in text.err
     answer = await tablewatcher("validate", "-f", files, "-o", "json")
     (found,) = json.loads(answer.out)
     assert found["reason"] == "SpecInvalid"
-    assert {"spec.actions[1]", "spec.column", "spec.where", "spec.columns[0]"} == {
+    assert {"spec.actions[1]", "spec.column", "spec.where[0].column", "spec.where[0].operator", "spec.columns[0]"} == {
         error["path"] for error in found["errors"]
     }
 

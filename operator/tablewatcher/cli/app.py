@@ -88,6 +88,22 @@ def apply(
 
 
 @app.command()
+def sql(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    adopt: Adopt = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Print, as one script, what a DBA must run where nobody else may run DDL. Asks the database; changes nothing."""
+    script, results = asyncio.run(watchers.sql(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
+    if output is Output.TEXT:
+        typer.echo(script, nl=False)
+    finish(results, output, aside=True)
+
+
+@app.command()
 def destroy(
     files: Files,
     dsn: Dsn = None,

@@ -49,21 +49,25 @@ class Result:
         return found | self.extra
 
 
-def finish(results: Iterable[Result], output: Output) -> None:
-    """Prints the results and ends the command: with the code of the first fault, or 0."""
+def finish(results: Iterable[Result], output: Output, *, aside: bool = False) -> None:
+    """Prints the results and ends the command: with the code of the first fault, or 0.
+
+    aside: standard output is for something else, and what people read goes to standard error.
+    """
     found = list(results)
     if output is Output.JSON:
         typer.echo(json.dumps([result.as_json() for result in found], indent=2))
     else:
-        show(found)
+        show(found, aside=aside)
     faults = [result for result in found if not result.ok]
     if faults:
         raise typer.Exit(exit_code(faults[0].reason) if faults[0].reason else ExitCode.UNEXPECTED)
 
 
-def show(results: Iterable[Result]) -> None:
+def show(results: Iterable[Result], *, aside: bool = False) -> None:
     """Prints the results for people, faults to standard error."""
-    good, bad = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+    bad = Console(stderr=True, highlight=False, soft_wrap=True)
+    good = bad if aside else Console(highlight=False, soft_wrap=True)
     for result in results:
         if result.ok:
             good.print(Text.assemble((result.name, "bold"), ": ", result.text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,11 +13,13 @@ from ..errors import FieldError, Reason, SpecInvalid, TableWatcherError
 from ..listener.config import DirectorySecrets, load, manifest_files
 from ..naming import WatcherNames, watcher_names
 from ..postgres import apply as postgres
-from ..postgres.conninfo import conninfo
+from ..postgres.conninfo import Access, access
 from ..postgres.dsn import checked
 from ..postgres.plan import Plan
+from ..postgres.script import Section, script
+from ..postgres.survey import Survey, survey
 from ..sinks.kinds import make_sink
-from ..spec.model import WatcherSpec
+from ..spec.model import Management, WatcherSpec
 from .results import Result
 
 UNREACHABLE_PATIENCE = 10.0
@@ -39,11 +41,9 @@ class Scope:
         """The Secrets of `--secrets-dir`."""
         return DirectorySecrets(self.secrets_dir)
 
-    def conninfo(self, spec: WatcherSpec) -> str:
-        """The watcher's database. Raises SecretError, or SpecInvalid for a DSN that cannot be read."""
-        if self.dsn:
-            return checked(self.dsn)
-        return conninfo(spec.database, self.secrets, namespace=spec.namespace)
+    def access(self, spec: WatcherSpec) -> Access:
+        """The watcher's database, for changes. Raises SecretError, or SpecInvalid for a DSN that cannot be read."""
+        return Access(checked(self.dsn)) if self.dsn else access(spec, self.secrets)
 
     def names(self, spec: WatcherSpec) -> WatcherNames:
         """The watcher's names under our instance."""
@@ -58,32 +58,64 @@ def validate(files: Sequence[Path]) -> list[Result]:
 
 
 async def plan(scope: Scope) -> list[Result]:
-    """What `apply` would do, and whether the sink would take events."""
+    """What `apply` would do, and whether the sink would take events: all that stands against it, at once."""
 
     async def one(spec: WatcherSpec) -> Result:
-        found = await postgres.plan(scope.conninfo(spec), spec, scope.names(spec), adopt=scope.adopt)
-        sink = make_sink(spec, scope.secrets, allow_private=True)
-        try:
-            await sink.open()
-        except TableWatcherError as error:
-            result = Result.failed(spec.qualified_name, error)
-            result.text = f"{error.message}\n{_steps(found)}"
-            result.extra = _steps_json(found)
-            return result
-        finally:
-            await sink.close()
-        return Result(spec.qualified_name, ok=True, text=_steps(found), extra=_steps_json(found))
+        (found, faults), unwell = await _look(scope, spec), await sink_fault(scope, spec)
+        faults += [unwell] if unwell else []
+        steps = found.plan if found is not None and found.plan is not None else None
+        extra = _steps_json(steps) if steps is not None else {}
+        if not faults:
+            return Result(spec.qualified_name, ok=True, text=_steps(steps or Plan(())), extra=extra)
+        result = Result.failed(spec.qualified_name, faults[0])
+        result.text = "\n".join([faults[0].message, *(f"{fault.reason}: {fault.message}" for fault in faults[1:])])
+        result.extra = extra | {"faults": [{"reason": str(each.reason), "message": each.message} for each in faults]}
+        if steps is not None:
+            result.text += f"\n{_steps(steps)}"
+        return result
 
     return await _each(scope, one)
+
+
+async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[TableWatcherError]]:
+    try:
+        to = scope.access(spec)
+        found = await survey(to.conninfo, spec, scope.names(spec), adopt=scope.adopt, listener_role=to.listener_role)
+    except TableWatcherError as error:
+        return None, [error]
+    return found, list(found.faults)
+
+
+async def sink_fault(scope: Scope, spec: WatcherSpec) -> TableWatcherError | None:
+    """Why the sink would not take events now, if it would not."""
+    try:
+        sink = make_sink(spec, scope.secrets, allow_private=True)
+    except TableWatcherError as error:
+        return error
+    try:
+        await sink.open()
+    except TableWatcherError as error:
+        return error
+    finally:
+        await sink.close()
+    return None
 
 
 async def apply(scope: Scope) -> list[Result]:
     """Installs or repairs every watcher; one that cannot be does not stop the others."""
 
     async def one(spec: WatcherSpec) -> Result:
-        applied = await _patiently(
-            lambda: postgres.apply(scope.conninfo(spec), spec, scope.names(spec), adopt=scope.adopt)
-        )
+        async def attempt() -> postgres.Applied:
+            to, names = scope.access(spec), scope.names(spec)
+            return await postgres.apply(to.conninfo, spec, names, adopt=scope.adopt, listener_role=to.listener_role)
+
+        try:
+            applied = await _patiently(attempt)
+        except postgres.StepsMissing as error:
+            result = Result.failed(spec.qualified_name, error)
+            result.text = f"{error.message}\n{_steps(error.plan)}"
+            result.extra = _steps_json(error.plan)
+            return result
         count = len(applied.plan.steps)
         text = f"applied, {count} steps" if count else "in sync, nothing to do"
         if not applied.primary_key:
@@ -98,11 +130,31 @@ async def apply(scope: Scope) -> list[Result]:
     return await _each(scope, one)
 
 
+async def sql(scope: Scope) -> tuple[str, list[Result]]:
+    """What a DBA must run so that nobody else runs DDL, as a script, and what stands against it."""
+    sections: list[Section] = []
+
+    async def one(spec: WatcherSpec) -> Result:
+        # The role that delivers gets its rights: it is not the one that runs the script.
+        looked = replace(spec, management=Management.OBSERVE)
+        found = await _patiently(
+            lambda: survey(scope.access(looked).conninfo, looked, scope.names(spec), adopt=scope.adopt)
+        )
+        if found.plan is None:
+            raise found.faults[0]
+        sections.append(Section(spec.qualified_name, found.observed.server.database, found.plan))
+        text = f"{len(found.plan.steps)} steps to run" if found.plan else "in sync, nothing to run"
+        return Result(spec.qualified_name, ok=True, text=text, extra=_steps_json(found.plan))
+
+    results = await _each(scope, one)
+    return script(sections), results
+
+
 async def destroy(scope: Scope) -> list[Result]:
     """Removes every watcher from the database."""
 
     async def one(spec: WatcherSpec) -> Result:
-        done = await _patiently(lambda: postgres.destroy(scope.conninfo(spec), spec, scope.names(spec)))
+        done = await _patiently(lambda: postgres.destroy(scope.access(spec).conninfo, spec, scope.names(spec)))
         text = f"removed, {len(done.steps)} steps" if done else "nothing of it was there"
         return Result(spec.qualified_name, ok=True, text=text, extra={"changed": bool(done)} | _steps_json(done))
 

@@ -81,7 +81,7 @@ async def _conninfo(world: World, spec: WatcherSpec, watcher: Watcher | None) ->
     if watcher is not None and watcher.database.last_working:
         return watcher.database.last_working, None
     try:
-        return await world.secrets.conninfo(spec), None
+        return (await world.secrets.access(spec)).conninfo, None
     except (TableWatcherError, ApiError) as error:
         return "", str(error)
 

@@ -41,6 +41,7 @@ class WatchedDatabase:
         self._changed = changed
         self._due = _Due()
         self._conninfo = ""
+        self._listener_role: str | None = None
         self._hash = ""
         self._spec: WatcherSpec | None = None
         self._fault: TableWatcherError | None = None
@@ -75,7 +76,10 @@ class WatchedDatabase:
         """
         now = asyncio.get_running_loop().time()
         self.repaired = ()
-        if now >= self._due.secret:
+        before = self._spec
+        if now >= self._due.secret or (
+            before and (before.database, before.management) != (spec.database, spec.management)
+        ):
             await self._read_secret(spec, now)
         if self._secret_fault is not None:
             raise self._secret_fault
@@ -93,16 +97,16 @@ class WatchedDatabase:
 
     async def _read_secret(self, spec: WatcherSpec, now: float) -> None:
         try:
-            found = await self._secrets.conninfo(spec)
+            found = await self._secrets.access(spec)
         except (TableWatcherError, ApiError) as error:
             self._secret_fault = error
             self._due.secret = now + FAULTY_SECONDS
             return
         self._secret_fault = None
         self._due.secret = now + (SECRET_SECONDS if self._fault is None else FAULTY_SECONDS)
-        hashed = keyed_hash(found)
+        hashed = keyed_hash(f"{found.conninfo} {found.listener_role}")
         if hashed != self._hash:
-            self._conninfo, self._hash = found, hashed
+            self._conninfo, self._listener_role, self._hash = found.conninfo, found.listener_role, hashed
             self._due.catalog = 0.0
 
     async def _apply(self, spec: WatcherSpec, now: float) -> None:
@@ -124,7 +128,14 @@ class WatchedDatabase:
     async def _bounded(self, spec: WatcherSpec) -> Applied:
         try:
             async with asyncio.timeout(APPLY_SECONDS):
-                return await apply(self._conninfo, spec, self.names, patience=LOCK_PATIENCE, adopt=self._adopt)
+                return await apply(
+                    self._conninfo,
+                    spec,
+                    self.names,
+                    patience=LOCK_PATIENCE,
+                    adopt=self._adopt,
+                    listener_role=self._listener_role,
+                )
         except TimeoutError:
             raise DatabaseError(
                 Reason.DATABASE_UNREACHABLE, "the database accepts connections but does not answer"

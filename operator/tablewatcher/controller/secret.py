@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import Reason, SecretError
-from ..postgres.conninfo import conninfo
+from ..postgres.conninfo import Access, access
 from ..spec.model import WatcherSpec
 from .client import ApiError, Cluster
 from .references import of_database
@@ -38,20 +38,20 @@ class _Fetched:
 
 
 class SecretReader:
-    """Reads connection strings. `require_label`: only Secrets whose owner has opted in."""
+    """Reads how databases are reached. `require_label`: only Secrets whose owner has opted in."""
 
     def __init__(self, cluster: Cluster, *, require_label: bool) -> None:
         self._cluster = cluster
         self._require_label = require_label
 
-    async def conninfo(self, spec: WatcherSpec) -> str:
-        """The connection string of a watcher's database. Raises SecretError, and ApiError where it cannot be read."""
+    async def access(self, spec: WatcherSpec) -> Access:
+        """How a watcher's database is changed. Raises SecretError, and ApiError where a Secret cannot be read."""
         wanted = of_database(spec)
         fetched = _Fetched(
             {name: await self._secret(spec.namespace, name) for name in wanted.secrets},
             {name: await self._config_map(spec.namespace, name) for name in wanted.config_maps},
         )
-        return conninfo(spec.database, fetched, namespace=spec.namespace)
+        return access(spec, fetched)
 
     async def _secret(self, namespace: str, name: str) -> dict[str, str]:
         try:

@@ -11,12 +11,14 @@ import psycopg
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
-from ..spec.model import DeletionPolicy, WatcherSpec
-from . import catalog
+from ..spec.model import DeletionPolicy, Management, WatcherSpec
 from . import plan as plans
 from .catalog import Observed
 from .plan import Plan
+from .preflight import refuse_foreign
+from .removal_sql import removal_sql
 from .session import Connection, connected, encrypted, refuse_pooler
+from .survey import observe
 
 LOCK_TIMEOUT_MS = 500
 LOCK_PATIENCE = 20.0
@@ -38,11 +40,31 @@ class Applied:
     encrypted: bool
 
 
-async def plan(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, adopt: str | None = None) -> Plan:
+class StepsMissing(DatabaseError):
+    """A watcher that is managed by somebody else is not as it should be; `plan` is what they must run."""
+
+    def __init__(self, plan: Plan) -> None:
+        what = ", ".join(step.what for step in plan.steps)
+        super().__init__(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"management is Observe, and a DBA must do this: {what}; `tablewatcher sql` prints it as a script",
+        )
+        self.plan = plan
+
+
+async def plan(
+    conninfo: str,
+    spec: WatcherSpec,
+    names: WatcherNames,
+    *,
+    adopt: str | None = None,
+    listener_role: str | None = None,
+) -> Plan:
     """What `apply` would run now; nothing is changed. Raises DatabaseError."""
     async with connected(conninfo) as connection:
         await refuse_pooler(connection)
-        return plans.plan(spec, await catalog.observe(connection, spec.table, names), names, adopt=adopt)
+        observed = await observe(connection, spec, names, listener_role)
+        return plans.plan(spec, observed, names, adopt=adopt)
 
 
 async def apply(
@@ -52,20 +74,30 @@ async def apply(
     *,
     patience: float = LOCK_PATIENCE,
     adopt: str | None = None,
+    listener_role: str | None = None,
 ) -> Applied:
     """Installs or repairs one watcher. Does nothing where the catalog matches. Raises DatabaseError.
 
+    With `management: Observe` nothing is ever run: StepsMissing says what is not as it should be.
+
     adopt: the word of the home that a watcher made elsewhere may move to; what it has not delivered is kept.
     patience: seconds to go on trying for a lock on the table, half a second a try, so that writers never queue
-    behind us for longer than that.
+    behind us for longer than that. listener_role: the role that delivers, where it is another than that of `conninfo`.
     """
     async with connected(conninfo) as connection:
         await refuse_pooler(connection)
-        observed = await catalog.observe(connection, spec.table, names)
+        observed = await observe(connection, spec, names, listener_role)
         found = plans.plan(spec, observed, names, adopt=adopt)
+        if found and spec.management is Management.OBSERVE:
+            raise StepsMissing(found)
         if found:
             found = await _execute(
-                connection, spec, names, lambda seen: plans.plan(spec, seen, names, adopt=adopt), patience=patience
+                connection,
+                spec,
+                names,
+                lambda seen: plans.plan(spec, seen, names, adopt=adopt),
+                patience=patience,
+                listener_role=listener_role,
             )
         assert observed.table is not None  # noqa: S101 - plan() has refused it otherwise
         server = observed.server
@@ -76,6 +108,9 @@ async def apply(
 async def neutralise(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> None:
     """Stops capture at once, without a lock on the table; what is in the ring stays. Raises DatabaseError."""
     async with connected(conninfo) as connection:
+        if spec.management is Management.OBSERVE:
+            await _refuse_removal(connection, spec, names, spec.deletion_policy)
+            return
         await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=LOCK_PATIENCE)
 
 
@@ -95,10 +130,26 @@ async def destroy(
         return plans.removal(seen, names, kept, last=last)
 
     async with connected(conninfo) as connection:
+        if spec.management is Management.OBSERVE:
+            await _refuse_removal(connection, spec, names, kept)
+            return Plan(())
         await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=patience)
         done = await _execute(connection, spec, names, decide, patience=patience, with_connection=True)
         await _drop_empty_schema(connection)
         return done
+
+
+async def _refuse_removal(
+    connection: Connection, spec: WatcherSpec, names: WatcherNames, policy: DeletionPolicy
+) -> None:
+    """Raises DatabaseError where something of the watcher is there that a DBA has to remove."""
+    seen = await observe(connection, spec, names)
+    refuse_foreign(seen, names)
+    if seen.function is not None or (seen.objects and policy is DeletionPolicy.DELETE):
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"management is Observe, and a DBA must run this to remove it: {removal_sql(names, policy)}",
+        )
 
 
 async def _execute(
@@ -109,6 +160,7 @@ async def _execute(
     *,
     patience: float,
     with_connection: bool = False,
+    listener_role: str | None = None,
 ) -> Plan:
     deadline = asyncio.get_running_loop().time() + patience
     while True:
@@ -119,7 +171,7 @@ async def _execute(
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
                 await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_FROZEN_MS}")
                 await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
-                seen = await catalog.observe(connection, spec.table, names)
+                seen = await observe(connection, spec, names, listener_role)
                 decided = decide(connection, seen) if with_connection else decide(seen)
                 found = decided if isinstance(decided, Plan) else await decided
                 for step in found.steps:

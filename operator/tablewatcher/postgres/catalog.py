@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import DatabaseError, Reason
 from ..naming import WatcherNames
 from ..spec.model import Table
+from .grants import Grantee, needed
 from .home import Home
 from .session import Connection
 from .shape import Column, TableShape
@@ -28,6 +30,7 @@ class Server:
     system_identifier: str
     may_create_schema: bool
     may_use_schema: bool | None
+    may_see_schema: bool | None
     publications: tuple[str, ...]
 
 
@@ -76,7 +79,8 @@ class Trigger:
 class Observed:
     """Everything `plan` compares with what is desired.
 
-    here: this database (None on a standby); recorded: the one the watcher was made in.
+    here: this database (None on a standby); recorded: the one the watcher was made in. grantee: the role that
+    delivers, where it is not ours.
     """
 
     server: Server
@@ -92,10 +96,14 @@ class Observed:
     recorded: Home | None = None
     shared_usable: bool = True
     shared_owned: bool = True
+    shared_readable: bool = True
+    grantee: Grantee | None = None
 
 
-async def observe(connection: Connection, table: Table, names: WatcherNames) -> Observed:
-    """Reads the catalog for one watcher."""
+async def observe(
+    connection: Connection, table: Table, names: WatcherNames, *, listener_role: str | None = None
+) -> Observed:
+    """Reads the catalog for one watcher, and what `listener_role` may do with its objects. Raises DatabaseError."""
     server = await _server(connection)
     facts, owner = await _table(connection, table)
     similar: tuple[str, ...] = ()
@@ -105,7 +113,7 @@ async def observe(connection: Connection, table: Table, names: WatcherNames) -> 
     (version,) = await _all(connection, "schema_version")
     function = await _function(connection, names, owner)
     (shared,) = await _all(connection, "shared_rights")
-    readable = version["installed"] and server.may_use_schema is True and shared["usable"] is True
+    readable = version["installed"] and server.may_see_schema is True and shared["readable"] is True
     triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
     migrated = await _migrations(connection) if readable else ()
     return Observed(
@@ -122,6 +130,8 @@ async def observe(connection: Connection, table: Table, names: WatcherNames) -> 
         recorded=await _home(connection, "recorded_home", hash=names.hash) if HOME_MIGRATION in migrated else None,
         shared_usable=shared["usable"] is not False,
         shared_owned=shared["owned"] is not False,
+        shared_readable=shared["readable"] is not False,
+        grantee=await _grantee(connection, names, listener_role) if listener_role else None,
     )
 
 
@@ -165,6 +175,24 @@ async def _function(connection: Connection, names: WatcherNames, table_owner: in
 async def _home(connection: Connection, query: str, **parameters: object) -> Home | None:
     rows = await _all(connection, query, **parameters)
     return Home(**rows[0]) if rows and rows[0]["timeline"] is not None else None
+
+
+async def _grantee(connection: Connection, names: WatcherNames, role: str) -> Grantee:
+    if not await _all(connection, "role_exists", role=role):
+        raise DatabaseError(
+            Reason.AUTHENTICATION_FAILED,
+            "the role that spec.database.secretRef names does not exist in the database; create it, with LOGIN",
+        )
+    rights = needed(names)
+    rows = await _all(
+        connection,
+        "held_rights",
+        role=role,
+        kinds=[right.kind for right in rights],
+        names=[right.name for right in rights],
+        privileges=[right.privilege for right in rights],
+    )
+    return Grantee(role, frozenset(rights[row["nth"] - 1] for row in rows))
 
 
 async def _migrations(connection: Connection) -> tuple[int, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import ProgrammingError
 
 from ..errors import Reason, SecretError
-from ..spec.model import Database
+from ..spec.model import Database, Management, WatcherSpec
 from ..spec.secrets import Secrets
 from .tls import tls_parameters
 
@@ -30,6 +31,26 @@ def conninfo(database: Database, secrets: Secrets, *, namespace: str) -> str:
     Raises SecretError naming the Secret, and the keys that were looked for, never a value.
     """
     return _conninfo(database, database.secret_name, secrets, namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the database is changed: `conninfo`, and the role that delivers where it is another one."""
+
+    conninfo: str
+    listener_role: str | None = None
+
+
+def access(spec: WatcherSpec, secrets: Secrets) -> Access:
+    """The connection that installs and removes `spec`: the admin's where there is one. Raises SecretError."""
+    database = spec.database
+    own = conninfo(database, secrets, namespace=spec.namespace)
+    # Where a DBA runs the SQL, we only look, as the role that is to deliver.
+    if database.admin_secret_name is None or spec.management is Management.OBSERVE:
+        return Access(own)
+    admin = _conninfo(database, database.admin_secret_name, secrets, spec.namespace)
+    role, owner = (str(conninfo_to_dict(text).get("user") or "") for text in (own, admin))
+    return Access(admin, role if role and role != owner else None)
 
 
 def _conninfo(database: Database, secret: str, secrets: Secrets, namespace: str) -> str:

@@ -13,6 +13,7 @@ from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, WatcherSpec
 from .catalog import Observed, TableFacts
 from .ddl import Desired, create_function, desired, insert_gap, neutral_source
+from .grants import missing
 from .home import Home, adoption, moves_here
 from .preflight import check, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
@@ -62,6 +63,7 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
         steps.append(Step("register the watcher", _register(facts, observed.here, names)))
     if observed.registered_table is not None and not _captures(observed, facts):
         steps.append(Step("announce the gap", _gap(names)))
+    steps += _grant_steps(observed, names)
     if stale or not _trigger_in_sync(wanted, observed, facts, names):
         steps.append(
             Step(f"install trigger {names.trigger}", _create_trigger(spec, wanted, observed, names), locks_table=True)
@@ -163,6 +165,11 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
         " VALUES (0, 0, '', '-infinity', pg_catalog.pg_current_snapshot(), 0)"
     )
     return [*steps, Step("set the cursor to now", first)]
+
+
+def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:
+    grants = missing(names, observed.grantee) if observed.grantee is not None else ""
+    return [Step("let the listener's role read and deliver", grants)] if grants else []
 
 
 def _captures(observed: Observed, facts: TableFacts) -> bool:

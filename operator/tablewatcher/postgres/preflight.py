@@ -2,40 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
-from ..spec.model import WatcherSpec
+from ..spec.model import Management, WatcherSpec
 from .catalog import Observed, TableFacts
 from .quoting import identifier
 
 
 def check(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> TableFacts:
     """Everything that would make the plan fail, said before a statement is run. The table's facts where all is well."""
-    server, table = observed.server, f"{spec.table.schema}.{spec.table.name}"
-    if server.version < 130_000:
+    for fault in faults(spec, observed, names):
+        raise fault
+    assert observed.table is not None  # noqa: S101 - else it would have been a fault
+    return observed.table
+
+
+def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[DatabaseError]:
+    """All that stands against the plan, in the order in which one would look for it."""
+    table = f"{spec.table.schema}.{spec.table.name}"
+    checks: list[Callable[[], object]] = [
+        lambda: _check_version(observed),
+        lambda: _check_primary(observed),
+        lambda: _check_encoding(observed),
+        lambda: _check_table(observed, table),
+        lambda: _check_rights(spec, observed),
+        lambda: _check_publications(spec, observed),
+        lambda: refuse_foreign(observed, names),
+    ]
+    facts = observed.table
+    if facts is not None:
+        checks.insert(5, lambda: _check_columns(spec, facts, table))
+    found = []
+    for each in checks:
+        try:
+            each()
+        except DatabaseError as error:
+            found.append(error)
+    return found
+
+
+def _check_version(observed: Observed) -> None:
+    if observed.server.version < 130_000:
         raise DatabaseError(
-            Reason.MANUAL_ACTION_REQUIRED, f"PostgreSQL {server.version // 10_000} is too old; 13 or later is needed"
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"PostgreSQL {observed.server.version // 10_000} is too old; 13 or later is needed",
         )
-    if server.in_recovery:
+
+
+def _check_primary(observed: Observed) -> None:
+    if observed.server.in_recovery:
         raise DatabaseError(Reason.READ_ONLY_REPLICA, "this server is a standby; connect to the primary")
+
+
+def _check_encoding(observed: Observed) -> None:
+    server = observed.server
     if server.encoding in ("SQL_ASCII", "MULE_INTERNAL"):
         raise DatabaseError(
             Reason.MANUAL_ACTION_REQUIRED,
             f"database {server.database!r} has encoding {server.encoding}: what it holds need not be text that can be"
             " sent; events are UTF-8, so only databases whose encoding turns into it can be watched",
         )
-    facts = _check_table(observed, table)
-    _check_rights(spec, observed, facts)
-    _check_columns(spec, facts, table)
-    if server.publications:
-        named = ", ".join(identifier(name) for name in server.publications)
+
+
+def _check_publications(spec: WatcherSpec, observed: Observed) -> None:
+    publications = observed.server.publications
+    if publications and not spec.database.allow_all_tables_publication:
+        named = ", ".join(identifier(name) for name in publications)
         raise DatabaseError(
             Reason.PUBLICATION_CONFLICT,
             f"publication {named} is FOR ALL TABLES: it would send our ring to its subscribers and stop them;"
-            " publish named tables or schemas instead",
+            " publish named tables or schemas instead, or, where no subscriber minds, set"
+            " spec.database.allowAllTablesPublication: true",
         )
-    refuse_foreign(observed, names)
-    return facts
 
 
 def _check_table(observed: Observed, table: str) -> TableFacts:
@@ -56,15 +96,36 @@ def _check_table(observed: Observed, table: str) -> TableFacts:
     return facts
 
 
-def _check_rights(spec: WatcherSpec, observed: Observed, facts: TableFacts) -> None:
-    server = observed.server
-    role, grants = identifier(server.role), []
+def _check_rights(spec: WatcherSpec, observed: Observed) -> None:
+    role = identifier(observed.server.role)
+    wanted = _rights_to_look if spec.management is Management.OBSERVE else _rights_to_apply
+    grants = wanted(spec, observed, role)
+    if grants:
+        raise DatabaseError(
+            Reason.PERMISSION_DENIED, f"role {role} lacks rights; the owner must run: {'; '.join(grants)};"
+        )
+
+
+def _rights_to_look(spec: WatcherSpec, observed: Observed, role: str) -> list[str]:
+    """Whoever runs the SQL has the rights for it; we only have to see what is there."""
+    grants = []
+    if observed.schema_exists and not observed.server.may_see_schema:
+        grants.append(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}")
+    if not observed.shared_readable:
+        grants.append(f"GRANT SELECT ON TABLE {SCHEMA}.migration, {SCHEMA}.watcher TO {role}")
+    return grants
+
+
+def _rights_to_apply(spec: WatcherSpec, observed: Observed, role: str) -> list[str]:
+    server, facts, grants = observed.server, observed.table, []
     if not observed.schema_exists and not server.may_create_schema:
         grants.append(f"GRANT CREATE ON DATABASE {identifier(server.database)} TO {role}")
     if observed.schema_exists and not server.may_use_schema:
         grants.append(f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}")
     if not observed.shared_usable:
         grants.append(shared_grant(server.role))
+    if facts is None:
+        return grants
     if not facts.may_see:
         grants.append(f"GRANT USAGE ON SCHEMA {identifier(spec.table.schema)} TO {role}")
     if not facts.may_trigger:
@@ -72,10 +133,7 @@ def _check_rights(spec: WatcherSpec, observed: Observed, facts: TableFacts) -> N
         grants.append(f"GRANT TRIGGER ON TABLE {qualified} TO {role}")
     if facts.closed_partitions:
         grants.append(f"GRANT TRIGGER ON TABLE {', '.join(facts.closed_partitions)} TO {role}")
-    if grants:
-        raise DatabaseError(
-            Reason.PERMISSION_DENIED, f"role {role} lacks rights; the owner must run: {'; '.join(grants)};"
-        )
+    return grants
 
 
 def shared_grant(role: str) -> str:

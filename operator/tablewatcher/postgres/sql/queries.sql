@@ -8,6 +8,8 @@ SELECT pg_catalog.current_setting('server_version_num')::integer AS version,
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create_schema,
        (SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE')
           FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tablewatcher') AS may_use_schema,
+       (SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+          FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tablewatcher') AS may_see_schema,
        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.puballtables ORDER BY 1) AS publications
 
 -- name: home
@@ -70,7 +72,8 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n 
 SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')) AS owned,
        pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')
          AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
-         AND pg_catalog.has_table_privilege(c.oid, 'DELETE')) AS usable
+         AND pg_catalog.has_table_privilege(c.oid, 'DELETE')) AS usable,
+       pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')) FILTER (WHERE c.relname IN ('migration', 'watcher')) AS readable
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tablewatcher' AND c.relname IN ('migration', 'watcher', 'progress', 'gap')
 
@@ -101,3 +104,21 @@ WHERE t.tgfoid = %(function_oid)s AND NOT t.tgisinternal AND t.tgparentid = 0
 
 -- name: watchers
 SELECT w.hash, w.identity, w.generation, w.table_oid::bigint AS table_oid FROM tablewatcher.watcher w ORDER BY w.identity
+
+-- name: held_rights
+-- Which of the rights asked for a role holds; an object that is not there gives none.
+SELECT w.nth::integer AS nth
+FROM ROWS FROM (pg_catalog.unnest(%(kinds)s::text[]), pg_catalog.unnest(%(names)s::text[]),
+                pg_catalog.unnest(%(privileges)s::text[])) WITH ORDINALITY AS w (kind, name, privilege, nth)
+JOIN pg_catalog.pg_namespace n ON n.nspname = 'tablewatcher'
+LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid AND w.kind = 'FUNCTION'
+     AND w.name = p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')'
+WHERE CASE w.kind
+        WHEN 'SCHEMA' THEN pg_catalog.has_schema_privilege(%(role)s::text, n.oid, w.privilege)
+        WHEN 'TABLE' THEN pg_catalog.has_table_privilege(%(role)s::text, c.oid, w.privilege)
+        WHEN 'SEQUENCE' THEN pg_catalog.has_sequence_privilege(%(role)s::text, c.oid, w.privilege)
+        ELSE pg_catalog.has_function_privilege(%(role)s::text, p.oid, w.privilege) END
+
+-- name: role_exists
+SELECT FROM pg_catalog.pg_roles WHERE rolname = %(role)s

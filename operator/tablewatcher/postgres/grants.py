@@ -1,0 +1,80 @@
+"""The least that a role needs in order to read and deliver what another role captures. Pure.
+
+The lists of objects are read from the SQL that makes them, so that what a migration adds is not forgotten here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from ..naming import RING_SLOTS, SCHEMA, WatcherNames
+from .quoting import identifier
+from .sql import RING, RING_SLOT, migrations
+
+_TABLE = re.compile(rf"^CREATE TABLE {SCHEMA}\.(\S+)", re.MULTILINE)
+_SEQUENCE = re.compile(rf"^CREATE SEQUENCE {SCHEMA}\.(\S+)", re.MULTILINE)
+_FUNCTION = re.compile(rf"^CREATE FUNCTION {SCHEMA}\.(\w+)\((?:\w+ )?([\w\[\]]*)\)", re.MULTILINE)
+# What all watchers share, where a listener need not do everything.
+_SHARED = {"migration": ("SELECT",), "watcher": ("SELECT", "UPDATE"), "progress": ("SELECT", "INSERT", "UPDATE")}
+_EVERYTHING = ("SELECT", "INSERT", "UPDATE", "DELETE")
+# A gap event is inserted by the listener; a slot is locked and emptied by it, which TRUNCATE allows.
+_RING = ("SELECT", "INSERT", "TRUNCATE")
+_SEQUENCES = ("USAGE", "SELECT", "UPDATE")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Right:
+    """One privilege on one object: `kind` SCHEMA, TABLE, SEQUENCE or FUNCTION; `name` as in GRANT, without schema."""
+
+    kind: str
+    name: str
+    privilege: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grantee:
+    """The role that reads and delivers, and which of `needed` it holds."""
+
+    role: str
+    held: frozenset[Right]
+
+
+def needed(names: WatcherNames) -> tuple[Right, ...]:
+    """All rights of a listener of one watcher."""
+    return tuple(_needed(names))
+
+
+def missing(names: WatcherNames, grantee: Grantee) -> str:
+    """The GRANT statements that `grantee` lacks; "" where it lacks none."""
+    lacking = [right for right in needed(names) if right not in grantee.held]
+    return ";\n".join(_statements(lacking, grantee.role))
+
+
+def _needed(names: WatcherNames) -> Iterator[Right]:
+    yield Right("SCHEMA", SCHEMA, "USAGE")
+    for _, text in migrations():
+        for table in _TABLE.findall(text):
+            yield from (Right("TABLE", table, each) for each in _SHARED.get(table, _EVERYTHING))
+        for function, arguments in _FUNCTION.findall(text):
+            yield Right("FUNCTION", f"{function}({arguments})", "EXECUTE")
+    texts = [RING.format(hash=names.hash, identity="''")]
+    texts += [RING_SLOT.format(hash=names.hash, identity="''", slot=slot) for slot in range(RING_SLOTS)]
+    for text in texts:
+        yield from (Right("TABLE", table, each) for table in _TABLE.findall(text) for each in _RING)
+        yield from (Right("SEQUENCE", name, each) for name in _SEQUENCE.findall(text) for each in _SEQUENCES)
+
+
+def _statements(lacking: Iterable[Right], role: str) -> Iterator[str]:
+    def what(right: Right) -> tuple[str, str]:
+        return right.kind, right.name
+
+    privileges = {name: [right.privilege for right in rights] for name, rights in groupby(lacking, key=what)}
+    by_privileges: dict[tuple[str, str], list[str]] = {}
+    for (kind, name), found in privileges.items():
+        qualified = name if kind == "SCHEMA" else f"{SCHEMA}.{name}"
+        by_privileges.setdefault((kind, ", ".join(found)), []).append(qualified)
+    for (kind, granted), objects in by_privileges.items():
+        yield f"GRANT {granted} ON {kind} {', '.join(objects)} TO {identifier(role)}"

@@ -1,0 +1,62 @@
+"""Everything that can be known about one watcher's database before something is done there. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import DatabaseError
+from ..naming import WatcherNames
+from ..spec.model import Management, WatcherSpec
+from . import catalog
+from . import plan as plans
+from .catalog import Observed
+from .plan import Plan
+from .preflight import faults
+from .session import Connection, connected, encrypted, refuse_pooler
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found. `faults`: all that stands against applying, the first to mend first; then there is no plan."""
+
+    observed: Observed
+    encrypted: bool
+    faults: tuple[DatabaseError, ...]
+    plan: Plan | None
+
+
+async def survey(
+    conninfo: str,
+    spec: WatcherSpec,
+    names: WatcherNames,
+    *,
+    adopt: str | None = None,
+    listener_role: str | None = None,
+) -> Survey:
+    """Looks at everything at once. Raises DatabaseError only where the database cannot be asked."""
+    async with connected(conninfo) as connection:
+        found: list[DatabaseError] = []
+        try:
+            await refuse_pooler(connection)
+        except DatabaseError as error:
+            found.append(error)
+        observed = await observe(connection, spec, names, listener_role)
+        found += faults(spec, observed, names)
+        plan = None
+        if not found:
+            try:
+                plan = plans.plan(spec, observed, names, adopt=adopt)
+            except DatabaseError as error:
+                found.append(error)
+        return Survey(observed, encrypted(connection), tuple(found), plan)
+
+
+async def observe(
+    connection: Connection, spec: WatcherSpec, names: WatcherNames, listener_role: str | None = None
+) -> Observed:
+    """The catalog, as planning for `spec` needs it. Raises DatabaseError."""
+    if spec.management is Management.OBSERVE and listener_role is None:
+        # Whoever runs the SQL is somebody else: the role that looks is the one that delivers.
+        (row,) = await (await connection.execute("SELECT current_user::text AS role")).fetchall()
+        listener_role = row["role"]
+    return await catalog.observe(connection, spec.table, names, listener_role=listener_role)

@@ -1,0 +1,122 @@
+"""Two Secrets, or a DBA: as people use them, with files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Database, Stream
+from .commands import PROGRAM, manifest, tablewatcher, write, write_secret
+
+
+@pytest.fixture
+async def clerk(database: Database) -> AsyncIterator[str]:
+    """A role that may log in and no more; `orders` is there."""
+    role = f"clerk_{secrets.token_hex(4)}"
+    await database.execute(
+        "CREATE TABLE public.orders (id bigint PRIMARY KEY, status text);"
+        f" CREATE ROLE {role} LOGIN PASSWORD 'p'; REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+    )
+    yield role
+    await database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@asynccontextmanager
+async def listening(*options: object) -> AsyncIterator[None]:
+    """`tablewatcher listen`, ended again; it must end well."""
+    process = await asyncio.create_subprocess_exec(PROGRAM, "listen", *map(str, options), stderr=subprocess.PIPE)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert "Traceback" not in err.decode()
+
+
+async def test_the_owner_installs_and_another_role_delivers(
+    database: Database, stream: Stream, clerk: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
+    owned = manifest(database={"secretRef": {"name": "shop-app"}, "adminSecretRef": {"name": "shop-owner"}}, sink=sink)
+    files = write(tmp_path / "manifests", owned)
+    everything = write_secret(tmp_path / "all", "shop-app", uri=database.dsn_of(clerk, "p"))
+    write_secret(everything, "shop-owner", uri=database.dsn)
+    listeners = write_secret(tmp_path / "listener", "shop-app", uri=database.dsn_of(clerk, "p"))
+    lacking = await tablewatcher("apply", "-f", files, "--secrets-dir", listeners)
+    assert (lacking.code, "'shop-owner'" in lacking.err) == (3, True)
+    planned = await tablewatcher("plan", "-f", files, "--secrets-dir", everything)
+    assert planned.code == 0, planned.err
+    assert f'TO "{clerk}"' in planned.out
+    applied = await tablewatcher("apply", "-f", files, "--secrets-dir", everything)
+    assert applied.code == 0, applied.err
+    async with listening("-f", files, "--secrets-dir", listeners, "--http-port", free_port()):
+        await database.execute("INSERT INTO orders VALUES (1, 'new')")
+        (message,) = await stream.messages(1, 20)
+    assert json.loads(message.data)["data"]["key"] == {"id": 1}
+    removed = await tablewatcher("destroy", "-f", files, "--secrets-dir", everything)
+    assert removed.code == 0, removed.err
+    assert await database.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'") == [(0,)]
+
+
+async def test_a_dba_runs_what_sql_prints(
+    database: Database, stream: Stream, clerk: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
+    files = write(tmp_path / "manifests", manifest(management="Observe", sink=sink))
+    options = ("-f", files, "--dsn", database.dsn_of(clerk, "p"))
+    refused = await tablewatcher("apply", *options, "-o", "json")
+    assert refused.code == 10
+    found = refused.watchers["shop/orders"]
+    assert found["reason"] == "ManualActionRequired"
+    assert any("CREATE" in step["sql"] for step in found["steps"])
+    printed = await tablewatcher("sql", *options)
+    assert printed.code == 0, printed.err
+    assert "steps to run" in printed.err
+    await database.execute(printed.out)
+    again = await tablewatcher("sql", *options)
+    assert (again.out, "nothing to run" in again.err) == ("", True)
+    assert (await tablewatcher("apply", *options)).out == "shop/orders: in sync, nothing to do\n"
+    async with listening(*options, "--http-port", free_port()):
+        await database.execute("INSERT INTO orders VALUES (1, 'new')")
+        assert len(await stream.messages(1, 20)) == 1
+    removal = await tablewatcher("destroy", *options)
+    assert (removal.code, "ManualActionRequired" in removal.err) == (10, True)
+    await database.execute(removal.err.partition("to remove it: ")[2])
+    assert (await tablewatcher("destroy", *options)).out == "shop/orders: nothing of it was there\n"
+
+
+async def test_sql_for_a_managed_watcher_is_all_that_apply_would_run(
+    database: Database, clerk: str, tmp_path: Path
+) -> None:
+    files = write(tmp_path / "manifests", manifest())
+    options = ("-f", files, "--dsn", database.dsn_of(clerk, "p"))
+    assert (await tablewatcher("apply", *options)).code == 6
+    printed = await tablewatcher("sql", *options)
+    assert printed.code == 0, printed.err
+    await database.execute(printed.out)
+    assert (await tablewatcher("sql", *options)).out == ""
+
+
+async def test_plan_tells_all_faults_of_database_and_sink_together(
+    database: Database, clerk: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    sink = {"nats": {"servers": [f"nats://127.0.0.1:{free_port()}"], "subject": "shop.{table}"}}
+    files = write(tmp_path / "manifests", manifest(columns=["state"], sink=sink))
+    answer = await tablewatcher("plan", "-f", files, "--dsn", database.dsn_of(clerk, "p"), "-o", "json")
+    faults = answer.watchers["shop/orders"]["faults"]
+    assert [fault["reason"] for fault in faults] == ["PermissionDenied", "ColumnNotFound", "SinkUnreachable"]
+    assert answer.code == 6
+    text = await tablewatcher("plan", "-f", files, "--dsn", database.dsn_of(clerk, "p"))
+    assert all(fault["message"] in text.err for fault in faults)
+    away = await tablewatcher("plan", "-f", files, "--dsn", f"postgresql://u@127.0.0.1:{free_port()}/x", "-o", "json")
+    faults = away.watchers["shop/orders"]["faults"]
+    assert [fault["reason"] for fault in faults] == ["DatabaseUnreachable", "SinkUnreachable"]
