@@ -10,6 +10,7 @@ import pytest
 CODE = """
 import sys
 from tablewatcher.sinks.kinds import make_sink
+from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.spec import model
 
 class NoSecrets:
@@ -19,7 +20,7 @@ class NoSecrets:
 spec = model.WatcherSpec(
     "shop", "orders", model.Database("db"), model.Table("public", "orders"), frozenset(model.Action), {sink}
 )
-sink = make_sink(spec, NoSecrets(), allow_private=False)
+sink = make_sink(spec, NoSecrets(), addresses=AddressPolicy())
 print(type(sink).__name__, "{other}.connector" in sys.modules or "{other}.js" in sys.modules)
 """
 

@@ -13,6 +13,7 @@ from ..errors import TableWatcherError
 from ..listener.service import Options, serve
 from ..naming import LOCAL_INSTANCE
 from ..postgres.dsn import checked
+from ..sinks.address import AddressPolicy, Places
 from . import watchers
 from .logs import configure_logs
 from .results import Output, Result, finish, show
@@ -51,7 +52,19 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text or js
 Port = Annotated[int, typer.Option("--http-port", min=1, max=65535, help="Port of /metrics, /healthz and /readyz.")]
 Host = Annotated[str, typer.Option("--http-host", help="Address that port is opened on.")]
 PublicOnly = Annotated[
-    bool, typer.Option("--http-public-only", help="Refuse HTTP sinks at loopback and private addresses.")
+    bool,
+    typer.Option(
+        "--http-public-only",
+        help="Refuse HTTP sinks at loopback and private addresses, but for allowed ones and Services of the namespace.",
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--http-allow", help="Network or host that HTTP sinks may be at in any case; repeatable."),
+]
+Deny = Annotated[
+    list[str] | None,
+    typer.Option("--http-deny", help="Network or host that HTTP sinks may never be at; repeatable, and wins."),
 ]
 
 
@@ -124,10 +137,13 @@ def listen(
     http_port: Port = 8080,
     http_host: Host = "127.0.0.1",
     public_only: PublicOnly = False,
+    allow: Allow = None,
+    deny: Deny = None,
 ) -> None:
     """Forward captured changes until stopped. Manifests are read again when they change."""
+    addresses = _addresses(public_only, allow, deny)
     configure_logs()
-    _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, not public_only))
+    _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, addresses))
 
 
 @app.command()
@@ -139,15 +155,18 @@ def run(
     http_port: Port = 8080,
     http_host: Host = "127.0.0.1",
     public_only: PublicOnly = False,
+    allow: Allow = None,
+    deny: Deny = None,
 ) -> None:
     """`apply`, then `listen`: a watcher that cannot be applied waits and does not stop the others."""
+    addresses = _addresses(public_only, allow, deny)
     results = asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
     if any(result.ok for result in results):
         show(results)
     else:
         finish(results, Output.TEXT)
     configure_logs()
-    _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, not public_only))
+    _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, addresses))
 
 
 @app.command()
@@ -171,6 +190,16 @@ def demo(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _addresses(public_only: bool, allow: list[str] | None, deny: list[str] | None) -> AddressPolicy:
+    places = []
+    for option, texts in (("--http-allow", allow), ("--http-deny", deny)):
+        try:
+            places.append(Places.of(texts or ()))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint=option) from None
+    return AddressPolicy(not public_only, *places)
 
 
 def _serve(options: Options) -> None:

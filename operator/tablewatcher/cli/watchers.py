@@ -18,6 +18,7 @@ from ..postgres.dsn import checked
 from ..postgres.plan import Plan
 from ..postgres.script import Section, script
 from ..postgres.survey import Survey, survey
+from ..sinks.address import AddressPolicy
 from ..sinks.kinds import make_sink
 from ..spec.model import Management, WatcherSpec
 from .results import Result
@@ -89,7 +90,7 @@ async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[Ta
 async def sink_fault(scope: Scope, spec: WatcherSpec) -> TableWatcherError | None:
     """Why the sink would not take events now, if it would not."""
     try:
-        sink = make_sink(spec, scope.secrets, allow_private=True)
+        sink = make_sink(spec, scope.secrets, addresses=AddressPolicy())
     except TableWatcherError as error:
         return error
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -16,6 +16,7 @@ from ..errors import SpecInvalid, TableWatcherError
 from ..metrics import Metrics
 from ..naming import LOCAL_INSTANCE, watcher_names
 from ..postgres.conninfo import conninfo
+from ..sinks.address import AddressPolicy
 from ..spec.model import WatcherSpec
 from .config import DirectorySecrets, load, manifest_files
 from .health import HealthServer
@@ -39,7 +40,7 @@ class Options:
     instance: str = LOCAL_INSTANCE
     http_host: str = "127.0.0.1"
     http_port: int = 8080
-    allow_private: bool = True
+    addresses: AddressPolicy = field(default_factory=AddressPolicy)
 
 
 class Service:
@@ -111,7 +112,7 @@ class Service:
             self._targets[key],
             self._secrets,
             Observer(spec, self._metrics, this_process()),
-            allow_private=self._options.allow_private,
+            addresses=self._options.addresses,
         )
 
     def _conninfo(self, spec: WatcherSpec) -> str:

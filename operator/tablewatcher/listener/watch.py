@@ -15,6 +15,7 @@ from ..postgres.database import Session
 from ..postgres.lineage import Lineage
 from ..postgres.outbox import Outbox
 from ..postgres.ring import Ring
+from ..sinks.address import AddressPolicy
 from ..sinks.base import Sink
 from ..sinks.kinds import make_sink
 from ..spec.model import Backoff, WatcherSpec
@@ -44,14 +45,14 @@ class Watch:
         secrets: Secrets,
         observer: Observer,
         *,
-        allow_private: bool,
+        addresses: AddressPolicy,
     ) -> None:
         self.spec = spec
         self.observer = observer
         self._names = names
         self._target = target
         self._secrets = secrets
-        self._allow_private = allow_private
+        self._addresses = addresses
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=spec.qualified_name)
 
@@ -87,7 +88,7 @@ class Watch:
             )
             await self._pause(_WAIT_SECONDS)
             return
-        sink = make_sink(self.spec, self._secrets, allow_private=self._allow_private)
+        sink = make_sink(self.spec, self._secrets, addresses=self._addresses)
         try:
             await self._serve_with(session, sink)
         finally:

@@ -1,54 +1,98 @@
-"""Connections that only go where the address policy lets them, and what a failed one means."""
+"""Names to addresses, and addresses to sockets, as far as the address policy allows either."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
+from collections.abc import Sequence
+from contextvars import ContextVar
+from socket import AF_UNSPEC, AI_NUMERICHOST, AI_NUMERICSERV, SOCK_STREAM, AddressFamily, socket
 
-from ..errors import Reason, SinkError
-from .address import refusal
+from aiohttp.abc import AbstractResolver, ResolveResult
 
-_REFUSED = "refused by the address policy"
+from .address import AddressPolicy, service_name
+from .http_fault import AddressRefusedError
+
 _CONNECT_SECONDS = 2.0
+
+# Addresses that were dialled for the request of this context; whoever asks puts a list there first.
+DIALLED: ContextVar[list[str] | None] = ContextVar("DIALLED", default=None)
 
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
-class AddressRefusedError(OSError):
-    """The address may not be connected to."""
+class Guard(AbstractResolver):
+    """The policy for one host of a watcher of `namespace`: where its name is looked up, and where a socket is made.
 
+    The second place is the one that no spelling of a host gets around; only the first knows which addresses are those
+    of a Service of the watcher's own namespace.
+    """
 
-class Guard:
-    """The policy at the only place no spelling of a host gets around: where the socket is made."""
-
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
+    def __init__(self, policy: AddressPolicy, host: str, namespace: str) -> None:
+        self._policy = policy
+        self._host = host
+        self._service = None if policy.private else service_name(host, namespace)
+        self._own: frozenset[str] = frozenset()
 
     def check(self, address: str) -> None:
         """AddressRefusedError where `address` (an IP address as text) may not be connected to."""
-        why = refusal(address, allow_private=self._allow_private)
+        why = self._policy.refusal(address, host=self._host, own=address in self._own)
         if why is not None:
-            raise AddressRefusedError(f"{_REFUSED}: {address} {why}")
+            raise AddressRefusedError(f"{address} {why}")
 
-    def socket(self, info: AddressInfo) -> socket.socket:
+    def make_socket(self, info: AddressInfo) -> socket:
         """A new socket for `info` (as of getaddrinfo), if its address may be connected to."""
-        self.check(str(info[4][0]))
-        return socket.socket(info[0], info[1], info[2])
+        address = str(info[4][0])
+        self.check(address)
+        dialled = DIALLED.get()
+        if dialled is not None:
+            dialled.append(address)
+        return socket(info[0], info[1], info[2])
+
+    async def resolve(self, host: str, port: int = 0, family: AddressFamily = AF_UNSPEC) -> list[ResolveResult]:
+        """The addresses of `host` that may be connected to. OSError where there is none."""
+        fit: list[ResolveResult] = []
+        refused: AddressRefusedError | None = None
+        for info in await self._look_up(host, port, family):
+            address = str(info[4][0])
+            try:
+                self.check(address)
+            except AddressRefusedError as error:
+                refused = error
+                continue
+            flags = AI_NUMERICHOST | AI_NUMERICSERV
+            fit.append(ResolveResult(hostname=host, host=address, port=port, family=info[0], proto=0, flags=flags))
+        if not fit:
+            raise refused or OSError("the name has no address")
+        return fit
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def _look_up(self, host: str, port: int, family: int) -> Sequence[AddressInfo]:
+        look_up = asyncio.get_running_loop().getaddrinfo
+        if self._service is not None and host == self._host:
+            # First as a Service and nothing else: a public name must not pass for one.
+            try:
+                infos = await look_up(self._service, port, family=family, type=SOCK_STREAM)
+            except OSError:
+                self._own = frozenset()
+            else:
+                self._own = frozenset(str(info[4][0]) for info in infos)
+                return infos
+        return await look_up(host, port, family=family, type=SOCK_STREAM)
 
 
 async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: Guard) -> None:
     """Resolve `host`, connect, shake hands, hang up. OSError or TimeoutError where that fails."""
-    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await guard.resolve(host, port)
     failure: OSError | None = None
     async with asyncio.timeout(_CONNECT_SECONDS):
-        for info in infos:
-            address = str(info[4][0])
+        for each in found:
             try:
-                guard.check(address)
-                await _connect(address, port, tls, host)
+                await _connect(each["host"], port, tls, host)
             except OSError as error:
-                failure = error if failure is None or isinstance(failure, AddressRefusedError) else failure
+                failure = failure or error
             else:
                 return
     raise failure or OSError("the name has no address")
@@ -60,22 +104,3 @@ async def _connect(address: str, port: int, tls: ssl.SSLContext | None, host: st
         address, port, ssl=tls, server_hostname=host.rstrip(".") if tls is not None else None
     )
     writer.transport.abort()
-
-
-def fault(error: BaseException, where: str) -> SinkError:
-    """What a connection that could not be made, or broke, means. `where` is host and port: no secrets."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if _REFUSED in str(cause):
-            return SinkError(
-                Reason.ADDRESS_REFUSED,
-                f"{where} is {_REFUSED}: name a public endpoint, or let whoever runs the listener allow it",
-            )
-        if isinstance(cause, ssl.SSLError):
-            why = getattr(cause, "verify_message", "") or cause.reason or "handshake failed"
-            return SinkError(Reason.TLS_FAILED, f"TLS with {where} failed: {why}")
-        cause = cause.__cause__ or getattr(cause, "os_error", None)
-    if isinstance(error, TimeoutError):
-        return SinkError(Reason.SINK_UNREACHABLE, f"{where} did not answer in time")
-    kind = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-    return SinkError(Reason.SINK_UNREACHABLE, f"{where} cannot be reached ({kind}): check the URL and that it runs")

@@ -9,14 +9,15 @@ from ..spec import model
 
 if TYPE_CHECKING:
     from ..spec.secrets import Secrets
+    from .address import AddressPolicy
     from .base import Sink
 
 
-def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, allow_private: bool) -> Sink:
+def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, addresses: AddressPolicy) -> Sink:
     """The sink of watcher `spec`, not yet open.
 
-    allow_private: whether an HTTP sink may send to loopback and private addresses; whoever runs the listener
-    decides that. Raises SinkError where the spec cannot be a sink, such as a subject with a space in it.
+    addresses: where an HTTP sink may send to; whoever runs the listener decides that. Raises SinkError where the spec
+    cannot be a sink, such as a subject with a space in it.
     """
     origin = source(spec.namespace, spec.name)
     # Imported here: a listener loads only the client libraries of the kinds it uses.
@@ -37,7 +38,8 @@ def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, allow_private: bool)
         spec.sink,
         format=spec.format,
         source=origin,
+        namespace=spec.namespace,
         table=spec.table,
         secrets=secrets,
-        allow_private=allow_private,
+        addresses=addresses,
     )

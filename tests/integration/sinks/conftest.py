@@ -12,6 +12,7 @@ import nats
 import pytest
 from nats.js.api import StreamConfig
 
+from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.sinks.http import HttpSink
 from tablewatcher.sinks.nats import NatsSink
 from tablewatcher.spec import model
@@ -45,15 +46,18 @@ def http_sink(
     form: model.Format = model.Format.STRUCTURED,
     seconds: int = 5,
     signing: tuple[model.SecretKey, ...] = (),
-    allow_private: bool = True,
+    addresses: AddressPolicy | None = None,
+    **fields: object,
 ) -> HttpSink:
+    """`fields` are those of `model.HttpSink`."""
     return HttpSink(
-        model.HttpSink(url, seconds, signing),
+        model.HttpSink(url, seconds, signing, **fields),
         format=form,
         source=SOURCE,
+        namespace="shop",
         table=TABLE,
         secrets=secrets or MemorySecrets(),
-        allow_private=allow_private,
+        addresses=addresses or AddressPolicy(),
     )
 
 
@@ -115,11 +119,12 @@ class Endpoint:
         return found
 
 
-@pytest.fixture(params=["nats", "nats binary", "nats fast", "nats fast binary", "http"])
+@pytest.fixture(params=["nats", "nats binary", "nats fast", "nats fast binary", "http", "http batch"])
 async def endpoint(request: pytest.FixtureRequest, tmp_path: Path, http_server: HttpServer) -> AsyncIterator[Endpoint]:
     """A sink, not yet open, of each kind."""
     kind, *ways = request.param.split()
-    made = await _nats_endpoint(tmp_path, ways) if kind == "nats" else _http_endpoint(http_server)
+    batch = model.Batch(100, 20_000) if ways == ["batch"] else model.Batch()
+    made = await _nats_endpoint(tmp_path, ways) if kind == "nats" else _http_endpoint(http_server, batch)
     yield made
     await made.sink.close()
     await made.down()
@@ -144,9 +149,10 @@ async def _nats_endpoint(store: Path, ways: list[str]) -> Endpoint:
     return Endpoint("nats", nats_sink(server.url, form=form), nowhere, down, up, seen)
 
 
-def _http_endpoint(server: HttpServer) -> Endpoint:
+def _http_endpoint(server: HttpServer, batch: model.Batch) -> Endpoint:
     async def seen() -> list[str]:
-        return [json.loads(request.body)["id"] for request in server.received]
+        found = [json.loads(request.body) for request in server.received]
+        return [each["id"] for one in found for each in (one if isinstance(one, list) else [one])]
 
-    nowhere = http_sink(f"http://127.0.0.1:{free_port()}/")
-    return Endpoint("http", http_sink(server.url), nowhere, server.stop, server.start, seen)
+    nowhere = http_sink(f"http://127.0.0.1:{free_port()}/", batch=batch)
+    return Endpoint("http", http_sink(server.url, batch=batch), nowhere, server.stop, server.start, seen)

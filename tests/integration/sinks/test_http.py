@@ -14,6 +14,7 @@ from cloudevents.core.bindings import http as cloudevents_http
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tablewatcher.errors import Reason, SinkError
+from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.spec.model import Format, SecretKey
 
@@ -233,7 +234,7 @@ async def test_an_endpoint_that_talks_nonsense_is_a_retry(answer: bytes) -> None
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::1]"])
 async def test_private_addresses_are_refused_where_the_listener_says_so(http_server: HttpServer, host: str) -> None:
-    sink = http_sink(f"http://{host}:{http_server.port}/", allow_private=False)
+    sink = http_sink(f"http://{host}:{http_server.port}/", addresses=AddressPolicy(private=False))
     with pytest.raises(SinkError) as caught:
         await sink.open()
     assert caught.value.reason is Reason.ADDRESS_REFUSED
@@ -242,7 +243,7 @@ async def test_private_addresses_are_refused_where_the_listener_says_so(http_ser
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0"])
 async def test_metadata_addresses_are_refused_always(host: str) -> None:
-    sink = http_sink(f"http://{host}/latest/meta-data", allow_private=True)
+    sink = http_sink(f"http://{host}/latest/meta-data")
     begin = time.monotonic()
     with pytest.raises(SinkError) as caught:
         await sink.open()

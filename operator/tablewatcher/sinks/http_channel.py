@@ -1,0 +1,97 @@
+"""Requests to one endpoint: signed, sent over kept connections, and judged by their answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from .. import __version__
+from ..errors import Reason
+from .address import AddressPolicy
+from .base import Outcome, Verdict
+from .http_endpoint import Endpoint, EndpointSource
+from .http_fault import fault
+from .http_guard import Guard, connect_once
+from .http_pool import FAULTS, Pool
+from .http_status import outcome
+from .signing import signature
+
+# What the endpoint refuses may be what a Secret held before it was changed.
+_REFUSED_STATUS = frozenset({401, 403, 410})
+_AGENT = f"tablewatcher/{__version__}"
+
+
+class Channel:
+    """The way to the endpoint of `endpoints`, at most `limit` requests at a time. Safe for several `send` at once."""
+
+    def __init__(
+        self, endpoints: EndpointSource, addresses: AddressPolicy, *, namespace: str, limit: int, content_type: str
+    ) -> None:
+        self._endpoints = endpoints
+        self._addresses = addresses
+        self._namespace = namespace
+        self._limit = limit
+        self._content_type = content_type
+        self._headers: dict[str, str] = {}
+        self._endpoint: Endpoint | None = None
+        self._pool: Pool | None = None
+
+    async def open(self) -> None:
+        """Read the endpoint; resolve, connect, shake hands, send nothing. SinkError if any fails."""
+        await self.close()
+        endpoint = self._endpoints.read()
+        await self._look_at(endpoint)
+        self._use(endpoint)
+
+    async def check(self) -> None:
+        """Resolve, connect, shake hands, send nothing. SinkError if any fails."""
+        await self._look_at(self._endpoints.current())
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        pool, self._pool, self._endpoint = self._pool, None, None
+        if pool is not None:
+            await pool.close()
+
+    async def send(self, webhook_id: str, body: bytes, headers: Mapping[str, str], seconds: float) -> Outcome:
+        """Posts `body` with the fixed headers and `headers`; what came of it, within `seconds`."""
+        endpoint, pool = self._endpoint, self._pool
+        if endpoint is None or pool is None:
+            return Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, "not connected to the endpoint", endpoint=True)
+        newest = self._endpoints.current()
+        if newest is not endpoint:
+            before, endpoint, pool = pool, newest, self._use(newest)
+            if before is not pool:
+                await before.retire()
+        now = int(time.time())
+        sent = {**self._headers, "webhook-id": webhook_id, "webhook-timestamp": str(now), **headers}
+        if endpoint.keys:
+            sent["webhook-signature"] = signature(endpoint.keys, webhook_id, now, body)
+        try:
+            status, retry_after = await pool.post(endpoint.url, body, sent, seconds=seconds)
+        except FAULTS as error:
+            failure = fault(error, endpoint.where)
+            return Outcome(Verdict.RETRY, failure.reason, failure.message, endpoint=True)
+        if status in _REFUSED_STATUS:
+            self._endpoints.distrust()
+        return outcome(status, retry_after, time.time())
+
+    async def _look_at(self, endpoint: Endpoint) -> None:
+        guard = Guard(self._addresses, endpoint.host, self._namespace)
+        try:
+            await connect_once(endpoint.host, endpoint.port, endpoint.tls, guard)
+        except (OSError, TimeoutError, UnicodeError) as error:
+            raise fault(error, endpoint.where) from None
+
+    def _use(self, endpoint: Endpoint) -> Pool:
+        """The connections to `endpoint`: those there are, or new ones where it is somewhere else or its TLS another."""
+        before, self._endpoint = self._endpoint, endpoint
+        self._headers = {"User-Agent": _AGENT, "Content-Type": self._content_type}
+        for name, value in endpoint.headers:
+            if name.lower() == "user-agent":
+                del self._headers["User-Agent"]
+            self._headers[name] = value
+        if self._pool is None or before is None or before.peer != endpoint.peer:
+            guard = Guard(self._addresses, endpoint.host, self._namespace)
+            self._pool = Pool(guard, endpoint.tls, self._limit)
+        return self._pool

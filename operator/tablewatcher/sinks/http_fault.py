@@ -1,0 +1,51 @@
+"""What a connection that could not be made, or broke, means. Pure: an exception in, a reason and advice out."""
+
+from __future__ import annotations
+
+import ssl
+
+from ..errors import Reason, SinkError
+
+# The codes of OpenSSL's verification, x509_vfy.h.
+_EXPIRED, _NOT_YET = 10, 9
+_WRONG_HOST = frozenset({62, 64})
+_UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
+
+
+class AddressRefusedError(OSError):
+    """The address may not be connected to."""
+
+
+def fault(error: BaseException, where: str) -> SinkError:
+    """The SinkError for `error`. `where` is host and port: no secrets."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AddressRefusedError):
+            return SinkError(
+                Reason.ADDRESS_REFUSED,
+                f"{where} is refused by the address policy: name a public endpoint or a Service of this namespace, or"
+                " let whoever runs the listener allow it (httpGuard.allow of the chart, --http-allow of the command)",
+            )
+        if isinstance(cause, ssl.SSLError):
+            return SinkError(Reason.TLS_FAILED, f"TLS with {where} failed: {_tls_advice(cause)}")
+        cause = cause.__cause__ or getattr(cause, "os_error", None)
+    if isinstance(error, TimeoutError):
+        return SinkError(Reason.SINK_UNREACHABLE, f"{where} did not answer in time")
+    kind = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return SinkError(Reason.SINK_UNREACHABLE, f"{where} cannot be reached ({kind}): check the URL and that it runs")
+
+
+def _tls_advice(error: ssl.SSLError) -> str:
+    why = getattr(error, "verify_message", "") or error.reason or "handshake failed"
+    code = getattr(error, "verify_code", 0)
+    if code == _EXPIRED:
+        return f"{why}: renew the endpoint's certificate"
+    if code == _NOT_YET:
+        return f"{why}: check the endpoint's certificate, and the clocks"
+    if code in _WRONG_HOST:
+        return f"{why}: use a host name in the URL that the certificate is for"
+    if code in _UNKNOWN_AUTHORITY:
+        return f"{why}: name the authority that signed the endpoint's certificate in spec.sink.http.tls.caRef"
+    if "CERTIFICATE_REQUIRED" in why or "BAD_CERTIFICATE" in why or "UNKNOWN_CA" in why:
+        return f"{why}: the endpoint asks for a certificate it knows, give it in spec.sink.http.tls.clientCertSecretRef"
+    return f"{why}: check that the endpoint talks TLS 1.2 or later at this port"

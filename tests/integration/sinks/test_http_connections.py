@@ -1,0 +1,129 @@
+"""Connections that are kept, and what follows when the endpoint ends one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tablewatcher.sinks.base import Verdict
+
+from .conftest import http_sink
+from .events import event
+
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+class Wire:
+    """An endpoint that reads whole requests and answers with bytes; None: it hangs up without a word.
+
+    answer: from (number of the connection, number of the request on it), both from 1. requests: those that came.
+    """
+
+    def __init__(self, answer: Callable[[int, int], bytes | None]) -> None:
+        self.requests: list[tuple[int, int]] = []
+        self._answer = answer
+        self._connections = 0
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number, place = 0, 0
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                if not place:
+                    self._connections += 1  # the sink's own look at the endpoint sends nothing, and is not counted
+                    number = self._connections
+                place += 1
+                (length,) = [
+                    line.split(b":")[1] for line in head.lower().split(b"\r\n") if line[:14] == b"content-length"
+                ]
+                await reader.readexactly(int(length))
+                self.requests.append((number, place))
+                answer = self._answer(number, place)
+                if answer is None:
+                    break
+                writer.write(answer)
+                if not answer.endswith(b"\r\n\r\n"):
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def _serving(wire: Wire) -> AsyncIterator[str]:
+    server = await asyncio.start_server(wire.handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_kept_connection_that_the_endpoint_has_ended_is_no_fault() -> None:
+    wire = Wire(lambda _, place: NO_CONTENT if place == 1 else None)
+    async with _serving(wire) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        for n in range(3):
+            assert (await sink.deliver([event(n)]))[0].verdict is Verdict.DELIVERED
+        await sink.close()
+    # The second time on the first connection it hung up; the request came again on a connection of its own.
+    assert wire.requests[:3] == [(1, 1), (1, 2), (2, 1)]
+
+
+async def test_an_endpoint_that_hangs_up_on_a_new_connection_is_at_fault_and_not_asked_twice() -> None:
+    wire = Wire(lambda *_: None)
+    async with _serving(wire) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        (found,) = await sink.deliver([event(1)])
+        await sink.close()
+    assert (found.verdict, found.endpoint) == (Verdict.RETRY, True)
+    assert wire.requests == [(1, 1)]
+
+
+async def test_it_is_tried_again_once_only() -> None:
+    wire = Wire(lambda number, _: NO_CONTENT if number == 1 and len(wire.requests) == 1 else None)
+    async with _serving(wire) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+        (found,) = await sink.deliver([event(2)])
+        await sink.close()
+    assert (found.verdict, found.endpoint) == (Verdict.RETRY, True)
+    assert wire.requests == [(1, 1), (1, 2), (2, 1)]
+
+
+@pytest.mark.parametrize("part", [b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 2"])
+async def test_part_of_an_answer_is_not_nothing(part: bytes) -> None:
+    wire = Wire(lambda _, place: NO_CONTENT if place == 1 else part)
+    async with _serving(wire) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        await sink.deliver([event(1)])
+        (found,) = await sink.deliver([event(2)])
+        await sink.close()
+    assert (found.verdict, found.endpoint) == (Verdict.RETRY, True)
+    assert wire.requests == [(1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", Verdict.DELIVERED),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nhalf", Verdict.DELIVERED),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\nhalf", Verdict.REJECTED),
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: 9\r\nContent-Length: 100\r\n\r\nhalf", Verdict.RETRY),
+    ],
+)
+async def test_the_status_counts_when_the_body_breaks_off(answer: bytes, verdict: Verdict) -> None:
+    async with _serving(Wire(lambda *_: answer)) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        (found,) = await sink.deliver([event(1)])
+        await sink.close()
+    assert found.verdict is verdict
+    assert found.retry_after == (9.0 if verdict is Verdict.RETRY else None)

@@ -1,0 +1,177 @@
+"""What a manifest and its Secrets may say of requests: URL, headers, how many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from tablewatcher.errors import Reason, SinkError
+from tablewatcher.sinks.base import Verdict
+from tablewatcher.spec.model import CaRef, Header, SecretKey, Tls
+
+from .conftest import http_sink
+from .events import MemorySecrets, event, events
+from .servers import HttpServer, free_port, until
+
+TOKEN = SecretKey("hook", "token")
+URL = SecretKey("hook", "url")
+
+
+async def _unauthorized(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=401)
+
+
+async def test_headers_are_sent_and_read_anew_after_a_refusal(http_server: HttpServer) -> None:
+    secrets = MemorySecrets({"hook": {"token": "Bearer one\n"}})
+    headers = (Header("Authorization", secret=TOKEN), Header("X-Team", "shop"), Header("user-agent", "ours/1"))
+    sink = http_sink(http_server.url, secrets=secrets, headers=headers)
+    await sink.open()
+    await sink.deliver([event(1)])
+    secrets.values["hook"]["token"] = "Bearer two"
+    http_server.answer = _unauthorized
+    (refused,) = await sink.deliver([event(2)])
+    assert refused.reason is Reason.SINK_AUTH_FAILED
+    await sink.deliver([event(2)])
+    await sink.close()
+    sent = [request.headers for request in http_server.received]
+    assert [each["authorization"] for each in sent] == ["Bearer one", "Bearer one", "Bearer two"]
+    assert {(each["x-team"], each["user-agent"]) for each in sent} == {("shop", "ours/1")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Host", "content-length", "Content-Type", "connection", "Transfer-Encoding", "webhook-id", "ce-id", "traceparent"],
+)
+async def test_a_header_of_ours_cannot_be_set(http_server: HttpServer, name: str) -> None:
+    with pytest.raises(SinkError) as caught:
+        await http_sink(http_server.url, headers=(Header(name, "x"),)).open()
+    assert caught.value.reason is Reason.SPEC_INVALID
+    assert name in caught.value.message
+
+
+async def test_a_header_value_that_would_start_another_header_is_refused_and_not_shown(http_server: HttpServer) -> None:
+    secrets = MemorySecrets({"hook": {"token": "s3cret\r\nwebhook-id: forged"}})
+    with pytest.raises(SinkError) as caught:
+        await http_sink(http_server.url, secrets=secrets, headers=(Header("X-Token", secret=TOKEN),)).open()
+    assert caught.value.reason is Reason.SPEC_INVALID
+    assert "X-Token" in caught.value.message
+    assert "s3cret" not in caught.value.message
+    assert http_server.received == []
+
+
+async def test_the_url_of_a_secret_is_used_and_followed_when_it_changes(http_server: HttpServer) -> None:
+    elsewhere = HttpServer()
+    await elsewhere.start()
+    secrets = MemorySecrets({"hook": {"url": f"{http_server.url}/a?token=s3cret\n"}})
+    sink = http_sink("", secrets=secrets, url_secret=URL)
+    await sink.open()
+    await sink.deliver([event(1)])
+    secrets.values["hook"]["url"] = f"{elsewhere.url}/b"
+    assert (await sink.deliver([event(2)]))[0].verdict is Verdict.DELIVERED, "a Secret is not read for every request"
+    http_server.answer = _unauthorized
+    await sink.deliver([event(3)])
+    assert (await sink.deliver([event(3)]))[0].verdict is Verdict.DELIVERED
+    await sink.check()
+    await sink.close()
+    await elsewhere.stop()
+    assert [request.path for request in http_server.received] == ["/hook/a"] * 3
+    assert [request.path for request in elsewhere.received] == ["/hook/b"]
+
+
+async def test_requests_under_way_end_well_when_the_url_changes(http_server: HttpServer) -> None:
+    elsewhere, go_on = HttpServer(), asyncio.Event()
+    await elsewhere.start()
+    secrets = MemorySecrets({"hook": {"url": http_server.url}})
+    sink = http_sink("", secrets=secrets, url_secret=URL)
+    await sink.open()
+
+    async def held(_: web.Request) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response(status=204)
+
+    http_server.answer = held
+    under_way = asyncio.create_task(sink.deliver([event(1)]))
+    await until(lambda: bool(http_server.received))
+    http_server.answer = _unauthorized
+    await sink.deliver([event(2)])
+    secrets.values["hook"]["url"] = elsewhere.url
+    assert (await sink.deliver([event(2)]))[0].verdict is Verdict.DELIVERED
+    go_on.set()
+    assert (await under_way)[0].verdict is Verdict.DELIVERED
+    assert len(elsewhere.received) == 1
+    await sink.close()
+    await elsewhere.stop()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://s3cret.example.com/",
+        "https://user:s3cret@example.com/",
+        "s3cret",
+        "http:///s3cret",
+        "https://example.com/#s3cret",
+        "https://example.com:99999/s3cret",
+        "",
+    ],
+)
+async def test_a_secret_without_a_fit_url_is_said_and_not_shown(url: str) -> None:
+    with pytest.raises(SinkError) as caught:
+        await http_sink("", secrets=MemorySecrets({"hook": {"url": url}}), url_secret=URL).open()
+    assert caught.value.reason is Reason.SPEC_INVALID
+    assert "urlSecretRef" in caught.value.message
+    assert "s3cret" not in caught.value.message
+
+
+async def test_faults_of_a_secret_url_show_host_and_port_only() -> None:
+    port = free_port()
+    secrets = MemorySecrets({"hook": {"url": f"http://127.0.0.1:{port}/s3cret?token=s3cret"}})
+    sink = http_sink("", secrets=secrets, url_secret=URL)
+    with pytest.raises(SinkError) as caught:
+        await sink.open()
+    assert f"127.0.0.1:{port}" in caught.value.message
+    assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize("values", [{}, {"hook": {"token": "x"}}])
+async def test_what_is_missing_is_named(http_server: HttpServer, values: dict[str, dict[str, str]]) -> None:
+    for fields in ({"url_secret": URL}, {"headers": (Header("X-Url", secret=URL),)}):
+        with pytest.raises(SinkError) as caught:
+            await http_sink(http_server.url, secrets=MemorySecrets(values), **fields).open()
+        assert caught.value.reason in (Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING)
+        assert "hook" in caught.value.message
+
+
+async def test_tls_for_a_url_without_it_is_refused(http_server: HttpServer) -> None:
+    secrets = MemorySecrets({"hook": {"url": http_server.url}})
+    tls = Tls(CaRef("Secret", "ca", "ca.crt"))
+    with pytest.raises(SinkError) as caught:
+        await http_sink("", secrets=secrets, url_secret=URL, tls=tls).open()
+    assert caught.value.reason is Reason.SPEC_INVALID
+
+
+async def test_no_more_requests_and_connections_than_the_manifest_says(http_server: HttpServer) -> None:
+    at_once, most, peers = 0, 0, set()
+
+    async def count(request: web.Request) -> web.StreamResponse:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        await asyncio.sleep(0.01)
+        at_once -= 1
+        return web.Response(status=204)
+
+    http_server.answer = count
+    sink = http_sink(http_server.url, concurrency=3)
+    assert sink.limits.concurrency == 3
+    await sink.open()
+    # Twice as many calls as it has asked for.
+    outcomes = await asyncio.gather(*(sink.deliver(events(5, first=10 * call)) for call in range(6)))
+    await sink.close()
+    assert {outcome.verdict for each in outcomes for outcome in each} == {Verdict.DELIVERED}
+    assert most == 3
+    assert len(peers) == 3
