@@ -43,7 +43,19 @@ def orders(tmp_path: Path) -> Path:
 async def test_help_names_every_command() -> None:
     answer = await tablewatcher("--help")
     assert answer.code == 0
-    for command in ("validate", "plan", "apply", "listen", "run", "destroy", "demo", "version"):
+    for command in (
+        "validate",
+        "plan",
+        "apply",
+        "listen",
+        "run",
+        "destroy",
+        "doctor",
+        "status",
+        "sql",
+        "demo",
+        "version",
+    ):
         assert command in answer.out
 
 

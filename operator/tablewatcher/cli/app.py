@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from ..listener.service import Options, serve
 from ..naming import LOCAL_INSTANCE
 from ..postgres.dsn import checked
 from ..sinks.address import AddressPolicy, Places
+from . import doctor as diagnosis
+from . import status as standings
 from . import watchers
 from .logs import configure_logs
 from .results import Output, Result, finish, show
@@ -113,7 +116,33 @@ def sql(
     script, results = asyncio.run(watchers.sql(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
     if output is Output.TEXT:
         typer.echo(script, nl=False)
-    finish(results, output, aside=True)
+    finish(results, output, display=partial(show, aside=True))
+
+
+@app.command()
+def doctor(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Check everything about each watcher, line by line, and say what to do. Changes nothing."""
+    results = asyncio.run(diagnosis.doctor(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
+    finish(results, output, display=diagnosis.show_checks)
+
+
+@app.command()
+def status(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show how each watcher stands: state, events that wait, the ring, parked events. Needs no listener."""
+    results = asyncio.run(standings.status(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
+    finish(results, output, display=standings.show_status)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -49,23 +49,9 @@ class Result:
         return found | self.extra
 
 
-def finish(results: Iterable[Result], output: Output, *, aside: bool = False) -> None:
-    """Prints the results and ends the command: with the code of the first fault, or 0.
-
-    aside: standard output is for something else, and what people read goes to standard error.
-    """
-    found = list(results)
-    if output is Output.JSON:
-        typer.echo(json.dumps([result.as_json() for result in found], indent=2))
-    else:
-        show(found, aside=aside)
-    faults = [result for result in found if not result.ok]
-    if faults:
-        raise typer.Exit(exit_code(faults[0].reason) if faults[0].reason else ExitCode.UNEXPECTED)
-
-
 def show(results: Iterable[Result], *, aside: bool = False) -> None:
-    """Prints the results for people, faults to standard error."""
+    """Prints the results for people, faults to standard error; `aside`: the rest too, since standard output is for
+    something else."""
     bad = Console(stderr=True, highlight=False, soft_wrap=True)
     good = bad if aside else Console(highlight=False, soft_wrap=True)
     for result in results:
@@ -74,3 +60,15 @@ def show(results: Iterable[Result], *, aside: bool = False) -> None:
         else:
             text = result.text.removeprefix(f"{result.name}: ")
             bad.print(Text.assemble(("error", "bold red"), f" {result.reason}: ", (result.name, "bold"), f": {text}"))
+
+
+def finish(results: Iterable[Result], output: Output, *, display: Callable[[list[Result]], None] = show) -> None:
+    """Prints the results (with `display` for people) and ends the command: with the code of the first fault, or 0."""
+    found = list(results)
+    if output is Output.JSON:
+        typer.echo(json.dumps([result.as_json() for result in found], indent=2))
+    else:
+        display(found)
+    faults = [result for result in found if not result.ok]
+    if faults:
+        raise typer.Exit(exit_code(faults[0].reason) if faults[0].reason else ExitCode.UNEXPECTED)

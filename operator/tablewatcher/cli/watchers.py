@@ -13,7 +13,7 @@ from ..errors import FieldError, Reason, SpecInvalid, TableWatcherError
 from ..listener.config import DirectorySecrets, load, manifest_files
 from ..naming import WatcherNames, watcher_names
 from ..postgres import apply as postgres
-from ..postgres.conninfo import Access, access
+from ..postgres.conninfo import Access, access, conninfo
 from ..postgres.dsn import checked
 from ..postgres.plan import Plan
 from ..postgres.script import Section, script
@@ -46,6 +46,10 @@ class Scope:
         """The watcher's database, for changes. Raises SecretError, or SpecInvalid for a DSN that cannot be read."""
         return Access(checked(self.dsn)) if self.dsn else access(spec, self.secrets)
 
+    def listener_conninfo(self, spec: WatcherSpec) -> str:
+        """The same, as the listener connects."""
+        return checked(self.dsn) if self.dsn else conninfo(spec.database, self.secrets, namespace=spec.namespace)
+
     def names(self, spec: WatcherSpec) -> WatcherNames:
         """The watcher's names under our instance."""
         return watcher_names(self.instance, spec.namespace, spec.name)
@@ -62,12 +66,14 @@ async def plan(scope: Scope) -> list[Result]:
     """What `apply` would do, and whether the sink would take events: all that stands against it, at once."""
 
     async def one(spec: WatcherSpec) -> Result:
-        (found, faults), unwell = await _look(scope, spec), await sink_fault(scope, spec)
+        found, faults = await _look(scope, spec)
+        unwell, notes = await look_at_sink(scope, spec)
         faults += [unwell] if unwell else []
         steps = found.plan if found is not None and found.plan is not None else None
-        extra = _steps_json(steps) if steps is not None else {}
+        extra: dict[str, object] = (_steps_json(steps) if steps is not None else {}) | {"notes": list(notes)}
         if not faults:
-            return Result(spec.qualified_name, ok=True, text=_steps(steps or Plan(())), extra=extra)
+            text = "\n".join([_steps(steps or Plan(())), *(f"-- note: {note}" for note in notes)])
+            return Result(spec.qualified_name, ok=True, text=text, extra=extra)
         result = Result.failed(spec.qualified_name, faults[0])
         result.text = "\n".join([faults[0].message, *(f"{fault.reason}: {fault.message}" for fault in faults[1:])])
         result.extra = extra | {"faults": [{"reason": str(each.reason), "message": each.message} for each in faults]}
@@ -75,7 +81,7 @@ async def plan(scope: Scope) -> list[Result]:
             result.text += f"\n{_steps(steps)}"
         return result
 
-    return await _each(scope, one)
+    return await each_watcher(scope, one)
 
 
 async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[TableWatcherError]]:
@@ -87,19 +93,19 @@ async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[Ta
     return found, list(found.faults)
 
 
-async def sink_fault(scope: Scope, spec: WatcherSpec) -> TableWatcherError | None:
-    """Why the sink would not take events now, if it would not."""
+async def look_at_sink(scope: Scope, spec: WatcherSpec) -> tuple[TableWatcherError | None, tuple[str, ...]]:
+    """Why the sink would not take events now, if it would not, and what it says about itself."""
     try:
         sink = make_sink(spec, scope.secrets, addresses=AddressPolicy())
     except TableWatcherError as error:
-        return error
+        return error, ()
     try:
         await sink.open()
     except TableWatcherError as error:
-        return error
+        return error, ()
     finally:
         await sink.close()
-    return None
+    return None, tuple(getattr(sink, "notes", ()))
 
 
 async def apply(scope: Scope) -> list[Result]:
@@ -128,7 +134,7 @@ async def apply(scope: Scope) -> list[Result]:
         extra |= _steps_json(applied.plan)
         return Result(spec.qualified_name, ok=True, text=text, extra=extra)
 
-    return await _each(scope, one)
+    return await each_watcher(scope, one)
 
 
 async def sql(scope: Scope) -> tuple[str, list[Result]]:
@@ -147,7 +153,7 @@ async def sql(scope: Scope) -> tuple[str, list[Result]]:
         text = f"{len(found.plan.steps)} steps to run" if found.plan else "in sync, nothing to run"
         return Result(spec.qualified_name, ok=True, text=text, extra=_steps_json(found.plan))
 
-    results = await _each(scope, one)
+    results = await each_watcher(scope, one)
     return script(sections), results
 
 
@@ -159,10 +165,11 @@ async def destroy(scope: Scope) -> list[Result]:
         text = f"removed, {len(done.steps)} steps" if done else "nothing of it was there"
         return Result(spec.qualified_name, ok=True, text=text, extra={"changed": bool(done)} | _steps_json(done))
 
-    return await _each(scope, one)
+    return await each_watcher(scope, one)
 
 
-async def _each(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Result]]) -> list[Result]:
+async def each_watcher(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Result]]) -> list[Result]:
+    """`one` of every watcher of the manifests: a fault of one does not stop the others."""
     specs, faults = _load(scope.files, require_secret=scope.dsn is None)
     results = []
     for spec in specs:

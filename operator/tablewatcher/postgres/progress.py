@@ -75,8 +75,8 @@ class ProgressReader:
                 return await _reports(connection, wanted)
             except psycopg.errors.UndefinedTable:
                 # Somebody's ring is not there: ask for those that are.
-                installed = await _installed(connection, wanted)
-                return await _reports(connection, installed) if installed else {}
+                there = await installed(connection, wanted)
+                return await _reports(connection, there) if there else {}
 
 
 async def drained(conninfo: str, names: WatcherNames, *, seconds: float) -> bool:
@@ -85,7 +85,7 @@ async def drained(conninfo: str, names: WatcherNames, *, seconds: float) -> bool
     For a ring whose capture has been stopped: transactions that still hold a lock on it may write to it.
     """
     async with connected(conninfo) as connection:
-        if not await _installed(connection, [names]):
+        if not await installed(connection, [names]):
             return True
         return await _until(lambda: _is_drained(connection, names), seconds)
 
@@ -98,7 +98,7 @@ async def released(conninfo: str, names: WatcherNames, *, seconds: float) -> boo
         return all(report.lease_seconds <= 0 for report in found.values())
 
     async with connected(conninfo) as connection:
-        if not await _installed(connection, [names]):
+        if not await installed(connection, [names]):
             return True
         return await _until(free, seconds)
 
@@ -123,7 +123,7 @@ async def _is_drained(connection: Connection, names: WatcherNames) -> bool:
     )
     if await locks.fetchone() is not None:
         return False
-    undelivered = " UNION ALL ".join(_UNDELIVERED.format(ring=ring) for ring in rings)
+    undelivered = " UNION ALL ".join(UNDELIVERED.format(columns="", ring=ring) for ring in rings)
     log = " UNION ALL ".join(f"SELECT * FROM {ours(name)}" for name in names.cursors)
     left = await connection.execute(
         f"WITH p AS MATERIALIZED (SELECT prev, cur, after_id FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1)"
@@ -132,7 +132,8 @@ async def _is_drained(connection: Connection, names: WatcherNames) -> bool:
     return await left.fetchone() is None
 
 
-async def _installed(connection: Connection, wanted: list[WatcherNames]) -> list[WatcherNames]:
+async def installed(connection: Connection, wanted: list[WatcherNames]) -> list[WatcherNames]:
+    """Those of `wanted` that have been applied here."""
     cursor = await connection.execute(
         "SELECT name FROM pg_catalog.unnest(%s::text[]) AS name"
         " WHERE pg_catalog.to_regclass(name) IS NOT NULL AND pg_catalog.to_regclass(%s) IS NOT NULL",
@@ -169,9 +170,10 @@ SELECT l.hash, l.epoch, l.n, p.epoch IS NOT NULL AS spoken,
        coalesce(p.reason, '') AS reason, coalesce(p.message, '') AS message
 FROM ({leases}) AS l LEFT JOIN {schema}.progress AS p ON p.hash = l.hash AND p.epoch = l.epoch
 """
+# Rows of a slot that are not delivered yet, given the newest cursor as `p`, with `columns`.
 # A row below the xmin of a snapshot is one it shows: the index on xid leaves only the newest to look at.
-_UNDELIVERED = """
-SELECT FROM p JOIN {ring} AS r ON r.xid >= pg_catalog.pg_snapshot_xmin(p.prev)
+UNDELIVERED = """
+SELECT {columns} FROM p JOIN {ring} AS r ON r.xid >= pg_catalog.pg_snapshot_xmin(p.prev)
 WHERE NOT pg_catalog.pg_visible_in_snapshot(r.xid, p.prev)
   AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(r.xid, p.cur) AND r.id <= p.after_id, false)
 """

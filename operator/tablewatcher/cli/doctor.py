@@ -1,0 +1,101 @@
+"""`tablewatcher doctor`: everything about each watcher, line by line, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+
+from rich.console import Console
+from rich.text import Text
+
+from ..errors import TableWatcherError
+from ..postgres.conninfo import Access
+from ..postgres.session import connected
+from ..postgres.standing import standing, surroundings
+from ..postgres.survey import survey
+from ..spec.model import WatcherSpec
+from .checks import Check, Level, database_checks, sink_checks, standing_checks, surrounding_checks
+from .results import Result
+from .watchers import Scope, each_watcher, look_at_sink
+
+_STYLES = {Level.OK: "green", Level.WARN: "bold yellow", Level.FAIL: "bold red"}
+
+
+async def doctor(scope: Scope) -> list[Result]:
+    """One result a watcher; not ok where a check failed."""
+
+    async def one(spec: WatcherSpec) -> Result:
+        checks = [check async for check in _checks(scope, spec)]
+        failed = [check for check in checks if check.level is Level.FAIL]
+        extra = {"checks": [_as_json(check) for check in checks]}
+        result = Result(spec.qualified_name, ok=not failed, text="", extra=extra)
+        if failed:
+            result.reason, result.text = failed[0].reason, f"{failed[0].name}: {failed[0].text}"
+        return result
+
+    return await each_watcher(scope, one)
+
+
+async def _checks(scope: Scope, spec: WatcherSpec) -> AsyncIterator[Check]:
+    yield Check("manifest", Level.OK, "valid")
+    try:
+        to = scope.access(spec)
+    except TableWatcherError as error:
+        yield Check.fault("secret", error)
+    else:
+        yield Check("secret", Level.OK, "not needed: --dsn is given" if scope.dsn else "read")
+        async for check in _database(scope, spec, to):
+            yield check
+    fault, notes = await look_at_sink(scope, spec)
+    for check in sink_checks(fault, notes):
+        yield check
+
+
+async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterator[Check]:
+    names = scope.names(spec)
+    try:
+        found = await survey(to.conninfo, spec, names, adopt=scope.adopt, listener_role=to.listener_role)
+    except TableWatcherError as error:
+        yield Check.fault("connection", error)
+        return
+    for check in database_checks(spec, found):
+        yield check
+    if to.listener_role is not None:
+        yield await _second_connection(scope, spec)
+    if found.observed.registered_table is None:
+        return
+    try:
+        stands = await standing(to.conninfo, names)
+        around = await surroundings(to.conninfo, names) if stands is not None else None
+    except TableWatcherError as error:
+        yield Check.fault("ring", error)
+        return
+    if stands is not None and around is not None:
+        for check in (*standing_checks(spec, stands), *surrounding_checks(around)):
+            yield check
+
+
+async def _second_connection(scope: Scope, spec: WatcherSpec) -> Check:
+    """With an admin's Secret the listener logs in as another role."""
+    try:
+        async with connected(scope.listener_conninfo(spec)):
+            return Check("listener's login", Level.OK, "works")
+    except TableWatcherError as error:
+        return Check.fault("listener's login", error)
+
+
+def show_checks(results: Iterable[Result]) -> None:
+    """Prints the lines of each watcher for people."""
+    console = Console(highlight=False, soft_wrap=True)
+    for result in results:
+        console.print(Text(result.name, "bold"))
+        for check in result.extra.get("checks") or [{"level": "fail", "check": "manifest", "text": result.text}]:
+            level = Level(check["level"])
+            first, *rest = check["text"].splitlines() or [""]
+            console.print(Text.assemble("  ", (f"{level:<6}", _STYLES[level]), f"{check['check']:<17}{first}"))
+            for line in rest:
+                console.print(Text(" " * 25 + line.strip()))
+
+
+def _as_json(check: Check) -> dict[str, str]:
+    found = {"check": check.name, "level": str(check.level), "text": check.text}
+    return found | ({"reason": str(check.reason)} if check.reason is not None else {})

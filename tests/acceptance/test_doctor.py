@@ -1,0 +1,201 @@
+"""`doctor` and `status` of watchers that are well, and of such that are not."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tablewatcher.naming import watcher_names
+
+from ..conftest import Database, Stream
+from .commands import PROGRAM, Answer, manifest, tablewatcher, write
+
+NAMES = watcher_names("local", "shop", "orders")
+
+
+@pytest.fixture
+async def shop(database: Database) -> Database:
+    await database.execute("CREATE TABLE public.orders (id bigint PRIMARY KEY, status text)")
+    return database
+
+
+@pytest.fixture
+def files(tmp_path: Path, stream: Stream) -> Path:
+    sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
+    return write(tmp_path / "manifests", manifest(sink=sink))
+
+
+@asynccontextmanager
+async def listening(files: Path, dsn: str, port: int) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, "listen", "-f", files, "--dsn", dsn, "--http-port", str(port), stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+def checks(answer: Answer) -> dict[str, dict[str, Any]]:
+    """The lines of the one watcher by name; of several of a name the last."""
+    return {each["check"]: each for each in answer.watchers["shop/orders"]["checks"]}
+
+
+async def doctor(files: Path, dsn: str, *options: str) -> Answer:
+    return await tablewatcher("doctor", "-f", files, "--dsn", dsn, *options)
+
+
+async def state(files: Path, dsn: str) -> dict[str, Any]:
+    answer = await tablewatcher("status", "-f", files, "--dsn", dsn, "-o", "json")
+    assert answer.code == 0, answer.err
+    return answer.watchers["shop/orders"]
+
+
+async def test_a_watcher_that_is_well(
+    shop: Database,
+    files: Path,
+    stream: Stream,
+    free_port: Callable[[], int],
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    assert (await state(files, shop.dsn))["state"] == "not installed"
+    await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
+    assert (await state(files, shop.dsn))["state"] == "no listener"
+    async with listening(files, shop.dsn, free_port()):
+        await shop.execute("INSERT INTO orders VALUES (1, 'new')")
+        await stream.messages(1, 20)
+
+        async def quiet() -> bool:
+            found = await state(files, shop.dsn)
+            return bool(found["state"] == "forwarding" and found["waiting"] == 0)
+
+        await eventually(quiet, 20)
+        found = await state(files, shop.dsn)
+        assert (found["says"], found["lastError"], found["oldestSeconds"]) == ("Forwarding", "", None)
+        assert found["leaseSeconds"] > 0 < found["ringBytes"]
+        answer = await doctor(files, shop.dsn, "-o", "json")
+        assert answer.code == 0, answer.out
+        lines = checks(answer)
+        assert [name for name, line in lines.items() if line["level"] == "fail"] == []
+        assert lines["connection"]["level"] == "warn"
+        for name in ("manifest", "secret", "server", "primary", "pooler", "rights", "table", "columns", "key"):
+            assert lines[name]["level"] == "ok", lines[name]
+        for name in ("publications", "triggers", "ring", "capture", "listener", "delivery", "transactions", "wakeup"):
+            assert lines[name]["level"] == "ok", lines[name]
+        text = await doctor(files, shop.dsn)
+        assert text.code == 0
+        assert "shop/orders\n  ok    manifest" in text.out
+        assert "warn  connection" in text.out
+        table = await tablewatcher("status", "-f", files, "--dsn", shop.dsn)
+        assert "forwarding" in table.out
+
+
+async def test_nobody_delivers(shop: Database, files: Path) -> None:
+    await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
+    await shop.execute("INSERT INTO orders SELECT n, 'new' FROM generate_series(1, 5) AS n")
+    await shop.execute(
+        f"UPDATE tablewatcher.{NAMES.rings[0]} SET at = at - interval '3 h';"
+        f" SELECT setval('tablewatcher.{NAMES.stop}', 1)"
+    )
+    answer = await doctor(files, shop.dsn, "-o", "json")
+    lines = checks(answer)
+    assert (lines["listener"]["level"], "tablewatcher listen" in lines["listener"]["text"]) == ("fail", True)
+    assert (lines["delivery"]["level"], "5 wait, the oldest for 3 h" in lines["delivery"]["text"]) == ("warn", True)
+    assert (lines["capture"]["level"], lines["capture"]["reason"]) == ("fail", "CaptureStopped")
+    assert answer.watchers["shop/orders"]["reason"] == "CaptureStopped"
+    assert answer.code == 10
+    found = await state(files, shop.dsn)
+    assert (found["state"], found["waiting"]) == ("stopped", 5)
+    assert found["oldestSeconds"] > 10_000
+
+
+async def test_drift_and_what_is_not_installed(shop: Database, files: Path) -> None:
+    lines = checks(await doctor(files, shop.dsn, "-o", "json"))
+    assert (lines["triggers"]["level"], "nothing is installed" in lines["triggers"]["text"]) == ("fail", True)
+    await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
+    await shop.execute(f'ALTER TABLE orders DISABLE TRIGGER "{NAMES.trigger}"')
+    lines = checks(await doctor(files, shop.dsn, "-o", "json"))
+    assert (lines["triggers"]["level"], "install trigger" in lines["triggers"]["text"]) == ("fail", True)
+    assert lines["triggers"]["reason"] == "TriggersDrifted"
+
+
+async def test_the_transaction_that_holds_the_ring_is_named(shop: Database, files: Path) -> None:
+    await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
+    role = f"clerk_{secrets.token_hex(4)}"
+    await shop.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'p'; GRANT ALL ON orders TO {role}")
+    try:
+        async with await psycopg.AsyncConnection.connect(shop.dsn_of(role, "p"), application_name="shop") as writer:
+            await writer.execute("INSERT INTO orders VALUES (1, 'new')")
+            pid = writer.info.backend_pid
+            # One that has just begun is nobody's concern, for those who may see that.
+            assert checks(await doctor(files, shop.dsn, "-o", "json"))["transactions"]["level"] == "ok"
+            # Others are told of it when it does not end.
+            other = f"other_{secrets.token_hex(4)}"
+            await shop.execute(
+                f"CREATE ROLE {other} LOGIN PASSWORD 'p'; GRANT USAGE, CREATE ON SCHEMA tablewatcher TO {other};"
+                f" GRANT ALL ON ALL TABLES IN SCHEMA tablewatcher TO {other};"
+                f" GRANT ALL ON ALL SEQUENCES IN SCHEMA tablewatcher TO {other}"
+            )
+            lines = checks(await doctor(files, shop.dsn_of(other, "p"), "-o", "json"))
+            await shop.execute(f"DROP OWNED BY {other}; DROP ROLE {other}")
+            assert lines["transactions"]["level"] == "warn"
+            assert f"pid {pid}" in lines["transactions"]["text"]
+            assert lines["rights"]["level"] == "fail"
+    finally:
+        await shop.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_all_that_is_wrong_has_a_line_of_its_own(
+    shop: Database, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    await shop.execute("CREATE TABLE keyless (v int); CREATE PUBLICATION everything FOR ALL TABLES")
+    sink = {"nats": {"servers": [f"nats://127.0.0.1:{free_port()}"], "subject": "x"}}
+    bad = write(tmp_path / "bad", manifest(table={"name": "keyless"}, columns=["nothing"], sink=sink))
+    answer = await doctor(bad, shop.dsn, "-o", "json")
+    lines = checks(answer)
+    failed = {name: line["reason"] for name, line in lines.items() if line["level"] == "fail"}
+    assert failed == {
+        "columns": "ColumnNotFound",
+        "publications": "PublicationConflict",
+        "sink": "SinkUnreachable",
+    }
+    assert (lines["key"]["level"], lines["key"]["reason"]) == ("warn", "NoPrimaryKey")
+    assert answer.code == 7
+    text = await doctor(bad, shop.dsn)
+    assert (text.code, text.out.count("\n  fail  ")) == (7, 3)
+
+
+async def test_a_database_that_is_away_hides_no_other_fault(
+    tmp_path: Path, files: Path, free_port: Callable[[], int]
+) -> None:
+    (files / "broken.yaml").write_text("spec: [")
+    dsn = f"postgresql://u@127.0.0.1:{free_port()}/x"
+    answer = await doctor(files, dsn, "-o", "json")
+    assert {line["check"]: line["level"] for line in answer.watchers["shop/orders"]["checks"]} == {
+        "manifest": "ok",
+        "secret": "ok",
+        "connection": "fail",
+        "sink": answer.watchers["shop/orders"]["checks"][-1]["level"],
+    }
+    assert answer.watchers["shop/orders"]["checks"][-1]["level"] != "fail"
+    assert any(name.endswith("broken.yaml") and not found["ok"] for name, found in answer.watchers.items())
+    assert answer.code == 4
+    text = await doctor(files, dsn)
+    assert "is not YAML" in text.out
+    status = await tablewatcher("status", "-f", files, "--dsn", dsn)
+    assert (status.code, "DatabaseUnreachable" in status.out) == (4, True)
+
+
+async def test_a_missing_secret_is_a_line(files: Path, tmp_path: Path) -> None:
+    answer = await tablewatcher("doctor", "-f", files, "--secrets-dir", tmp_path, "-o", "json")
+    assert (answer.code, checks(answer)["secret"]["reason"]) == (3, "SecretNotFound")
