@@ -282,3 +282,11 @@ async def test_run_forwards_the_good_watcher_beside_a_bad_one(
         _, err = await process.communicate()
     assert process.returncode == 0
     assert "TableNotFound" in err.decode()
+
+
+@pytest.mark.parametrize("option", ["--http-allow", "--http-deny"])
+async def test_a_place_that_is_none_is_refused_by_name(orders: Path, option: str) -> None:
+    answer = await tablewatcher("listen", "-f", orders, option, "10.0.0.1/8")
+    assert answer.code == 2
+    assert option in answer.err
+    assert "Traceback" not in answer.err

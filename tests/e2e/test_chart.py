@@ -20,7 +20,7 @@ FULL = {
     "fullnameOverride": "rows",
     "instance": "production",
     "requireSecretLabel": True,
-    "httpGuard": {"allowPrivate": False},
+    "httpGuard": {"allowPrivate": False, "allow": ["10.20.0.0/16", "*.example.com"], "deny": ["fd00::/8"]},
     "listener": {"replicas": 2, "podLabels": {"team": "shop"}, "nodeSelector": {"kubernetes.io/os": "linux"}},
     "crds": {"annotations": {"owner": "shop"}},
     "serviceAccount": {"annotations": {"owner": "shop"}},
@@ -105,7 +105,8 @@ def test_the_defaults_serve_the_whole_cluster(render: Render) -> None:
     image = "tablewatcher:" + yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     assert only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"] == image
     assert f"--listener-image={image}" in arguments(objects)
-    assert "--http-public-only" not in arguments(objects)
+    assert "--http-public-only" in arguments(objects)
+    assert "--http-public-only" not in arguments(render(httpGuard={"allowPrivate": True}))
 
 
 def test_secrets_can_only_be_read_one_by_one(render: Render, namespace: str) -> None:
@@ -140,6 +141,9 @@ def test_every_value_arrives(render: Render) -> None:
         "--instance=production",
         "--require-secret-label",
         "--http-public-only",
+        "--http-allow=10.20.0.0/16",
+        "--http-allow=*.example.com",
+        "--http-deny=fd00::/8",
         "--log-level=debug",
     } <= set(arguments(objects))
     fields = ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "imagePullSecrets")
@@ -169,6 +173,8 @@ def test_the_crd_is_the_projects_own_and_is_kept(render: Render) -> None:
         ({"watchNamespaces": "shop"}, "watchNamespaces"),
         ({"watchNamespaces": ["Shop"]}, "watchNamespaces"),
         ({"httpGuard": {"allowPrivate": "no"}}, "allowPrivate"),
+        ({"httpGuard": {"allow": ["10.0.0.0/8, 10.1.0.0/16"]}}, "allow"),
+        ({"httpGuard": {"deny": "10.0.0.0/8"}}, "deny"),
         ({"logs": {"level": "loud"}}, "level"),
     ],
 )

@@ -134,14 +134,22 @@ def test_settings_of_the_chart_reach_the_pod() -> None:
         "podLabels": {"team": "shop", objects.LABEL_GROUP: "not this"},
         "serviceAccountName": "listener",
     }
-    settings = replace(SETTINGS, defaults=defaults, image_pull_secrets=("pull",), public_only=True)
+    settings = replace(
+        SETTINGS,
+        defaults=defaults,
+        image_pull_secrets=("pull",),
+        public_only=True,
+        http_allow=("10.0.0.0/8", "*.x.org"),
+        http_deny=("fd00::/8",),
+    )
     template = objects.deployment(settings, KEY, References(("shop-app",)))["spec"]["template"]
     pod, container = template["spec"], template["spec"]["containers"][0]
     assert container["resources"] == {"limits": {"memory": "128Mi"}}
     assert pod["nodeSelector"] == {"disk": "ssd"}
     assert pod["serviceAccountName"] == "listener"
     assert pod["imagePullSecrets"] == [{"name": "pull"}]
-    assert "--http-public-only" in container["args"]
+    guard = ["--http-public-only", "--http-allow=10.0.0.0/8", "--http-allow=*.x.org", "--http-deny=fd00::/8"]
+    assert [each for each in container["args"] if each.startswith(("--http-p", "--http-a", "--http-d"))][-4:] == guard
     assert template["metadata"]["labels"]["team"] == "shop"
     assert template["metadata"]["labels"][objects.LABEL_GROUP] == objects.group_name("uid", KEY)
 

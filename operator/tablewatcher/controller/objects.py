@@ -44,6 +44,8 @@ class ListenerSettings:
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     public_only: bool = False
+    http_allow: tuple[str, ...] = ()
+    http_deny: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -177,6 +179,8 @@ def _container(settings: ListenerSettings, references: References) -> Object:
     arguments += ["--http-host", "0.0.0.0", "--http-port", str(HTTP_PORT)]  # noqa: S104 - probes and scrapes come from outside
     if settings.public_only:
         arguments.append("--http-public-only")
+    arguments += [f"--http-allow={place}" for place in settings.http_allow]
+    arguments += [f"--http-deny={place}" for place in settings.http_deny]
     mounts: list[Object] = [{"name": "watchers", "mountPath": WATCHERS_PATH, "readOnly": True}]
     mounts += [
         {"name": f"secret-{index}", "mountPath": f"{SECRETS_PATH}/{name}", "readOnly": True}

@@ -27,6 +27,8 @@ class Options:
     listener: Mapping[str, Any]
     require_secret_label: bool
     http_public_only: bool
+    http_allow: tuple[str, ...]
+    http_deny: tuple[str, ...]
     log_level: str
 
 
@@ -49,6 +51,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
     add("--listener-defaults", default=preset("LISTENER_DEFAULTS"), help="JSON file: resources, nodeSelector, ...")
     add("--require-secret-label", action="store_true", default=_truth(preset("REQUIRE_SECRET_LABEL")))
     add("--http-public-only", action="store_true", default=_truth(preset("HTTP_PUBLIC_ONLY")))
+    add("--http-allow", action="append", help="Where HTTP sinks may be; repeatable. [TABLEWATCHER_HTTP_ALLOW]")
+    add("--http-deny", action="append", help="Where HTTP sinks may not be; repeatable. [TABLEWATCHER_HTTP_DENY]")
     add("--log-level", default=preset("LOG_LEVEL", "info"), choices=_LOG_LEVELS, help="Of our own records.")
     found = parser.parse_args(arguments)
     if not found.listener_image:
@@ -64,6 +68,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
         listener=_defaults(parser, found.listener_defaults),
         require_secret_label=found.require_secret_label,
         http_public_only=found.http_public_only,
+        http_allow=tuple(found.http_allow or _words(preset("HTTP_ALLOW"))),
+        http_deny=tuple(found.http_deny or _words(preset("HTTP_DENY"))),
         log_level=found.log_level,
     )
 

@@ -57,6 +57,8 @@ async def _run(cluster: Cluster, options: Options, instance: str, metrics: Metri
         image_pull_policy=options.image_pull_policy,
         image_pull_secrets=options.image_pull_secrets,
         public_only=options.http_public_only,
+        http_allow=options.http_allow,
+        http_deny=options.http_deny,
         defaults=options.listener,
     )
     world = World(

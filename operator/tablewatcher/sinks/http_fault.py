@@ -10,6 +10,14 @@ from ..errors import Reason, SinkError
 _EXPIRED, _NOT_YET = 10, 9
 _WRONG_HOST = frozenset({62, 64})
 _UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
+# In what OpenSSL calls the alerts of a server that does not like the client's certificate, or that there is none.
+_WANTS_CERTIFICATE = (
+    "CERTIFICATE_REQUIRED",
+    "BAD_CERTIFICATE",
+    "UNKNOWN_CA",
+    "CERTIFICATE_UNKNOWN",
+    "HANDSHAKE_FAILURE",
+)
 
 
 class AddressRefusedError(OSError):
@@ -36,7 +44,7 @@ def fault(error: BaseException, where: str) -> SinkError:
 
 
 def _tls_advice(error: ssl.SSLError) -> str:
-    why = getattr(error, "verify_message", "") or error.reason or "handshake failed"
+    why = str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error.strerror or "it broke off")
     code = getattr(error, "verify_code", 0)
     if code == _EXPIRED:
         return f"{why}: renew the endpoint's certificate"
@@ -46,6 +54,6 @@ def _tls_advice(error: ssl.SSLError) -> str:
         return f"{why}: use a host name in the URL that the certificate is for"
     if code in _UNKNOWN_AUTHORITY:
         return f"{why}: name the authority that signed the endpoint's certificate in spec.sink.http.tls.caRef"
-    if "CERTIFICATE_REQUIRED" in why or "BAD_CERTIFICATE" in why or "UNKNOWN_CA" in why:
-        return f"{why}: the endpoint asks for a certificate it knows, give it in spec.sink.http.tls.clientCertSecretRef"
+    if isinstance(error, ssl.SSLEOFError) or any(word in why for word in _WANTS_CERTIFICATE):
+        return f"{why}: if the endpoint asks for a certificate, give it one in spec.sink.http.tls.clientCertSecretRef"
     return f"{why}: check that the endpoint talks TLS 1.2 or later at this port"

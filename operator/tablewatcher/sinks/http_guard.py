@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -14,6 +15,7 @@ from .address import AddressPolicy, service_name
 from .http_fault import AddressRefusedError
 
 _CONNECT_SECONDS = 2.0
+_REFUSAL_SECONDS = 0.05
 
 # Addresses that were dialled for the request of this context; whoever asks puts a list there first.
 DIALLED: ContextVar[list[str] | None] = ContextVar("DIALLED", default=None)
@@ -100,7 +102,18 @@ async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: 
 
 async def _connect(address: str, port: int, tls: ssl.SSLContext | None, host: str) -> None:
     # Bounded by the caller, over all addresses.
-    _, writer = await asyncio.open_connection(
+    clock = asyncio.get_running_loop().time
+    begin = clock()
+    reader, writer = await asyncio.open_connection(
         address, port, ssl=tls, server_hostname=host.rstrip(".") if tls is not None else None
     )
-    writer.transport.abort()
+    try:
+        if tls is not None:
+            # With TLS 1.3 our handshake is over before the server has looked at our certificate, or missed one: it
+            # says so, or hangs up, a round trip later. A server that is content is silent.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(_REFUSAL_SECONDS, clock() - begin)):
+                    if not await reader.read(1):
+                        raise ssl.SSLEOFError(0, "the endpoint hung up after the handshake")
+    finally:
+        writer.transport.abort()

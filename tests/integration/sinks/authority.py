@@ -16,14 +16,18 @@ class Authority:
     def __init__(self) -> None:
         self._ca = trustme.CA()
         self.pem = self._ca.cert_pem.bytes().decode()
-        client = self._ca.issue_cert("listener@tablewatcher.test")
-        self.client = {
-            "tls.crt": client.cert_chain_pems[0].bytes().decode(),
-            "tls.key": client.private_key_pem.bytes().decode(),
-        }
+        self.client = self.new_client()
         self.secrets = MemorySecrets(
             {"ca": {"ca.crt": self.pem}, "client": self.client}, config_maps={"ca": {"ca.crt": self.pem}}
         )
+
+    def new_client(self) -> dict[str, str]:
+        """A Secret with a certificate for a client, another one each time."""
+        client = self._ca.issue_cert("listener@tablewatcher.test")
+        return {
+            "tls.crt": client.cert_chain_pems[0].bytes().decode(),
+            "tls.key": client.private_key_pem.bytes().decode(),
+        }
 
     def write(self, folder: Path, name: str = "localhost") -> tuple[Path, Path, Path]:
         """Files in `folder` for a server called `name`: authority, certificate, key."""

@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -107,23 +108,25 @@ async def accept(_: web.Request) -> web.StreamResponse:
 
 @dataclass
 class HttpServer:
-    """An endpoint on 127.0.0.1 that keeps what it got and answers with `answer`."""
+    """An endpoint on 127.0.0.1 that keeps what it got and answers with `answer`. tls: None is plain HTTP."""
 
     port: int = field(default_factory=free_port)
     answer: Answer = accept
     received: list[Received] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     _runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
+        origin = f"http://127.0.0.1:{self.port}" if self.tls is None else f"https://localhost:{self.port}"
+        return f"{origin}/hook"
 
     async def start(self) -> None:
         app = web.Application(client_max_size=4 << 20)
         app.router.add_route("*", "/{tail:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls).start()
 
     async def stop(self) -> None:
         if self._runner is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import ssl
 import time
 
 import pytest
@@ -14,13 +12,12 @@ from cloudevents.core.bindings import http as cloudevents_http
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tablewatcher.errors import Reason, SinkError
-from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.spec.model import Format, SecretKey
 
 from .conftest import HOOK, SIGNING_SECRET, http_sink
 from .events import SOURCE, MemorySecrets, event
-from .servers import UNTRUSTED, Answer, HttpServer, free_port
+from .servers import Answer, HttpServer, free_port
 
 
 def _answering(status: int, **headers: str) -> Answer:
@@ -232,43 +229,6 @@ async def test_an_endpoint_that_talks_nonsense_is_a_retry(answer: bytes) -> None
     await server.wait_closed()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::1]"])
-async def test_private_addresses_are_refused_where_the_listener_says_so(http_server: HttpServer, host: str) -> None:
-    sink = http_sink(f"http://{host}:{http_server.port}/", addresses=AddressPolicy(private=False))
-    with pytest.raises(SinkError) as caught:
-        await sink.open()
-    assert caught.value.reason is Reason.ADDRESS_REFUSED
-    assert http_server.received == []
-
-
-@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0"])
-async def test_metadata_addresses_are_refused_always(host: str) -> None:
-    sink = http_sink(f"http://{host}/latest/meta-data")
-    begin = time.monotonic()
-    with pytest.raises(SinkError) as caught:
-        await sink.open()
-    assert caught.value.reason is Reason.ADDRESS_REFUSED
-    assert time.monotonic() - begin < 1
-
-
-async def test_the_guard_holds_at_connect_when_the_name_moves_after_open(
-    http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name that answered with a fit address at open, and with a metadata address when a request is sent."""
-    sink = http_sink(f"http://localhost:{http_server.port}/hook")
-    await sink.open()
-    real = socket.getaddrinfo
-
-    def moved(host: object, port: object, *args: object, **options: object) -> object:
-        return real("169.254.169.254" if host == "localhost" else host, port, *args, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", moved)
-    (found,) = await sink.deliver([event(1)])
-    await sink.close()
-    assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, Reason.ADDRESS_REFUSED, True)
-    assert http_server.received == []
-
-
 async def test_a_proxy_of_the_environment_is_not_used(http_server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
@@ -284,41 +244,6 @@ async def test_a_name_that_does_not_resolve_is_unreachable_and_shows_no_secret()
         await sink.open()
     assert caught.value.reason is Reason.SINK_UNREACHABLE
     assert "s3cret" not in caught.value.message
-
-
-async def test_a_certificate_nobody_vouches_for_is_refused() -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(UNTRUSTED)
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(SinkError) as caught:
-        await http_sink(f"https://localhost:{port}/").open()
-    assert caught.value.reason is Reason.TLS_FAILED
-    server.close()
-    await server.wait_closed()
-
-
-async def test_plain_http_where_tls_is_expected_is_a_tls_fault(http_server: HttpServer) -> None:
-    with pytest.raises(SinkError) as caught:
-        await http_sink(http_server.url.replace("http:", "https:")).open()
-    assert caught.value.reason is Reason.TLS_FAILED
-
-
-async def test_connections_are_used_again(http_server: HttpServer) -> None:
-    peers = set()
-
-    async def remember(request: web.Request) -> web.StreamResponse:
-        assert request.transport is not None
-        peers.add(request.transport.get_extra_info("peername"))
-        return web.json_response({"ok": True})
-
-    http_server.answer = remember
-    sink = http_sink(http_server.url)
-    await sink.open()
-    for n in range(20):
-        assert (await sink.deliver([event(n)]))[0].verdict is Verdict.DELIVERED
-    await sink.close()
-    assert len(peers) == 1
 
 
 async def test_the_id_has_no_dot_which_would_blur_what_is_signed(http_server: HttpServer) -> None:

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 
 from tablewatcher.sinks.base import Verdict
 
 from .conftest import http_sink
 from .events import event
+from .servers import HttpServer
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 
@@ -127,3 +129,20 @@ async def test_the_status_counts_when_the_body_breaks_off(answer: bytes, verdict
         await sink.close()
     assert found.verdict is verdict
     assert found.retry_after == (9.0 if verdict is Verdict.RETRY else None)
+
+
+async def test_connections_are_used_again(http_server: HttpServer) -> None:
+    peers = set()
+
+    async def remember(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        return web.json_response({"ok": True})
+
+    http_server.answer = remember
+    sink = http_sink(http_server.url)
+    await sink.open()
+    for n in range(20):
+        assert (await sink.deliver([event(n)]))[0].verdict is Verdict.DELIVERED
+    await sink.close()
+    assert len(peers) == 1

@@ -1,0 +1,154 @@
+"""Where an HTTP sink may connect to, as whoever runs the listener has it: real sockets, names answered by the test."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tablewatcher.errors import Reason, SinkError
+from tablewatcher.sinks.address import AddressPolicy, Places
+from tablewatcher.sinks.base import Outcome, Verdict
+
+from .conftest import http_sink
+from .events import event
+from .servers import HttpServer
+
+ONLY_PUBLIC = AddressPolicy(private=False)
+Names = dict[str, list[str]]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """What the resolver answers; a name that is not in it does not exist."""
+    found: Names = {}
+    real = socket.getaddrinfo
+
+    def look_up(host: object, port: object, *args: object, **options: object) -> object:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if name.replace(".", "").isdigit() or ":" in name:
+            return real(name, port, *args, **options)
+        if not found.get(name):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [info for address in found[name] for info in real(address, port, *args, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return found
+
+
+async def _deliver(server: HttpServer, host: str, policy: AddressPolicy) -> Outcome:
+    sink = http_sink(f"http://{host}:{server.port}/hook", addresses=policy)
+    await sink.open()
+    try:
+        (found,) = await sink.deliver([event(1)])
+    finally:
+        await sink.close()
+    return found
+
+
+async def _refused(server: HttpServer, host: str, policy: AddressPolicy) -> None:
+    with pytest.raises(SinkError) as caught:
+        await _deliver(server, host, policy)
+    assert caught.value.reason is Reason.ADDRESS_REFUSED
+    assert "127.0.0.1 " not in caught.value.message, "what a name leads to is not for the author of a manifest"
+    assert server.received == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::1]"])
+async def test_private_addresses_are_refused_where_the_listener_says_so(http_server: HttpServer, host: str) -> None:
+    sink = http_sink(f"http://{host}:{http_server.port}/", addresses=ONLY_PUBLIC)
+    with pytest.raises(SinkError) as caught:
+        await sink.open()
+    assert caught.value.reason is Reason.ADDRESS_REFUSED
+    assert http_server.received == []
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0"])
+async def test_metadata_addresses_are_refused_always(host: str) -> None:
+    sink = http_sink(f"http://{host}/latest/meta-data")
+    begin = time.monotonic()
+    with pytest.raises(SinkError) as caught:
+        await sink.open()
+    assert caught.value.reason is Reason.ADDRESS_REFUSED
+    assert time.monotonic() - begin < 1
+
+
+async def test_the_guard_holds_at_connect_when_the_name_moves_after_open(
+    http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that answered with a fit address at open, and with a metadata address when a request is sent."""
+    sink = http_sink(f"http://localhost:{http_server.port}/hook")
+    await sink.open()
+    real = socket.getaddrinfo
+
+    def moved(host: object, port: object, *args: object, **options: object) -> object:
+        return real("169.254.169.254" if host == "localhost" else host, port, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", moved)
+    (found,) = await sink.deliver([event(1)])
+    await sink.close()
+    assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, Reason.ADDRESS_REFUSED, True)
+    assert http_server.received == []
+
+
+@pytest.mark.parametrize("host", ["hooks", "hooks.shop", "hooks.shop.svc", "hooks.shop.svc.cluster.local"])
+async def test_a_service_of_the_own_namespace_is_sent_to(http_server: HttpServer, names: Names, host: str) -> None:
+    names["hooks.shop.svc"] = ["127.0.0.1"]
+    assert (await _deliver(http_server, host, ONLY_PUBLIC)).verdict is Verdict.DELIVERED
+    assert http_server.received[0].headers["host"] == f"{host}:{http_server.port}"
+
+
+@pytest.mark.parametrize("host", ["hooks.other", "hooks.other.svc", "hooks.other.svc.cluster.local"])
+async def test_a_service_of_another_namespace_is_not(http_server: HttpServer, names: Names, host: str) -> None:
+    names |= {"hooks.shop.svc": ["127.0.0.1"], host: ["127.0.0.1"]}
+    await _refused(http_server, host, ONLY_PUBLIC)
+
+
+async def test_a_public_name_that_only_looks_like_a_service_is_not_trusted(
+    http_server: HttpServer, names: Names
+) -> None:
+    """`hooks.shop` may be a host of the internet, whose owner has it lead to an address of ours."""
+    names["hooks.shop"] = ["127.0.0.1"]
+    await _refused(http_server, "hooks.shop", ONLY_PUBLIC)
+
+
+@pytest.mark.parametrize("deny", [(), ("127.0.0.0/8",), ("*.corp.example",)])
+async def test_what_is_allowed_is_sent_to_unless_it_is_denied(
+    http_server: HttpServer, names: Names, deny: tuple[str, ...]
+) -> None:
+    names["hooks.corp.example"] = ["127.0.0.1"]
+    for allow in ("127.0.0.0/8", "*.corp.example", "hooks.corp.example"):
+        policy = AddressPolicy(False, Places.of([allow]), Places.of(deny))
+        if deny:
+            await _refused(http_server, "hooks.corp.example", policy)
+        else:
+            assert (await _deliver(http_server, "hooks.corp.example", policy)).verdict is Verdict.DELIVERED
+
+
+async def test_of_several_addresses_only_fit_ones_are_tried(http_server: HttpServer, names: Names) -> None:
+    names["hooks.example"] = ["169.254.169.254", "127.0.0.1"]
+    begin = time.monotonic()
+    assert (await _deliver(http_server, "hooks.example", AddressPolicy())).verdict is Verdict.DELIVERED
+    assert time.monotonic() - begin < 1
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda names: names.update({"hooks.shop.svc": ["169.254.169.254"]}),
+        lambda names: names.update({"hooks.shop.svc": [], "hooks.shop": ["127.0.0.1"]}),
+    ],
+)
+async def test_a_service_that_moves_after_open_is_judged_anew(
+    http_server: HttpServer, names: Names, move: Callable[[Names], None]
+) -> None:
+    names["hooks.shop.svc"] = ["127.0.0.1"]
+    sink = http_sink(f"http://hooks.shop:{http_server.port}/hook", addresses=ONLY_PUBLIC)
+    await sink.open()
+    move(names)
+    (found,) = await sink.deliver([event(1)])
+    await sink.close()
+    assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, Reason.ADDRESS_REFUSED, True)
+    assert http_server.received == []

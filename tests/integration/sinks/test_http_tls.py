@@ -1,0 +1,165 @@
+"""HTTPS endpoints with certificates good and bad, made for the test: what is trusted, and what a fault says to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from aiohttp import web
+
+from tablewatcher.errors import Reason, SinkError
+from tablewatcher.sinks.base import Verdict
+from tablewatcher.sinks.http import HttpSink
+from tablewatcher.spec.model import CaRef, Tls
+
+from .authority import Authority
+from .conftest import HOOK, SIGNING_SECRET, http_sink
+from .events import MemorySecrets, event
+from .servers import UNTRUSTED, HttpServer
+
+CA = CaRef("ConfigMap", "ca", "ca.crt")
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@asynccontextmanager
+async def _endpoint(context: ssl.SSLContext) -> AsyncIterator[str]:
+    """The URL of an HTTPS endpoint."""
+    server = HttpServer(tls=context)
+    await server.start()
+    try:
+        yield server.url
+    finally:
+        await server.stop()
+
+
+async def _fault(sink: HttpSink) -> str:
+    """The message of the TLS fault that opening `sink` ends in."""
+    with pytest.raises(SinkError) as caught:
+        await sink.open()
+    assert caught.value.reason is Reason.TLS_FAILED, caught.value.message
+    return caught.value.message
+
+
+async def test_an_endpoint_of_the_manifests_authority_is_sent_to(authority: Authority, tmp_path: Path) -> None:
+    async with _endpoint(authority.server_context(tmp_path)) as url:
+        sink = http_sink(url, secrets=authority.secrets, tls=Tls(CA))
+        await sink.open()
+        await sink.check()
+        assert [found.verdict for found in await sink.deliver([event(1), event(2)])] == [Verdict.DELIVERED] * 2
+        await sink.close()
+
+
+async def test_an_endpoint_of_another_authority_is_not(authority: Authority, tmp_path: Path) -> None:
+    async with _endpoint(authority.server_context(tmp_path)) as url:
+        for sink in (http_sink(url, secrets=Authority().secrets, tls=Tls(CA)), http_sink(url)):
+            assert "spec.sink.http.tls.caRef" in await _fault(sink)
+
+
+async def test_a_certificate_for_another_name_is_refused(authority: Authority, tmp_path: Path) -> None:
+    async with _endpoint(authority.server_context(tmp_path, "elsewhere.example")) as url:
+        message = await _fault(http_sink(url, secrets=authority.secrets, tls=Tls(CA)))
+    assert "host name" in message
+
+
+@pytest.mark.parametrize(("days", "advice"), [(-1, "renew"), (2, "clocks")])
+async def test_a_certificate_out_of_its_time_is_refused(days: int, advice: str) -> None:
+    made, now = trustme.CA(), datetime.datetime.now(datetime.UTC)
+    end = now + datetime.timedelta(days=days)
+    issued = made.issue_cert("localhost", not_before=end - datetime.timedelta(days=1), not_after=end)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued.configure_cert(context)
+    pem = made.cert_pem.bytes().decode()
+    async with _endpoint(context) as url:
+        secrets = MemorySecrets(config_maps={"ca": {"ca.crt": pem}})
+        assert advice in await _fault(http_sink(url, secrets=secrets, tls=Tls(CA)))
+
+
+async def test_an_endpoint_that_asks_for_a_certificate_gets_it(authority: Authority, tmp_path: Path) -> None:
+    stranger = MemorySecrets({"client": Authority().client}, config_maps={"ca": {"ca.crt": authority.pem}})
+    async with _endpoint(authority.server_context(tmp_path, ask=True)) as url:
+        for secrets, tls in ((authority.secrets, Tls(CA)), (stranger, Tls(CA, "client"))):
+            assert "clientCertSecretRef" in await _fault(http_sink(url, secrets=secrets, tls=tls))
+        sink = http_sink(url, secrets=authority.secrets, tls=Tls(CA, "client"))
+        await sink.open()
+        assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+        await sink.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_the_alert_of_a_server_that_wants_a_certificate_is_understood(
+    authority: Authority, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """As servers other than Python's own do it: an alert, then the end."""
+    context = authority.server_context(tmp_path, ask=True)
+    context.minimum_version = context.maximum_version = version
+
+    def serve(listening: socket.socket) -> None:
+        accepted, _ = listening.accept()
+        with accepted, contextlib.suppress(ssl.SSLError):
+            context.wrap_socket(accepted, server_side=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served = asyncio.create_task(asyncio.to_thread(serve, listening))
+        port = listening.getsockname()[1]
+        sink = http_sink(f"https://localhost:{port}/", secrets=authority.secrets, tls=Tls(CA))
+        assert "clientCertSecretRef" in await _fault(sink)
+        await served
+
+
+async def test_a_rotated_certificate_is_shown_on_new_connections(authority: Authority, tmp_path: Path) -> None:
+    """The endpoint refuses whom it does not know at the level of HTTP, which is when Secrets are read again."""
+    context = authority.server_context(tmp_path)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    shown: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        found = request.transport.get_extra_info("peercert")
+        shown.append(found and found["serialNumber"])
+        return web.Response(status=401 if len(shown) == 2 else 204)
+
+    server = HttpServer(answer=answer, tls=context)
+    await server.start()
+    secrets = MemorySecrets(
+        {"client": authority.client, "hook": {"whsec": SIGNING_SECRET}}, config_maps={"ca": {"ca.crt": authority.pem}}
+    )
+    sink = http_sink(server.url, secrets=secrets, tls=Tls(CA, "client"), signing=(HOOK,))
+    await sink.open()
+    await sink.deliver([event(1)])
+    secrets.values["client"] = authority.new_client()
+    await sink.deliver([event(2)])
+    await sink.deliver([event(3)])
+    await sink.close()
+    await server.stop()
+    first, second, third = shown
+    assert first == second != third
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(UNTRUSTED)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(SinkError) as caught:
+        await http_sink(f"https://localhost:{port}/").open()
+    assert caught.value.reason is Reason.TLS_FAILED
+    server.close()
+    await server.wait_closed()
+
+
+async def test_plain_http_where_tls_is_expected_is_a_tls_fault(http_server: HttpServer) -> None:
+    with pytest.raises(SinkError) as caught:
+        await http_sink(http_server.url.replace("http:", "https:")).open()
+    assert caught.value.reason is Reason.TLS_FAILED
