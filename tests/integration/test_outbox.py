@@ -15,6 +15,7 @@ from tablewatcher.naming import key_token
 from tablewatcher.postgres import capture_source
 from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.cursor_log import CursorLog, Held, Lease
+from tablewatcher.postgres.gaps import Gaps
 from tablewatcher.postgres.outbox import Outbox, Position
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.session import Connection, connect
@@ -216,7 +217,9 @@ async def test_overflow_stops_capture_and_not_the_writers(
         captured = len(await watched.events())
         assert captured in range(1024, 5000)
         assert captured % 1024 == 0
-        await ring.resume_capture(0, stopped.stopped_at)
+        gaps = Gaps(writer, asyncio.Lock(), NAMES)
+        await gaps.resume_capture(stopped.stopped_at)
+        await gaps.announce(0)
         await database.execute("INSERT INTO t VALUES (7001)")
         events = await watched.events()
         assert [event.op for event in events] == ["g", "i"]

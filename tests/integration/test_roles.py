@@ -13,7 +13,10 @@ from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.apply import StepsMissing, apply, destroy, neutralise
 from tablewatcher.postgres.cursor_log import CursorLog, Lease
 from tablewatcher.postgres.database import Progress, open_session
+from tablewatcher.postgres.drift import Drift
+from tablewatcher.postgres.gaps import Gaps
 from tablewatcher.postgres.grants import Grantee, missing, needed
+from tablewatcher.postgres.lineage import Lineage
 from tablewatcher.postgres.outbox import Outbox
 from tablewatcher.postgres.progress import ProgressReader, drained
 from tablewatcher.postgres.ring import Ring
@@ -65,9 +68,12 @@ async def deliver(clerk: Clerk) -> list[str]:
     session = await open_session(clerk.dsn)
     try:
         assert await session.installed(names)
+        lineage = Lineage(session.writer, session.writer_lock, names)
+        await lineage.refuse_copy()
         cursor = CursorLog(session.writer, session.writer_lock, names, holder="h", sink_timeout=1)
         lease = await cursor.acquire(lambda _: True)
         assert isinstance(lease, Lease)
+        assert await lineage.generation(cursor.slot) == 1
         await session.report(names, Progress(lease.epoch, "h", 1, True, "Forwarding", ""))
         await session.report(names, Progress(lease.epoch, "h", 2, True, "Forwarding", ""))
         outbox = Outbox(session.reader, session.reader_lock, spec, names, database="d")
@@ -82,7 +88,10 @@ async def deliver(clerk: Clerk) -> list[str]:
         assert position.cur is None
         for slot in range(3):
             assert await ring.turn(slot, position.prev, keep_seconds=0) == (slot + 1) % 3
-        await ring.resume_capture(0, 1)
+        gaps = Gaps(session.writer, session.writer_lock, names)
+        await gaps.resume_capture(1)
+        await gaps.announce(0)
+        assert await Drift(session.writer, session.writer_lock, names, spec.actions).look() == ""
         await ring.disarm()
         assert (await ring.gauge()).last_id > 0
         assert await cursor.commit(lease.epoch, position, release=True)
@@ -97,7 +106,7 @@ async def test_a_role_with_our_grants_and_no_others_delivers(clerk: Clerk) -> No
     assert "let the listener's role read and deliver" in [step.what for step in applied.plan.steps]
     await clerk.database.execute("INSERT INTO t VALUES ('a', 1), ('b c', 2), ('d', 3); UPDATE t SET v = 9")
     assert await deliver(clerk) == ["a", "b%20c", "d"] * 2
-    assert not await drained(clerk.dsn, names, seconds=0)  # the gap event that resume_capture wrote
+    assert not await drained(clerk.dsn, names, seconds=0)  # the gap event
     reader = ProgressReader(clerk.dsn)
     assert (await reader.read([names]))[names.hash].reason == "Forwarding"
     await reader.close()
@@ -201,7 +210,7 @@ async def test_drift_under_observe_is_said_and_not_repaired(clerk: Clerk) -> Non
     await clerk.database.execute(f'ALTER TABLE t DISABLE TRIGGER "{names.trigger}"')
     with pytest.raises(StepsMissing) as refused:
         await apply(clerk.dsn, clerk.observed, names)
-    assert [step.what.split()[0] for step in refused.value.plan.steps] == ["announce", "install"]
+    assert [step.what.split()[0] for step in refused.value.plan.steps] == ["install", "announce"]
     await run_script(clerk, clerk.observed)
     assert not (await apply(clerk.dsn, clerk.observed, names)).plan
 

@@ -236,7 +236,7 @@ def listener_word(subscription: Subscription, generation: int) -> tuple[Verdict 
     if not report.spoken or report.spec_generation != generation:
         return None, Verdict(None, Reason.RECONCILING, "the listener has not taken up this generation yet")
     reason = Reason(report.reason) if report.reason in set(Reason) else Reason.RECONCILING
-    if reason is Reason.CAPTURE_STOPPED:
+    if reason in (Reason.CAPTURE_STOPPED, Reason.TRIGGERS_DRIFTED):
         return Verdict(False, reason, report.message), Verdict(True, Reason.ACKNOWLEDGED)
     if report.forwarding:
         return None, Verdict(True, Reason.ACKNOWLEDGED, "the sink takes events")

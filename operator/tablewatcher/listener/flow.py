@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from ..event import Event
 from ..naming import WatcherNames
 from ..postgres.cursor_log import LEASE_SECONDS, CursorLog, Lease
+from ..postgres.drift import Drift
+from ..postgres.gaps import Gaps
 from ..postgres.idle import IdleRings
 from ..postgres.outbox import Outbox, Page
 from ..postgres.ring import Ring
@@ -32,6 +34,8 @@ class Channels:
     outbox: Outbox
     cursor: CursorLog
     ring: Ring
+    gaps: Gaps
+    drift: Drift
     sink: Sink
     wakeup: Wakeup
     idle: IdleRings

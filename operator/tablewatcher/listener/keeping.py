@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 
 from ..postgres.outbox import Position
-from ..postgres.ring import TURN_SECONDS, may_resume
+from ..postgres.ring import Gauge, may_resume
 from .flow import Flow, LeaseLost
 
 COMMIT_SECONDS = 0.1
 RENEW_SECONDS = 1.0
 UPKEEP_SECONDS = 5.0
+# While capture stands still, and for a ring so small that it may fill up between two looks.
+HASTE_SECONDS = 1.0
+SMALL_RING = 64 << 20
+DRIFT_SECONDS = 15.0
+HELD_SECONDS = 10.0
+# TRUNCATE leaves dead rows in the catalog: not more often than this because of the time alone.
+LEAST_TURN_SECONDS = 10.0
+MOST_TURN_SECONDS = 300.0
 
 
 class Keeping:
@@ -20,6 +28,10 @@ class Keeping:
         self._flow = flow
         self._epoch = flow.lease.epoch
         self._committed = self._delivered = flow.lease.position
+        self._turned = flow.now()
+        # A slot is emptied when the two others have been written for this long, so rows stay for about twice of it.
+        half = flow.spec.delivery.retention_seconds / 2
+        self._turn_seconds = min(max(half, LEAST_TURN_SECONDS), MOST_TURN_SECONDS)
 
     async def cursor(self) -> None:
         """Commits the cursor while there is news, and proves the lease once a second in any case. Until cancelled."""
@@ -41,25 +53,43 @@ class Keeping:
         await self._flow.channels.cursor.commit(self._epoch, self._position(), release=True)
 
     async def upkeep(self) -> None:
-        """Turns the ring, starts capture again after an overflow, and tells of its size. Until cancelled."""
-        flow, ring, cursor = self._flow, self._flow.channels.ring, self._flow.channels.cursor
-        turned = flow.now()
+        """Turns the ring, starts capture again after an overflow, tells gaps, and looks whether capture stands.
+
+        Until cancelled.
+        """
+        flow, channels = self._flow, self._flow.channels
+        haste = HASTE_SECONDS if channels.ring.bound < SMALL_RING else UPKEEP_SECONDS
+        looked = float("-inf")
         while True:
-            gauge = await ring.gauge()
-            flow.observer.ring(gauge, flow.delivery.oldest, flow.newest_id)
-            full = gauge.stopped_at > 0 or await ring.is_turn_due(cursor.slot)
-            if full or flow.now() - turned > TURN_SECONDS:
-                # Delivered rows are kept for a while, but never at the price of capture.
-                keep = 0 if full else TURN_SECONDS
-                slot = await ring.turn(cursor.slot, self._committed.prev, keep_seconds=keep)
-                if slot is not None:
-                    turned, cursor.slot = flow.now(), slot
-                    if not await cursor.commit(self._epoch, self._committed):
-                        raise LeaseLost
-            if may_resume(gauge):
-                await ring.resume_capture(cursor.slot, gauge.stopped_at)
+            gauge = await channels.ring.gauge()
+            held = await self._turn(gauge)
+            flow.observer.ring(gauge, flow.delivery.oldest, flow.newest_id, held=held)
+            if may_resume(gauge, channels.ring.bound):
+                await channels.gaps.resume_capture(gauge.stopped_at)
+                gauge = await channels.ring.gauge()
+            if gauge.gaps:
+                await channels.gaps.announce(channels.cursor.slot)
+            if flow.now() - looked > DRIFT_SECONDS:
+                looked = flow.now()
+                flow.observer.drift(await channels.drift.look())
             await flow.observer.publish()
-            await asyncio.sleep(UPKEEP_SECONDS)
+            await asyncio.sleep(HASTE_SECONDS if gauge.stopped_at else haste)
+
+    async def _turn(self, gauge: Gauge) -> str:
+        """Turns the ring if it is time. Who has long kept it from that, if it must be and cannot."""
+        flow, ring, cursor = self._flow, self._flow.channels.ring, self._flow.channels.cursor
+        full = gauge.stopped_at > 0 or await ring.is_turn_due(cursor.slot)
+        if not full and flow.now() - self._turned < self._turn_seconds:
+            return ""
+        # Delivered rows are kept for a while, but never at the price of capture.
+        keep = 0 if full else flow.spec.delivery.retention_seconds
+        slot = await ring.turn(cursor.slot, self._committed.prev, keep_seconds=keep)
+        if slot is None:
+            return await ring.held_by(HELD_SECONDS) if full else ""
+        self._turned, cursor.slot = flow.now(), slot
+        if not await cursor.commit(self._epoch, self._committed):
+            raise LeaseLost
+        return ""
 
     def _position(self) -> Position:
         """How far delivery has come by now."""

@@ -34,7 +34,7 @@ class Observer:
         self._attempts = cache(lambda verdict: metrics.delivery_attempts.labels(*labels, sink, verdict))
         self._delivered = cache(lambda op: metrics.events_delivered.labels(*labels, ACTION_NAMES[op], sink))
         self._log = log.bind(watcher=spec.qualified_name)
-        self._stopped = False
+        self._stopped = self._drifted = ""
         self._said: tuple[int, bool, Reason, str] | None = None
         self._epoch = 0
         self._write: Callable[[Progress], Awaitable[None]] | None = None
@@ -89,15 +89,21 @@ class Observer:
         for verdict, number in failed.items():
             self._attempts(verdict).inc(number)
 
-    def ring(self, gauge: Gauge, oldest: Event | None, newest_read: int) -> None:
-        """The ring's size, and whether it has stopped capture."""
+    def ring(self, gauge: Gauge, oldest: Event | None, newest_read: int, *, held: str) -> None:
+        """The ring's size, and whether it has stopped capture. held: who keeps it from being emptied."""
         metrics = self._metrics
         metrics.ring_bytes.labels(*self._labels).set(gauge.bytes)
         unread = max(gauge.last_id - newest_read, 0) if newest_read else 0
         pending = max(newest_read - oldest.ring_id + 1, 0) if oldest else 0
         metrics.ring_rows.labels(*self._labels).set(unread + pending)
         metrics.ring_oldest_age.labels(*self._labels).set(max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0)
-        self._stopped = gauge.stopped_at > 0
+        self._stopped = _stopped(held) if gauge.stopped_at > 0 else ""
+        self._again()
+
+    def drift(self, fault: str) -> None:
+        """What is wrong with trigger or function; "" where nothing is."""
+        self._drifted = fault
+        self._again()
 
     async def publish(self) -> None:
         """Writes the row if what it says has changed."""
@@ -107,11 +113,22 @@ class Observer:
             await self._write(progress)
             self._said = says
 
+    def _again(self) -> None:
+        """Says at once what is wrong with capture; that it is well again is said with the next word of the sink."""
+        if self.ready and (self._stopped or self._drifted):
+            self._set(True, self.reason, self.message)
+
     def _set(self, ready: bool, reason: Reason, message: str) -> None:
-        if self._stopped and ready:
-            ready, reason = False, Reason.CAPTURE_STOPPED
-            message = "the ring is full: changes are not captured until half of it is delivered"
+        if ready and self._drifted:
+            ready, reason, message = False, Reason.TRIGGERS_DRIFTED, self._drifted
+        elif ready and self._stopped:
+            ready, reason, message = False, Reason.CAPTURE_STOPPED, self._stopped
         if (ready, reason) != (self.ready, self.reason):
             (self._log.info if ready else self._log.warning)(message or "forwarding", reason=str(reason))
         self.ready, self.reason, self.message = ready, reason, message
         self._metrics.listener_connected.labels(*self._labels).set(1 if ready and self._write else 0)
+
+
+def _stopped(held: str) -> str:
+    message = "the ring is full: changes are not captured until half of it is delivered"
+    return f"{message}; {held} keeps it from being emptied" if held else message

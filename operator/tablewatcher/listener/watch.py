@@ -12,6 +12,8 @@ from ..errors import Reason, TableWatcherError
 from ..naming import WatcherNames
 from ..postgres.cursor_log import CursorLog, Held, Lease
 from ..postgres.database import Session
+from ..postgres.drift import Drift
+from ..postgres.gaps import Gaps
 from ..postgres.lineage import Lineage
 from ..postgres.outbox import Outbox
 from ..postgres.ring import Ring
@@ -113,8 +115,10 @@ class Watch:
             database=session.database,
             generation=generation,
         )
-        ring = Ring(session.writer, session.writer_lock, self._names)
-        channels = Channels(outbox, cursor, ring, sink, session.wakeup, session.idle, self._names)
+        shared = (session.writer, session.writer_lock, self._names)
+        ring = Ring(*shared, bound=self.spec.delivery.overflow_bytes)
+        gaps, drift = Gaps(*shared), Drift(*shared, self.spec.actions)
+        channels = Channels(outbox, cursor, ring, gaps, drift, sink, session.wakeup, session.idle, self._names)
         with session.idle.member(self._names):
             await Relay(Flow(self.spec, lease, channels, self.observer)).run(self._stop)
 

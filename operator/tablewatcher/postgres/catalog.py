@@ -79,8 +79,8 @@ class Trigger:
 class Observed:
     """Everything `plan` compares with what is desired.
 
-    here: this database (None on a standby); recorded: the one the watcher was made in. grantee: the role that
-    delivers, where it is not ours.
+    here: this database (None on a standby); recorded: the one the watcher was made in. installed_source: digest of the
+    source that the function was last written with. grantee: the role that delivers, where it is not ours.
     """
 
     server: Server
@@ -94,6 +94,7 @@ class Observed:
     registered_table: int | None = None
     here: Home | None = None
     recorded: Home | None = None
+    installed_source: str | None = None
     shared_usable: bool = True
     shared_owned: bool = True
     shared_readable: bool = True
@@ -128,6 +129,7 @@ async def observe(
         registered_table=await _registered(connection, names) if readable else None,
         here=await _home(connection, "home"),
         recorded=await _home(connection, "recorded_home", hash=names.hash) if HOME_MIGRATION in migrated else None,
+        installed_source=await _installed_source(connection, names) if HOME_MIGRATION in migrated else None,
         shared_usable=shared["usable"] is not False,
         shared_owned=shared["owned"] is not False,
         shared_readable=shared["readable"] is not False,
@@ -193,6 +195,11 @@ async def _grantee(connection: Connection, names: WatcherNames, role: str) -> Gr
         privileges=[right.privilege for right in rights],
     )
     return Grantee(role, frozenset(rights[row["nth"] - 1] for row in rows))
+
+
+async def _installed_source(connection: Connection, names: WatcherNames) -> str | None:
+    rows = await _all(connection, "installed_source", hash=names.hash)
+    return rows[0]["source_digest"] if rows else None
 
 
 async def _migrations(connection: Connection) -> tuple[int, ...]:

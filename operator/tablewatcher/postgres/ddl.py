@@ -15,10 +15,11 @@ surrogates and `1e1000000`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..naming import WatcherNames
+from ..naming import SCHEMA, WatcherNames
 from ..spec.model import Action, WatcherSpec
 from .capture_source import MAX_RING_BYTES, CaptureSource
 from .quoting import identifier, literal, ours
@@ -93,6 +94,21 @@ def _settings(source: CaptureSource) -> tuple[str, ...]:
     )
     pinned = [f"{name}={value}" for name, value in SESSION_SETTINGS.items() if name in needed]
     return ("search_path=pg_catalog, pg_temp", *pinned)
+
+
+def source_digest(source: str) -> str:
+    """What `tablewatcher.watcher` remembers of the source of a function that was installed."""
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def note_gap(names: WatcherNames, reason: str, *, certain: bool, since: str = "NULL") -> str:
+    """INSERT of a gap that is to be told once all who ran without capture have ended. since: SQL, of a time."""
+    return (
+        f"INSERT INTO {SCHEMA}.gap AS g (hash, reason, certain, since)"
+        f" VALUES ({literal(names.hash)}, {literal(reason)}, {certain}, {since})"
+        " ON CONFLICT (hash, reason) DO UPDATE SET horizon = NULL, since = least(g.since, excluded.since),"
+        " until = pg_catalog.clock_timestamp()"
+    )
 
 
 def insert_gap(names: WatcherNames, slot: int, members: str) -> str:

@@ -12,7 +12,7 @@ from ..errors import DatabaseError, Reason
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, WatcherSpec
 from .catalog import Observed, TableFacts
-from .ddl import Desired, create_function, desired, insert_gap, neutral_source
+from .ddl import Desired, create_function, desired, insert_gap, neutral_source, note_gap, source_digest
 from .grants import missing
 from .home import Home, adoption, moves_here
 from .preflight import check, refuse_foreign, shared_grant
@@ -59,15 +59,19 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
         steps.append(_drop_function(names))
     if stale or not _function_in_sync(wanted, observed):
         steps += _function_steps(wanted, facts, names)
-    if observed.registered_table != facts.shape.oid or observed.recorded is None:
-        steps.append(Step("register the watcher", _register(facts, observed.here, names)))
-    if observed.registered_table is not None and not _captures(observed, facts):
-        steps.append(Step("announce the gap", _gap(names)))
+    if _was_replaced(observed):
+        # Transactions that ran with the other function may still be open: a listener waits for their end.
+        steps.append(Step("note the gap", note_gap(names, "functionReplaced", certain=False)))
+    if not _registered(wanted, observed, facts):
+        steps.append(Step("register the watcher", _register(wanted, facts, observed.here, names)))
     steps += _grant_steps(observed, names)
     if stale or not _trigger_in_sync(wanted, observed, facts, names):
         steps.append(
             Step(f"install trigger {names.trigger}", _create_trigger(spec, wanted, observed, names), locks_table=True)
         )
+    if observed.registered_table is not None and not _captures(observed, facts):
+        # After the trigger, which has waited for every writer: nobody is left who ran without it.
+        steps.append(Step("announce the gap", _gap(names)))
     return Plan(tuple(steps))
 
 
@@ -177,6 +181,23 @@ def _captures(observed: Observed, facts: TableFacts) -> bool:
     return any(trigger.table_oid == facts.shape.oid and trigger.enabled in _ENABLED for trigger in observed.triggers)
 
 
+def _was_replaced(observed: Observed) -> bool:
+    """Whether the function is not the one that was installed, whatever is wanted now."""
+    return (
+        observed.function is not None
+        and observed.installed_source is not None
+        and source_digest(observed.function.source) != observed.installed_source
+    )
+
+
+def _registered(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
+    return (
+        observed.registered_table == facts.shape.oid
+        and observed.recorded is not None
+        and observed.installed_source == source_digest(wanted.function_source)
+    )
+
+
 def _gap(names: WatcherNames) -> str:
     """A gap event: the watcher was installed, and something took or turned off its trigger, nobody knows when."""
     return insert_gap(names, 0, literal('"reason":"triggerRepaired","certain":false'))
@@ -231,14 +252,16 @@ def _drop_function(names: WatcherNames) -> Step:
     )
 
 
-def _register(facts: TableFacts, here: Home | None, names: WatcherNames) -> str:
+def _register(wanted: Desired, facts: TableFacts, here: Home | None, names: WatcherNames) -> str:
     home = (
         f"{literal(here.system_identifier)}, {here.database_oid:d}, {here.timeline:d}" if here else "NULL, NULL, NULL"
     )
     return (
-        f"INSERT INTO {SCHEMA}.watcher AS w (hash, identity, table_oid, system_identifier, database_oid, timeline)"
-        f" VALUES ({literal(names.hash)}, {literal(names.identity)}, {facts.shape.oid}, {home})"
-        " ON CONFLICT (hash) DO UPDATE SET table_oid = excluded.table_oid,"
+        f"INSERT INTO {SCHEMA}.watcher AS w"
+        " (hash, identity, table_oid, source_digest, system_identifier, database_oid, timeline)"
+        f" VALUES ({literal(names.hash)}, {literal(names.identity)}, {facts.shape.oid},"
+        f" {literal(source_digest(wanted.function_source))}, {home})"
+        " ON CONFLICT (hash) DO UPDATE SET table_oid = excluded.table_oid, source_digest = excluded.source_digest,"
         " system_identifier = coalesce(w.system_identifier, excluded.system_identifier),"
         " database_oid = coalesce(w.database_oid, excluded.database_oid),"
         " timeline = coalesce(w.timeline, excluded.timeline)"

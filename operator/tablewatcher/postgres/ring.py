@@ -1,4 +1,4 @@
-"""Upkeep of one ring: turning it, starting capture again after an overflow, waking, and its size.
+"""Upkeep of one ring: turning it, waking, and its size.
 
 Only the owner of the lease does any of this.
 """
@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import psycopg
 
-from ..naming import RING_SLOTS, WatcherNames
-from .ddl import MAX_RING_BYTES, insert_gap, ours
+from ..naming import RING_SLOTS, SCHEMA, WatcherNames
+from .ddl import MAX_RING_BYTES, ours
+from .holders import holders
 from .session import Connection, translating
 from .snapshot import Snapshot
 
-TURN_SECONDS = 600
-# Three full slots and their indexes stay within the bound on the ring.
-TURN_BYTES = 192 << 20
+# Of the bound: three slots of this share, with their indexes, stay within it.
+_TURN_SHARE = 3 / 16
+_LOG_BYTES = 3 << 20
 # Longer than any sane listener sleeps between two looks: a listener that died leaves writers notifying for this long.
 WAKE_SECONDS = 10
 _STILL_NEEDED = "TW001"
@@ -25,20 +26,26 @@ _STILL_NEEDED = "TW001"
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """Sizes for metrics. last_id: the newest id drawn; stopped_at: epoch seconds, 0 while capture runs."""
+    """Sizes for metrics. last_id: the newest id drawn; stopped_at: epoch seconds, 0 while capture runs; gaps: that
+    are over and not told yet."""
 
     bytes: int
     last_id: int
     stopped_at: int
+    gaps: int
 
 
 class Ring:
-    """One watcher's ring, kept on a connection shared with others."""
+    """One watcher's ring, kept on a connection shared with others. bound: bytes, past which capture stops."""
 
-    def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames) -> None:
+    def __init__(
+        self, connection: Connection, lock: asyncio.Lock, names: WatcherNames, *, bound: int = MAX_RING_BYTES
+    ) -> None:
         self._connection = connection
         self._lock = lock
         self._names = names
+        self.bound = bound
+        self._turn_bytes = int(bound * _TURN_SHARE)
 
     @translating
     async def turn(self, slot: int, delivered: Snapshot, *, keep_seconds: float) -> int | None:
@@ -79,34 +86,28 @@ class Ring:
         query = f"SELECT pg_catalog.pg_relation_size('{ring}') AS ring, pg_catalog.pg_relation_size('{cursor}') AS log"
         async with self._lock:
             found = await (await self._connection.execute(query)).fetchone()
-        return found is not None and (found["ring"] > TURN_BYTES or found["log"] > TURN_BYTES // 64)
+        return found is not None and (found["ring"] > self._turn_bytes or found["log"] > _LOG_BYTES)
 
     @translating
     async def gauge(self) -> Gauge:
         """The ring's size now."""
         sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in self._names.rings)
         query = (
-            f"SELECT ({sizes})::bigint AS bytes, i.last_value AS last_id, s.last_value AS stopped_at"
+            f"SELECT ({sizes})::bigint AS bytes, i.last_value AS last_id, s.last_value AS stopped_at,"
+            f" (SELECT count(*)::integer FROM {SCHEMA}.gap WHERE hash = %s) AS gaps"
             f" FROM {ours(self._names.ids)} i, {ours(self._names.stop)} s"
         )
         async with self._lock:
-            found = await (await self._connection.execute(query)).fetchone()
+            found = await (await self._connection.execute(query, [self._names.hash])).fetchone()
         assert found is not None  # noqa: S101 - a sequence always has its one row
         return Gauge(**found)
 
     @translating
-    async def resume_capture(self, slot: int, stopped_at: int) -> None:
-        """Starts capture again after an overflow and puts a gap event where it starts.
-
-        Transactions that ran without capture may still commit after this: `until` is when capture runs again, and
-        what they changed before it belongs to the gap.
-        """
-        since = f"pg_catalog.to_json(pg_catalog.to_timestamp({stopped_at:d}))::text"
-        members = f"""'"reason":"overflow","certain":true,"from":' || {since}"""
+    async def held_by(self, seconds: float) -> str:
+        """Who keeps the ring from being emptied for so long already, for a person to read; "" where nobody does."""
         async with self._lock:
-            await self._connection.execute(insert_gap(self._names, slot, members))
-            # Last: ended in between, the gap is announced twice rather than never.
-            await self._connection.execute("SELECT pg_catalog.setval(%s::regclass, 0)", [ours(self._names.stop)])
+            found = await holders(self._connection, self._names, older_than=seconds)
+        return str(found[0]) if found else ""
 
     @translating
     async def arm(self) -> None:
@@ -137,6 +138,6 @@ class Ring:
         )
 
 
-def may_resume(gauge: Gauge) -> bool:
+def may_resume(gauge: Gauge, bound: int) -> bool:
     """Whether a stopped capture may start again: half of the bound is free."""
-    return gauge.stopped_at > 0 and gauge.bytes < MAX_RING_BYTES // 2
+    return gauge.stopped_at > 0 and gauge.bytes < bound // 2

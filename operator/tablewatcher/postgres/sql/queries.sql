@@ -25,6 +25,9 @@ FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 SELECT system_identifier, database_oid::bigint AS database_oid, timeline FROM tablewatcher.watcher
 WHERE hash = %(hash)s AND system_identifier IS NOT NULL
 
+-- name: installed_source
+SELECT source_digest FROM tablewatcher.watcher WHERE hash = %(hash)s
+
 -- name: table
 SELECT c.oid::bigint AS oid, c.relkind::text AS kind,
        c.relowner::bigint AS owner_oid, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,

@@ -4,7 +4,7 @@ ALTER TABLE tablewatcher.watcher
     ADD COLUMN system_identifier text,
     ADD COLUMN database_oid oid,
     ADD COLUMN timeline bigint,
-    ADD COLUMN source_md5 text;
+    ADD COLUMN source_digest text;
 
 -- Gaps that are over and not announced yet: transactions that ran without capture have not ended. `horizon`: those
 -- below it are waited for; NULL until a listener has looked. Rows are few and short-lived.

@@ -1,0 +1,60 @@
+"""Whether capture still stands, as its own listener sees it: one look at the catalog.
+
+`apply` and the operator repair; a listener without an operator can only say that changes pass unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from ..naming import SCHEMA, WatcherNames
+from ..spec.model import Action
+from .quoting import literal
+from .session import Connection, translating
+
+# pg_trigger.tgtype
+_BITS = {Action.INSERT: 4, Action.DELETE: 8, Action.UPDATE: 16, Action.TRUNCATE: 32}
+_REMEDY = "`tablewatcher apply` puts it right and sends a gap event"
+
+
+class Drift:
+    """Looks after trigger and function of one watcher, on a connection shared with others."""
+
+    def __init__(
+        self, connection: Connection, lock: asyncio.Lock, names: WatcherNames, actions: Iterable[Action]
+    ) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._trigger = names.trigger
+        self._wanted = sum(_BITS[action] for action in actions)
+        self._query = _LOOK.format(
+            schema=SCHEMA, hash=literal(names.hash), function=literal(names.function), trigger=literal(names.trigger)
+        ).encode()
+
+    @translating
+    async def look(self) -> str:
+        """What is wrong, with the remedy; "" where changes are captured."""
+        async with self._lock:
+            row = await (await self._connection.execute(self._query)).fetchone()
+        if row is None or row["fires"] & self._wanted != self._wanted:
+            return f"trigger {self._trigger} is missing or turned off, so changes are not captured; {_REMEDY}"
+        if row["partly_off"]:
+            return f"trigger {self._trigger} is turned off on a partition: changes there are not captured; {_REMEDY}"
+        if not row["sound"]:
+            return f"the function of trigger {self._trigger} was replaced by another; {_REMEDY}"
+        return ""
+
+
+# By name, not by function: a watcher may have several of both.
+_LOOK = """
+SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('O', 'A')), 0)::integer AS fires,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = min(p.oid) AND c.tgenabled NOT IN ('O', 'A'))
+         AS partly_off,
+       w.source_digest IS NULL OR w.source_digest = coalesce(pg_catalog.encode(
+         pg_catalog.sha256(pg_catalog.convert_to(min(p.prosrc), 'UTF8')), 'hex'), '') AS sound
+FROM {schema}.watcher AS w
+LEFT JOIN pg_catalog.pg_proc AS p ON p.proname = {function} AND p.pronamespace = '{schema}'::regnamespace
+LEFT JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = w.table_oid AND pg_catalog.starts_with(t.tgname::text, {trigger})
+WHERE w.hash = {hash} GROUP BY w.hash, w.source_digest
+"""
