@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -250,7 +253,8 @@ async def test_another_instance_is_left_alone(shop: Database, orders: Path) -> N
 async def test_a_connection_string_that_cannot_be_read(orders: Path, command: str) -> None:
     answer = await tablewatcher(command, "-f", orders, "--dsn", "postgresql://shop:hunter%zz2@h/x")
     assert answer.code == 2
-    assert "--dsn: cannot be read" in answer.err
+    assert "--dsn (or TABLEWATCHER_DSN) cannot be read" in answer.err
+    assert answer.err.count("cannot be read") == 1, "said once, however many watchers there are"
     assert "hunter" not in answer.out + answer.err
     assert answer.seconds < 8
 
@@ -290,3 +294,34 @@ async def test_a_place_that_is_none_is_refused_by_name(orders: Path, option: str
     assert answer.code == 2
     assert option in answer.err
     assert "Traceback" not in answer.err
+
+
+async def test_a_person_sees_how_far_it_is_and_a_program_sees_json_only(shop: Database, tmp_path: Path) -> None:
+    files = write(tmp_path / "manifests", *(manifest(f"orders-{nth}") for nth in range(3)))
+    screen, keyboard = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(PROGRAM, "apply", "-f", files, "--dsn", shop.dsn, "-o", "json"),
+        stdout=subprocess.PIPE,
+        stderr=keyboard,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"},
+    )
+    os.close(keyboard)
+    out, _ = await process.communicate()
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that nobody writes to a terminal any more
+        while piece := os.read(screen, 65536):
+            shown += piece
+    os.close(screen)
+    assert process.returncode == 0
+    assert [found["ok"] for found in json.loads(out)] == [True] * 3
+    assert b"shop/orders-2" in shown
+    assert b"/3" in shown
+
+
+async def test_two_watchers_of_one_name_and_the_files_they_are_in(shop: Database, tmp_path: Path) -> None:
+    files = write(tmp_path / "manifests", manifest())
+    (files / "copy.yaml").write_text(json.dumps(manifest()))
+    answer = await tablewatcher("validate", "-f", files)
+    assert answer.code == 2
+    for said in ("declared more than once", "copy.yaml", "orders.yaml"):
+        assert said in answer.err

@@ -50,7 +50,8 @@ def place(sources: Sequence[Path], directory: Path, addresses: Addresses) -> tup
             (manifests / source.name).write_text(yaml.safe_dump_all(documents, sort_keys=False), encoding="utf-8")
         return manifests, folder, _schema(sources)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        fault = FieldError("-f", f"{type(error).__name__}: give a directory such as examples/, or leave -f out")
+        why = error.strerror if isinstance(error, OSError) else "no manifest of a watcher"
+        fault = FieldError("-f", f"cannot be used ({why}): give a directory such as examples/, or leave -f out")
         raise SpecInvalid("demo", (fault,)) from None
 
 

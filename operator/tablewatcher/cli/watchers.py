@@ -21,6 +21,7 @@ from ..postgres.survey import Survey, survey
 from ..sinks.address import AddressPolicy
 from ..sinks.kinds import make_sink
 from ..spec.model import Management, WatcherSpec
+from .progress import progress
 from .results import Result
 
 UNREACHABLE_PATIENCE = 10.0
@@ -172,11 +173,18 @@ async def each_watcher(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Resu
     """`one` of every watcher of the manifests: a fault of one does not stop the others."""
     specs, faults = _load(scope.files, require_secret=scope.dsn is None)
     results = []
-    for spec in specs:
+    if scope.dsn:
         try:
-            results.append(await one(spec))
+            checked(scope.dsn)
         except TableWatcherError as error:
-            results.append(Result.failed(spec.qualified_name, error))
+            return [Result.failed("connection", error)]
+    with progress(len(specs)) as begin:
+        for spec in specs:
+            begin(spec.qualified_name)
+            try:
+                results.append(await one(spec))
+            except TableWatcherError as error:
+                results.append(Result.failed(spec.qualified_name, error))
     return results + [Result.failed(fault.name, fault) for fault in faults]
 
 

@@ -73,22 +73,23 @@ def manifest_files(paths: Iterable[Path]) -> list[Path]:
 def load(paths: Iterable[Path], *, require_secret: bool) -> tuple[list[WatcherSpec], list[SpecInvalid]]:
     """Every watcher that can be read, and what is wrong with those that cannot: a bad one stops no good one."""
     specs: dict[str, WatcherSpec] = {}
+    origins: dict[str, Path] = {}
     faults: list[SpecInvalid] = []
     for path in manifest_files(paths):
         try:
-            text = path.read_text(encoding="utf-8")
+            content = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             faults.append(SpecInvalid(str(path), (FieldError("-f", f"{path} cannot be read: {detail}"),)))
             continue
         try:
-            for spec in load_manifests(text, str(path), require_secret=require_secret):
-                if spec.qualified_name in specs:
-                    twice = FieldError(
-                        "metadata.name", f"{spec.qualified_name} is declared more than once; names must differ"
-                    )
-                    faults.append(SpecInvalid(spec.qualified_name, (twice,)))
-                specs[spec.qualified_name] = spec
+            for spec in load_manifests(content, str(path), require_secret=require_secret):
+                name = spec.qualified_name
+                if name in specs:
+                    where = " and ".join(dict.fromkeys((str(origins[name]), str(path))))
+                    text = f"{name} is declared more than once (in {where}); names must differ, and the last one counts"
+                    faults.append(SpecInvalid(name, (FieldError("metadata.name", text),)))
+                specs[name], origins[name] = spec, path
         except SpecInvalid as error:
             faults.append(error)
     return list(specs.values()), faults

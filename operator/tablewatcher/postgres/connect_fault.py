@@ -7,6 +7,17 @@ from ..errors import DatabaseError, Reason
 _AUTHENTICATION, _TLS, _UNREACHABLE = Reason.AUTHENTICATION_FAILED, Reason.TLS_FAILED, Reason.DATABASE_UNREACHABLE
 # libpq gives no SQLSTATE for a connection that failed, only a text; first match wins.
 _FAULTS: tuple[tuple[str, Reason, str], ...] = (
+    (
+        "invalid sslmode value",
+        Reason.SPEC_INVALID,
+        "sslmode of the connection must be disable, allow, prefer, require, verify-ca or verify-full",
+    ),
+    (
+        "invalid response to ssl negotiation",
+        _UNREACHABLE,
+        "what answers at that host and port is no Postgres",
+    ),
+    ("expected authentication request", _UNREACHABLE, "what answers at that host and port is no Postgres"),
     ("password authentication failed", _AUTHENTICATION, "the database refuses the user name or password"),
     ("no password supplied", _AUTHENTICATION, "the database asks for a password and none is given"),
     (
