@@ -55,6 +55,12 @@ async def test_make_demo_loses_nothing_and_ends_by_itself() -> None:
     assert "webhook-signature" in out
 
 
+async def test_make_demo_hands_arguments_on() -> None:
+    code, out, err = await bash(INSTALLED + "make --dry-run demo ARGS=--keep", 30)
+    assert code == 0, err
+    assert out.rstrip().endswith("/tablewatcher demo -f examples --keep")
+
+
 async def test_commands_without_a_cluster(database: Database) -> None:
     await database.execute((ROOT / "examples" / "orders.sql").read_text())
     code, out, err = await bash(COMMANDS, 60, TABLEWATCHER_DSN=database.dsn)

@@ -103,9 +103,14 @@ def test_first_manifest_is_the_example() -> None:
 
 
 def test_the_package_carries_the_examples_unchanged() -> None:
-    """`pip install tablewatcher` has no examples/ beside it; the demonstration runs these."""
-    originals = {path.name: path.read_bytes() for path in (ROOT / "examples").iterdir()}
+    """`pip install tablewatcher` has no examples/ beside it; the demonstration runs these. It needs no consumers."""
+    originals = {path.name: path.read_bytes() for path in (ROOT / "examples").iterdir() if path.is_file()}
     assert {path.name: path.read_bytes() for path in PACKAGED.iterdir()} == originals
+
+
+def test_every_consumer_is_in_the_table_of_examples() -> None:
+    told = {row[0].strip("`") for row in rows((ROOT / "examples" / "README.md").read_text(), "consumer")}
+    assert told == {f"consumers/{path.name}" for path in (ROOT / "examples" / "consumers").glob("*.py")}
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
     Shows nothing where standard error is no terminal, and nothing stays on the screen afterwards.
     """
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
-    columns += (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    name, passed = TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    columns = (SpinnerColumn(), name, BarColumn(), MofNCompleteColumn(), passed)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
         begun = 0
