@@ -29,7 +29,7 @@ e2e: $(STAMP) ## Run the tests on a real cluster only (root; `make cluster` firs
 	@$(BIN)/python hack/tests e2e
 
 bench: $(STAMP) ## Measure throughput and latency
-	@$(BIN)/python tests/benchmarks/bench.py
+	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
 cluster: ## Build a real single-node Kubernetes for the tests (root, Debian, Go)
 	@hack/cluster/build --install
