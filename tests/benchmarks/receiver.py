@@ -26,7 +26,7 @@ class Endpoint(asyncio.Protocol):
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
@@ -40,7 +40,7 @@ class Endpoint(asyncio.Protocol):
                 return
             self._counts.requests += 1
             self._counts.events += self._buffer.count(b'"specversion"', end, last)
-            self._buffer = self._buffer[last:]
+            del self._buffer[:last]
             self._transport.write(ANSWER)
 
 
