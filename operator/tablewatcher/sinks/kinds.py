@@ -29,6 +29,7 @@ def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, addresses: AddressPo
             format=spec.format,
             source=origin,
             table=spec.table,
+            secrets=secrets,
             actions=spec.actions,
             routing_columns=spec.routing_columns,
         )

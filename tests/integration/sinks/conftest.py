@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from .events import SOURCE, TABLE, MemorySecrets
 from .servers import HttpServer, NatsServer, free_port
 
 if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
     from tablewatcher.event import Event
     from tablewatcher.sinks.base import Outcome, Sink
 
@@ -35,8 +39,18 @@ def nats_sink(
     subject: str = SUBJECT,
     stream: str | None = None,
     form: model.Format = model.Format.STRUCTURED,
+    secrets: MemorySecrets | None = None,
+    columns: tuple[str, ...] = (),
+    **fields: object,
 ) -> NatsSink:
-    return NatsSink(model.NatsSink((url,), subject, stream), format=form, source=SOURCE, table=TABLE)
+    return NatsSink(
+        model.NatsSink((url,), subject, stream, **fields),
+        format=form,
+        source=SOURCE,
+        table=TABLE,
+        secrets=secrets or MemorySecrets(),
+        routing_columns=columns,
+    )
 
 
 def http_sink(
@@ -119,14 +133,21 @@ class Endpoint:
         return found
 
 
-@pytest.fixture(params=["nats", "nats binary", "nats fast", "nats fast binary", "http", "http batch"])
+NATS_WAYS = ["nats", "nats binary", "nats fast", "nats fast binary", "nats core", "nats core binary"]
+
+
+@pytest.fixture(params=[*NATS_WAYS, "http", "http batch"])
 async def endpoint(request: pytest.FixtureRequest, tmp_path: Path, http_server: HttpServer) -> AsyncIterator[Endpoint]:
     """A sink, not yet open, of each kind."""
     kind, *ways = request.param.split()
     batch = model.Batch(100, 20_000) if ways == ["batch"] else model.Batch()
-    made = await _nats_endpoint(tmp_path, ways) if kind == "nats" else _http_endpoint(http_server, batch)
-    yield made
-    await made.sink.close()
+    async with contextlib.AsyncExitStack() as stack:
+        if "core" in ways:
+            made = await stack.enter_async_context(_core_endpoint(tmp_path, ways))
+        else:
+            made = await _nats_endpoint(tmp_path, ways) if kind == "nats" else _http_endpoint(http_server, batch)
+        yield made
+        await made.sink.close()
     await made.down()
 
 
@@ -147,6 +168,49 @@ async def _nats_endpoint(store: Path, ways: list[str]) -> Endpoint:
 
     nowhere = nats_sink(f"nats://127.0.0.1:{free_port()}", form=form)
     return Endpoint("nats", nats_sink(server.url, form=form), nowhere, down, up, seen)
+
+
+@contextlib.asynccontextmanager
+async def _core_endpoint(store: Path, ways: list[str]) -> AsyncIterator[Endpoint]:
+    """Core NATS, with somebody who listens and comes back whenever the server does."""
+    server = NatsServer(store)
+    server.start()
+    got: list[str] = []
+    back = asyncio.Event()
+
+    async def take(message: Msg) -> None:
+        got.append(message.headers["Nats-Msg-Id"])
+
+    async def is_back() -> None:
+        back.set()
+
+    async def ignore(_: Exception) -> None:
+        """The server goes away on purpose."""
+
+    listener = await nats.connect(
+        server.url, reconnect_time_wait=0.05, max_reconnect_attempts=-1, reconnected_cb=is_back, error_cb=ignore
+    )
+    await listener.subscribe("shop.>", cb=take)
+    await listener.flush()
+
+    async def down() -> None:
+        back.clear()
+        server.kill()
+
+    async def up() -> None:
+        server.start()
+        await back.wait()
+
+    async def seen() -> list[str]:
+        await listener.flush()
+        return list(got)
+
+    form = model.Format.BINARY if "binary" in ways else model.Format.STRUCTURED
+    nowhere = nats_sink(f"nats://127.0.0.1:{free_port()}", form=form, jet_stream=False)
+    try:
+        yield Endpoint("nats", nats_sink(server.url, form=form, jet_stream=False), nowhere, down, up, seen)
+    finally:
+        await listener.close()
 
 
 def _http_endpoint(server: HttpServer, batch: model.Batch) -> Endpoint:

@@ -47,12 +47,16 @@ class NatsServer:
 
     def __init__(self, store: Path, config: str = "", port: int | None = None) -> None:
         self.port = port or free_port()
+        self._store = store
         self._config = store / "nats.conf"
-        self._config.write_text(
-            f"listen: 127.0.0.1:{self.port}\njetstream {{store_dir: {json.dumps(str(store / 'js'))}}}\n{config}\n"
-        )
+        self.configure(config)
         self._log = store / "log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, config: str) -> None:
+        """From the next start on, `config` is what its configuration holds beside port and store."""
+        store = json.dumps(str(self._store / "js"))
+        self._config.write_text(f"listen: 127.0.0.1:{self.port}\njetstream {{store_dir: {store}}}\n{config}\n")
 
     @property
     def url(self) -> str:

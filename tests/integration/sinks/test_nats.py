@@ -14,7 +14,7 @@ from nats.js.api import DiscardPolicy
 
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
-from tablewatcher.spec.model import Action, Format
+from tablewatcher.spec.model import Action, CreateStream, Format
 
 from .conftest import add_stream, nats_sink, stored
 from .events import SOURCE, event, events
@@ -293,6 +293,10 @@ accounts {
     jetstream: enabled
     users: [
       {user: all, password: "s3cret"}
+      {user: least, password: "s3cret", permissions: {
+        publish: ["shop.>", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.CREATE.*"]
+        subscribe: ["_INBOX.>"]
+      }}
       {user: few, password: "s3cret", permissions: {publish: ["$JS.API.>"]}}
       {user: deaf, password: "s3cret", permissions: {subscribe: ["other.>"]}}
     ]
@@ -309,9 +313,9 @@ def auth_server(tmp_path: Path):
     server.kill()
 
 
-async def _add_stream_as_all(server: NatsServer) -> None:
+async def _add_stream_as_all(server: NatsServer, **config: object) -> None:
     client = await nats.connect(f"nats://all:s3cret@127.0.0.1:{server.port}")
-    await client.jetstream().add_stream(name="SHOP", subjects=["shop.>"])
+    await client.jetstream().add_stream(name="SHOP", subjects=["shop.>"], **config)
     await client.close()
 
 
@@ -335,12 +339,23 @@ async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> No
     assert error.reason is Reason.TLS_FAILED
 
 
-async def test_a_login_that_may_not_publish_is_a_retry_that_says_so(auth_server: NatsServer) -> None:
-    await _add_stream_as_all(auth_server)
-    sink = nats_sink(f"nats://few:s3cret@127.0.0.1:{auth_server.port}")
+async def test_the_rights_of_the_documentation_are_enough(auth_server: NatsServer) -> None:
+    url = f"nats://least:s3cret@127.0.0.1:{auth_server.port}"
+    for named in ({"stream": "SHOP", "create": CreateStream()}, {}):
+        sink = nats_sink(url, **named)
+        await sink.open()
+        assert {each.verdict for each in await sink.deliver(events(300))} == {Verdict.DELIVERED}
+        await sink.check()
+        await sink.close()
+
+
+@pytest.mark.parametrize("way", ["plain", "fast", "core"])
+async def test_a_login_that_may_not_publish_is_a_retry_that_says_so(auth_server: NatsServer, way: str) -> None:
+    await _add_stream_as_all(auth_server, allow_batched=way == "fast")
+    sink = nats_sink(f"nats://few:s3cret@127.0.0.1:{auth_server.port}", jet_stream=way != "core")
     await sink.open()
     begin = time.monotonic()
-    outcomes = await sink.deliver(events(3))
+    outcomes = await sink.deliver(events(300))
     assert time.monotonic() - begin < 2
     assert {(o.verdict, o.reason, o.endpoint) for o in outcomes} == {(Verdict.RETRY, Reason.SINK_AUTH_FAILED, True)}
     await sink.close()
@@ -356,7 +371,7 @@ async def test_a_login_that_may_not_read_its_answers_is_said_at_open(auth_server
 async def test_one_dead_server_of_two_is_no_fault(nats_server: NatsServer) -> None:
     await add_stream(nats_server)
     sink = nats_sink(nats_server.url)
-    sink._servers = (f"nats://127.0.0.1:{free_port()}", nats_server.url)
+    sink._login.servers = (f"nats://127.0.0.1:{free_port()}", nats_server.url)
     await sink.open()
     assert {each.verdict for each in await sink.deliver(events(3))} == {Verdict.DELIVERED}
     await sink.close()

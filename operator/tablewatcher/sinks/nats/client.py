@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
@@ -24,12 +25,14 @@ class PipelinedClient(Client):
     """A client that writes whole commands at once, and hands over answers without a task for each.
 
     on_delivered: gets the numbers (digits) in the subjects of good acknowledgements that came together.
+    encrypted_only: nothing is sent to a server that offers no TLS.
     on_answer: gets subject and content of every other answer that has no headers.
     """
 
     def __init__(self, stream: str | None) -> None:
         super().__init__()
         self.inbox = ""
+        self.encrypted_only = False
         self.on_delivered: Callable[[Sequence[bytes]], None]
         self.on_answer: Callable[[bytes, bytes], None]
         self._answer_prefix = b"\n"
@@ -52,6 +55,15 @@ class PipelinedClient(Client):
         drain: Callable[[], Awaitable[None]] = self._transport.drain
         self._transport.write(commands)
         await drain()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # Credentials follow. The library would send them in the clear where the server, or whoever stands between us,
+        # does not ask for TLS; and where TLS is only offered, it would not take it.
+        if initial_connection and self.encrypted_only and not self.options["tls_handshake_first"]:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise nats_errors.SecureConnRequiredError
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if headers is None and subject.startswith(self._answer_prefix):

@@ -9,12 +9,10 @@ is made.
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from nats import errors as nats_errors
 
@@ -24,9 +22,12 @@ from . import pub_ack
 from .ack_window import AckWindows
 from .client import PipelinedClient
 from .fast_batch import FastBatch
+from .faults import fault, server_names
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
+
+    from .login import Login
 
 CONNECT_SECONDS = 2.5
 _HANDSHAKE_SECONDS = 2
@@ -34,32 +35,7 @@ _CLOSE_SECONDS = 1.0
 _PING_SECONDS = 10
 _RETRY_SECONDS = 0.1
 _CUT_TRIES = 6
-_ROUND_TRIP_SECONDS = 10
 _FIRST_WITH_BATCHES = (2, 14)
-_AUTH_WORDS = ("authorization violation", "authentication", "auth timeout", "nkeys", "user credentials")
-
-
-def server_names(servers: Sequence[str]) -> str:
-    """`servers` for a message: host and port only, since a URL may hold a password."""
-    return ", ".join(urlsplit(server).netloc.rpartition("@")[2] or "?" for server in servers)
-
-
-def fault(error: BaseException | None, servers: Sequence[str]) -> SinkError:
-    """What a failed connect means for the person who wrote the manifest."""
-    where = server_names(servers)
-    if isinstance(error, ssl.SSLError):
-        return SinkError(Reason.TLS_FAILED, f"TLS with NATS at {where} failed: {error.reason or 'handshake'}")
-    text = str(error).lower()
-    if isinstance(error, nats_errors.AuthorizationError) or any(word in text for word in _AUTH_WORDS):
-        return SinkError(
-            Reason.SINK_AUTH_FAILED,
-            f"NATS at {where} refused the log-in: check user, password or token in spec.sink.nats.servers",
-        )
-    cause = f" ({error})" if isinstance(error, OSError) and str(error) else ""
-    return SinkError(
-        Reason.SINK_UNREACHABLE,
-        f"no NATS server answers at {where}{cause}: check spec.sink.nats.servers and that the server runs",
-    )
 
 
 @dataclass(slots=True, eq=False)
@@ -82,8 +58,9 @@ class Connection:
     `on_lost` is called once, at the moment the connection can no longer be used.
     """
 
-    def __init__(self, servers: Sequence[str], stream: str | None, on_lost: Callable[[], None]) -> None:
+    def __init__(self, login: Login, stream: str | None, on_lost: Callable[[], None]) -> None:
         self.client = PipelinedClient(stream)
+        self.client.encrypted_only = login.encrypted
         self.client.on_answer = self._on_answer
         self.windows = AckWindows()
         self.client.on_delivered = self.windows.settle_delivered
@@ -91,7 +68,8 @@ class Connection:
         self._last_batch = 0
         self.lost = False
         self.refusal: str | None = None
-        self._servers = servers
+        self._login = login
+        self._servers = login.servers
         self._stream = stream
         self._on_lost = on_lost
         self._connected = False
@@ -100,7 +78,9 @@ class Connection:
 
     async def connect(self) -> None:
         """Connect to the first server that answers, and subscribe; SinkError, after 2.5 s at most."""
-        attempt = asyncio.ensure_future(self._connect())
+        # Read anew for each connection: a rotated Secret is used at once.
+        options = self._login.options()
+        attempt = asyncio.ensure_future(self._connect(options))
         giving_up = asyncio.ensure_future(self._all_failed.wait())
         try:
             await asyncio.wait({attempt, giving_up}, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -109,7 +89,7 @@ class Connection:
                 return
         except (OSError, nats_errors.Error, ValueError) as error:
             await self._give_up(attempt)
-            raise fault(error, self._servers) from None
+            raise self._fault(error) from None
         except BaseException:
             await self._give_up(attempt)
             raise
@@ -118,9 +98,12 @@ class Connection:
         await self._give_up(attempt)
         raise self._most_telling()
 
+    def _fault(self, error: BaseException | None) -> SinkError:
+        return fault(error, self._servers, encrypted=self._login.encrypted)
+
     def _most_telling(self) -> SinkError:
         causes: list[BaseException | None] = [*self._failures] or [None]
-        found = [fault(error, self._servers) for error in causes]
+        found = [self._fault(error) for error in causes]
         return next((each for each in found if each.reason is not Reason.SINK_UNREACHABLE), found[-1])
 
     async def _give_up(self, attempt: asyncio.Future[None]) -> None:
@@ -128,7 +111,7 @@ class Connection:
         await asyncio.gather(attempt, return_exceptions=True)
         await self.close()
 
-    async def _connect(self) -> None:
+    async def _connect(self, options: Mapping[str, Any]) -> None:
         await self.client.connect(
             servers=list(self._servers),
             name="tablewatcher",
@@ -141,6 +124,7 @@ class Connection:
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnect,
             closed_cb=self._on_disconnect,
+            **options,
         )
         inbox = f"{self.client.new_inbox()}."
         self.client.answers_to(inbox)
@@ -154,9 +138,9 @@ class Connection:
         """What the reply subject of every publish starts with; the number of the message follows."""
         return self.client.inbox
 
-    async def round_trip(self) -> None:
+    async def round_trip(self, seconds: int) -> None:
         """Until the server has read all that was sent before; TimeoutError, or an error of the library or socket."""
-        await self.client.flush(timeout=_ROUND_TRIP_SECONDS)
+        await self.client.flush(timeout=seconds)
 
     @property
     def takes_batches(self) -> bool:

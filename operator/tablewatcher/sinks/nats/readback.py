@@ -15,7 +15,7 @@ from nats.errors import Error
 from nats.js.api import StreamConfig
 
 from ...errors import Reason, SinkError
-from .connection import fault
+from .faults import fault
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg

@@ -13,14 +13,19 @@ from ...spec.model import Action, Format, Table
 from ...spec.model import NatsSink as NatsSpec
 from ..base import Limits, Outcome, Verdict
 from . import order, pub_ack
-from .connection import Connection, server_names
+from .advice import CORE, notes
+from .connection import Connection
+from .faults import server_names
+from .login import Login
 from .message import MessageWriter
-from .stream import find_streams
+from .stream import answers, create_missing, find_streams
 from .subject import covered
-from .ways import DEADLINE_SECONDS, LATE, FastWay, Way, WindowWay
+from .ways import DEADLINE_SECONDS, LATE, CoreWay, FastWay, Way, WindowWay
 
 if TYPE_CHECKING:
     from nats.js.api import StreamConfig
+
+    from ...spec.secrets import Secrets
 
 _RECONNECT_FIRST_SECONDS = 0.1
 _RECONNECT_MAX_SECONDS = 2.0
@@ -36,18 +41,20 @@ class NatsSink:
         format: Format,  # noqa: A002 - the word of the manifest
         source: str,
         table: Table,
+        secrets: Secrets,
         actions: frozenset[Action] = frozenset(Action),
         routing_columns: Sequence[str] = (),
     ) -> None:
-        self._servers = spec.servers
-        self._stream = spec.stream
+        self._login = Login(spec, secrets)
+        self._spec = spec
         self._writer = MessageWriter(spec, format=format, source=source, table=table, routing_columns=routing_columns)
-        self._patterns = sorted(
-            {self._writer.subjects[op].pattern for op, name in ACTION_NAMES.items() if name in actions}
-        )
-        self._gap_pattern = self._writer.subjects["g"].pattern
+        subjects = self._writer.subjects
+        self._patterns = sorted({subjects[op].pattern for op, name in ACTION_NAMES.items() if name in actions})
+        self._gap_pattern = subjects["g"].pattern
+        self._all_patterns = sorted({each.pattern for each in subjects.values()})
         self._gaps_otherwise = next(op for op, name in ACTION_NAMES.items() if name in actions)
-        self._way: Way = WindowWay(self._writer)
+        self._notes: tuple[str, ...] = ()
+        self._way: Way = WindowWay(self._writer) if spec.jet_stream else CoreWay(self._writer)
         self._max_stored: int | None = None
         self._connection: Connection | None = None
         self._reconnecting: asyncio.Task[None] | None = None
@@ -62,11 +69,21 @@ class NatsSink:
     def timeout(self) -> float:
         return DEADLINE_SECONDS
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is allowed and may still cost events, in sentences; as `open` or `check` has found it last."""
+        return self._notes
+
     async def open(self) -> None:
-        """Connect, and check that a stream stores the subjects of every watched action; SinkError if not."""
+        """Connect, make the stream where that is asked for, and look at it; SinkError where the promise cannot be kept.
+
+        A stream must store the subjects of every watched action. Core NATS promises nothing: the connection is all.
+        """
         await self.close()
         connection = await self._connect()
         try:
+            if self._spec.jet_stream and self._spec.create is not None and self._spec.stream is not None:
+                await create_missing(connection, self._spec.stream, self._all_patterns, self._spec.create)
             await self._look(connection)
         except BaseException:
             await connection.close()
@@ -77,9 +94,14 @@ class NatsSink:
 
     async def _look(self, connection: Connection) -> None:
         """What the streams allow decides how events are published from now on."""
-        configs = await find_streams(connection, self._patterns, self._stream)
+        if not self._spec.jet_stream:
+            self._notes = (CORE,)
+            await answers(connection)
+            return
+        configs = await find_streams(connection, self._patterns, self._spec.stream)
         if not any(covered(config.subjects or (), self._gap_pattern) for config in configs):
             configs += await self._place_gaps(connection)
+        self._notes = notes(configs, batches=connection.takes_batches)
         bounds = [config.max_msg_size for config in configs if config.max_msg_size is not None]
         self._max_stored = min((bound for bound in bounds if bound >= 0), default=None)
         # A batch lives in one stream: where the actions have one each, an event of another would be a hole.
@@ -91,7 +113,7 @@ class NatsSink:
     async def _place_gaps(self, connection: Connection) -> list[StreamConfig]:
         """A gap must arrive: where no stream takes its own subject, it goes where the changes go."""
         try:
-            return await find_streams(connection, [self._gap_pattern], self._stream)
+            return await find_streams(connection, [self._gap_pattern], self._spec.stream)
         except SinkError as error:
             if error.reason is not Reason.NO_STREAM_FOR_SUBJECT:
                 raise
@@ -143,7 +165,7 @@ class NatsSink:
         return [outcome or order.HELD for outcome in outcomes]
 
     async def _connect(self) -> Connection:
-        connection = Connection(self._servers, self._stream, lambda: self._replace(connection))
+        connection = Connection(self._login, self._spec.stream, lambda: self._replace(connection))
         await connection.connect()
         return connection
 
@@ -174,4 +196,4 @@ class NatsSink:
     def _not_connected(self, error: SinkError | None) -> Outcome:
         if error is not None:
             return Outcome(Verdict.RETRY, error.reason, error.message, endpoint=True)
-        return pub_ack.unreachable(f"not connected to NATS at {server_names(self._servers)}")
+        return pub_ack.unreachable(f"not connected to NATS at {server_names(self._login.servers)}")

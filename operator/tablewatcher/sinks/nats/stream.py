@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nats import errors as nats_errors
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
-from nats.js.errors import NotFoundError
 
 from ...errors import Reason, SinkError
+from .advice import DUPLICATE_WINDOW_SECONDS
 from .subject import covered
 
 if TYPE_CHECKING:
-    from nats.js.api import StreamConfig
-
+    from ...spec.model import CreateStream
     from .connection import Connection
 
-_SECONDS = 2.0
+_SECONDS = 2
+_NAME_IN_USE = 10058
 
 
 async def find_streams(connection: Connection, patterns: Sequence[str], stream: str | None) -> list[StreamConfig]:
@@ -27,21 +30,70 @@ async def find_streams(connection: Connection, patterns: Sequence[str], stream: 
     Raises SinkError NoStreamForSubject with the subject and the remedy, SinkAuthFailed where the inbox or the
     JetStream API is refused to this user, SinkUnreachable where it does not answer.
     """
-    if connection.refusal:
-        raise SinkError(Reason.SINK_AUTH_FAILED, connection.refusal)
-    try:
+    with _said(connection, patterns[0]):
         if stream is not None:
             return [await _named(connection, patterns, stream)]
         found = [await _any(connection, pattern) for pattern in patterns]
         return list({config.name: config for config in found}.values())
+
+
+@contextmanager
+def _said(connection: Connection, pattern: str) -> Iterator[None]:
+    """Faults of the JetStream API as SinkErrors."""
+    if connection.refusal:
+        raise SinkError(Reason.SINK_AUTH_FAILED, connection.refusal)
+    try:
+        yield
     except (nats_errors.NoRespondersError, JetStreamError) as error:
-        raise _no_stream(patterns[0], f"JetStream is not enabled for this account ({error})") from None
+        raise _no_stream(pattern, f"JetStream is not enabled for this account ({error})") from None
     except (nats_errors.Error, OSError, TimeoutError) as error:
         if connection.refusal:
             raise SinkError(Reason.SINK_AUTH_FAILED, connection.refusal) from None
         raise SinkError(
             Reason.SINK_UNREACHABLE, f"JetStream does not answer ({type(error).__name__}): check the server"
         ) from None
+
+
+async def answers(connection: Connection) -> None:
+    """Hold that the server answers and lets us listen for its answers; SinkError as `find_streams`."""
+    if connection.refusal:
+        raise SinkError(Reason.SINK_AUTH_FAILED, connection.refusal)
+    try:
+        await connection.round_trip(_SECONDS)
+    except (nats_errors.Error, OSError, TimeoutError) as error:
+        raise SinkError(
+            Reason.SINK_UNREACHABLE, f"NATS does not answer ({type(error).__name__}): check the server"
+        ) from None
+
+
+async def create_missing(connection: Connection, name: str, subjects: Sequence[str], wanted: CreateStream) -> None:
+    """Make stream `name` over `subjects` where there is none; one that is there is left as it is.
+
+    Raises SinkError NoStreamForSubject where the server refuses it, and as `find_streams`.
+    """
+    config = StreamConfig(
+        name=name,
+        subjects=list(subjects),
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.OLD,
+        max_bytes=wanted.max_bytes,
+        num_replicas=wanted.replicas or 1,
+        duplicate_window=DUPLICATE_WINDOW_SECONDS,
+        allow_batched=connection.takes_batches or None,
+    )
+    with _said(connection, subjects[0]):
+        if await config_of(connection, name) is not None:
+            return
+        try:
+            await connection.client.jsm(timeout=_SECONDS).add_stream(config)
+        except APIError as error:
+            # Another listener may have made it meanwhile: whether it will do is looked at next.
+            if error.err_code != _NAME_IN_USE:
+                raise _no_stream(
+                    subjects[0],
+                    f"stream {name!r} cannot be created ({error.description}): change spec.sink.nats.jetStream, or "
+                    "create a stream yourself",
+                ) from None
 
 
 async def _named(connection: Connection, patterns: Sequence[str], stream: str) -> StreamConfig:

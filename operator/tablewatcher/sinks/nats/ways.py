@@ -184,7 +184,7 @@ class CoreWay:
             async with asyncio.timeout_at(deadline):
                 for first in range(0, len(events), _WRITE_TOGETHER):
                     await connection.client.send(self._writer.commands(events[first : first + _WRITE_TOGETHER], ""))
-                await connection.round_trip()
+                await connection.round_trip(int(DEADLINE_SECONDS) + 1)
             window.settle(0, DELIVERED)
         except TimeoutError:
             window.settle_rest(LATE)
