@@ -47,16 +47,19 @@ async def streamed_all(stream: Stream, wanted: set[Change], seconds: float = 40.
 
 
 class Endpoint:
-    """A consumer behind the HTTP receiver. `attempts` is every request, `accepted` what it took for its own.
+    """A consumer behind the HTTP receiver. `attempts` is every event, `accepted` what it took for its own.
 
     trouble: share of requests that it answers with a fault. Half of those it has taken all the same: the sender
-    cannot know, and must send them again.
+    cannot know, and must send them again. distaste: share of batches of several that it refuses to read; batches: the
+    most events of one.
     """
 
     def __init__(self, receiver: HttpReceiver, seed: int = 1) -> None:
         self._receiver = receiver
         self._chance = random.Random(seed)
         self.trouble = 0.0
+        self.distaste = 0.0
+        self.batches = 0
         self.attempts: list[Arrival] = []
         self.accepted: list[Arrival] = []
         self.malformed: list[str] = []
@@ -87,17 +90,27 @@ class Endpoint:
 
     def _answer(self, request: ReceivedRequest) -> web.Response:
         try:
-            found = arrival(request.headers["webhook-id"], request.body)
+            found = self._arrivals(request)
         except (AssertionError, KeyError, ValueError) as error:
             self.malformed.append(f"{error!r} in {request.body!r}")
             return web.Response(status=400)
-        self.attempts.append(found)
+        self.attempts += found
+        if len(found) > 1 and self._chance.random() < self.distaste:
+            return web.Response(status=413)
         if self._chance.random() >= self.trouble:
-            self.accepted.append(found)
+            self.accepted += found
             return web.Response(status=204)
         if self._chance.random() < 0.5:
-            self.accepted.append(found)
+            self.accepted += found
         return web.Response(status=self._chance.choice([500, 503]))
+
+    def _arrivals(self, request: ReceivedRequest) -> list[Arrival]:
+        if "batch" not in request.headers["content-type"]:
+            return [arrival(request.headers["webhook-id"], request.body)]
+        found = json.loads(request.body)
+        self.batches = max(self.batches, len(found))
+        # Bytes of its own for each: the same event must be the same text in another batch.
+        return [change_of(each["data"], each["id"], json.dumps(each).encode()) for each in found]
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> bool:

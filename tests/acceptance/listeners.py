@@ -23,9 +23,10 @@ def nats_sink(url: str, prefix: str) -> dict[str, Any]:
     return {"nats": {"servers": [url], "subject": f"{prefix}.{{table}}.{{action}}"}}
 
 
-def http_sink(url: str, timeout: int = 5) -> dict[str, Any]:
-    """The sink of a manifest: HTTP."""
-    return {"http": {"url": url, "timeoutSeconds": timeout}}
+def http_sink(url: str, timeout: int = 5, max_events: int = 1) -> dict[str, Any]:
+    """The sink of a manifest: HTTP, `max_events` events a request."""
+    batch = {"maxEvents": max_events, "lingerMilliseconds": 5 if max_events > 1 else 0}
+    return {"http": {"url": url, "timeoutSeconds": timeout, "batch": batch}}
 
 
 def write_manifest(path: Path, sink: dict[str, Any]) -> Path:

@@ -143,12 +143,13 @@ async def test_nats_and_listener_are_killed_together(
     assert check(writers.history, arrivals) == []
 
 
+@pytest.mark.parametrize("max_events", [1, 50])
 async def test_http_endpoint_fails_and_listener_is_killed(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener, max_events: int
 ) -> None:
     """Repeats are seen here as they are: nothing drops them on the way."""
     endpoint = Endpoint(http_receiver)
-    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url))
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url, max_events=max_events))
     await watched(database, manifest)
     listener, writers, chance = (
         make_listener(manifest, database.dsn),
@@ -159,9 +160,9 @@ async def test_http_endpoint_fails_and_listener_is_killed(
     async with writers.running():
         await poll(listener.forwards, 20)
         await writers.progress(300)
-        endpoint.trouble = 0.05
+        endpoint.trouble, endpoint.distaste = 0.05, 0.2
         await writers.progress(300)
-        endpoint.trouble = 0.0
+        endpoint.trouble = endpoint.distaste = 0.0
         await poll(lambda: endpoint.accepted, 20)
         for _ in range(2):
             await writers.progress(chance.randrange(200, 500))
@@ -178,13 +179,15 @@ async def test_http_endpoint_fails_and_listener_is_killed(
     assert repeats(endpoint.attempts), "the faults were not felt"
     # What was refused counts for order and identity too: nothing may overtake an event that is still owed.
     assert check(writers.history, endpoint.attempts) == []
+    assert (endpoint.batches > 1) == (max_events > 1)
 
 
+@pytest.mark.parametrize("max_events", [1, 50])
 async def test_terminated_listener_repeats_nothing(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener, max_events: int
 ) -> None:
     endpoint = Endpoint(http_receiver)
-    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url))
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url, max_events=max_events))
     await watched(database, manifest)
     listener, writers, chance = (
         make_listener(manifest, database.dsn),
