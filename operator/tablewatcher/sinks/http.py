@@ -45,7 +45,7 @@ class HttpSink:
         self._limits = _limits(spec)
         self._seconds = float(spec.timeout_seconds)
         self._max_bytes = spec.batch.max_bytes
-        # Events of the next request at the most. Kept, since looking for a refused event may take longer than a call.
+        # Events of a call's first request at the most: less where looking for a refused one took longer than a call.
         self._size = spec.batch.max_events
         self._source = source
         self._table = f"{token(table.schema)}.{token(table.name)}"
@@ -95,16 +95,17 @@ class HttpSink:
         clock = asyncio.get_running_loop().time
         begin = clock()
         call = Call(events, size=self._size, max_events=self._limits.max_batch, max_bytes=self._max_bytes)
+        self._size = self._limits.max_batch
         while sent := call.request():
             left = begin + self._seconds - clock()
-            if left < self._seconds / 2:  # too short for an answer that may be believed
+            if left < self._seconds / 2:  # too short for no answer to be the endpoint's fault
+                self._size = call.size
                 call.give_up()
                 continue
             outcome = await self._channel.send(batch_id(sent), batch_body(sent), {}, left)
             if outcome is DELIVERED and len(sent) == len(events):
                 return [DELIVERED] * len(events)
             call.settle(outcome)
-            self._size = call.size
         return call.outcomes
 
 

@@ -18,6 +18,7 @@ from .signing import signature
 
 # What the endpoint refuses may be what a Secret held before it was changed.
 _REFUSED_STATUS = frozenset({401, 403, 410})
+_FRESH_SECONDS = 2.0
 _AGENT = f"tablewatcher/{__version__}"
 
 
@@ -35,6 +36,7 @@ class Channel:
         self._headers: dict[str, str] = {}
         self._endpoint: Endpoint | None = None
         self._pool: Pool | None = None
+        self._answered = float("-inf")
 
     async def open(self) -> None:
         """Read the endpoint; resolve, connect, shake hands, send nothing. SinkError if any fails."""
@@ -44,8 +46,9 @@ class Channel:
         self._use(endpoint)
 
     async def check(self) -> None:
-        """Resolve, connect, shake hands, send nothing. SinkError if any fails."""
-        await self._look_at(self._endpoints.current())
+        """Resolve, connect, shake hands, send nothing; not even that where answers come. SinkError if any fails."""
+        if self._pool is None or time.monotonic() - self._answered > _FRESH_SECONDS:
+            await self._look_at(self._endpoints.current())
 
     async def close(self) -> None:
         """Ends what is under way."""
@@ -72,6 +75,7 @@ class Channel:
         except FAULTS as error:
             failure = fault(error, endpoint.where)
             return Outcome(Verdict.RETRY, failure.reason, failure.message, endpoint=True)
+        self._answered = time.monotonic()
         if status in _REFUSED_STATUS:
             self._endpoints.distrust()
         return outcome(status, retry_after, time.time())
@@ -80,7 +84,7 @@ class Channel:
         guard = Guard(self._addresses, endpoint.host, self._namespace)
         try:
             await connect_once(endpoint.host, endpoint.port, endpoint.tls, guard)
-        except (OSError, TimeoutError, UnicodeError) as error:
+        except (OSError, TimeoutError) as error:
             raise fault(error, endpoint.where) from None
 
     def _use(self, endpoint: Endpoint) -> Pool:

@@ -7,6 +7,7 @@ import contextlib
 import ssl
 from collections.abc import Sequence
 from contextvars import ContextVar
+from errno import EINVAL
 from socket import AF_UNSPEC, AI_NUMERICHOST, AI_NUMERICSERV, SOCK_STREAM, AddressFamily, socket
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -82,7 +83,10 @@ class Guard(AbstractResolver):
             else:
                 self._own = frozenset(str(info[4][0]) for info in infos)
                 return infos
-        return await look_up(host, port, family=family, type=SOCK_STREAM)
+        try:
+            return await look_up(host, port, family=family, type=SOCK_STREAM)
+        except UnicodeError:
+            raise OSError(EINVAL, "not a name that can be looked up") from None
 
 
 async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: Guard) -> None:

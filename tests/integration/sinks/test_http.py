@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from email.utils import formatdate
 
 import pytest
 from aiohttp import web
@@ -135,6 +136,16 @@ async def test_answers(http_server: HttpServer, status: int, verdict: Verdict, r
     assert (found.verdict, found.reason) == (verdict, reason)
     assert found.endpoint is (verdict is Verdict.RETRY)
     assert found.retry_after == (120.0 if verdict is Verdict.RETRY else None)
+
+
+async def test_a_date_to_come_back_at_is_understood(http_server: HttpServer) -> None:
+    http_server.answer = _answering(503, Retry_After=formatdate(time.time() + 90, usegmt=True))
+    sink = http_sink(http_server.url)
+    await sink.open()
+    (found,) = await sink.deliver([event(1)])
+    await sink.close()
+    assert found.endpoint
+    assert found.retry_after == pytest.approx(90, abs=5)
 
 
 async def test_a_redirect_is_not_followed(http_server: HttpServer) -> None:

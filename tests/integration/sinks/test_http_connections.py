@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,7 +15,7 @@ from tablewatcher.sinks.base import Verdict
 
 from .conftest import http_sink
 from .events import event
-from .servers import HttpServer
+from .servers import HttpServer, until
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 
@@ -131,6 +133,75 @@ async def test_the_status_counts_when_the_body_breaks_off(answer: bytes, verdict
     assert found.retry_after == (9.0 if verdict is Verdict.RETRY else None)
 
 
+async def _until_cut(writer: asyncio.StreamWriter, chunk: bytes, pause: float) -> int:
+    """Writes `chunk` again and again until the sink has had enough; how many bytes it got."""
+    sent = 0
+    try:
+        while True:
+            writer.write(chunk)
+            await writer.drain()
+            sent += len(chunk)
+            await asyncio.sleep(pause)
+    except ConnectionError:
+        return sent
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("begin", "chunk", "pause", "seconds"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", 0.05, 1.5),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x" * 10_000, 0.0, 1.5),
+        (b"HTTP/1.1 200 OK\r\n", b"X-Many: x\r\n" * 1_000, 0.0, 1.5),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.01, 1.5),
+    ],
+    ids=["slow head", "long head", "many headers", "never more than continue"],
+)
+async def test_an_answer_that_never_begins_is_cut_off(begin: bytes, chunk: bytes, pause: float, seconds: float) -> None:
+    sent: list[int] = []
+    ended = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not await reader.read(1):
+            writer.close()
+            return
+        writer.write(begin)
+        sent.append(await _until_cut(writer, chunk, pause))
+        ended.set()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with server:
+        sink = http_sink(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", seconds=1)
+        await sink.open()
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        (found,) = await sink.deliver([event(1)])
+        assert clock() - began < seconds
+        assert (found.verdict, found.endpoint) == (Verdict.RETRY, True)
+        await asyncio.wait_for(ended.wait(), 5)
+        await sink.close()
+    assert sent[0] < 20_000_000
+
+
+async def test_a_reset_after_the_answer_is_no_fault() -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(100_000):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await writer.drain()
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    async with server:
+        sink = http_sink(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", seconds=2)
+        await sink.open()
+        for n in range(20):
+            assert (await sink.deliver([event(n)]))[0].verdict is Verdict.DELIVERED
+        await sink.close()
+
+
 async def test_connections_are_used_again(http_server: HttpServer) -> None:
     peers = set()
 
@@ -146,3 +217,27 @@ async def test_connections_are_used_again(http_server: HttpServer) -> None:
         assert (await sink.deliver([event(n)]))[0].verdict is Verdict.DELIVERED
     await sink.close()
     assert len(peers) == 1
+
+
+async def test_a_look_at_an_endpoint_that_answers_costs_it_nothing() -> None:
+    connections = 0
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await wire.handle(reader, writer)
+
+    wire = Wire(lambda *_: NO_CONTENT)
+    server = await asyncio.start_server(count, "127.0.0.1", 0)
+    async with server:
+        sink = http_sink(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        await sink.open()
+        await sink.check()
+        await until(lambda: connections == 2)
+        await sink.deliver([event(1)])
+        for _ in range(5):
+            await sink.check()
+        await sink.deliver([event(2)])
+        await sink.close()
+    assert connections == 3
+    assert len(wire.requests) == 2

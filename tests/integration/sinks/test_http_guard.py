@@ -152,3 +152,10 @@ async def test_a_service_that_moves_after_open_is_judged_anew(
     await sink.close()
     assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, Reason.ADDRESS_REFUSED, True)
     assert http_server.received == []
+
+
+async def test_a_name_that_nobody_can_look_up_is_unreachable() -> None:
+    sink = http_sink(f"http://{'a' * 70}.example/hook")
+    with pytest.raises(SinkError) as caught:
+        await sink.open()
+    assert caught.value.reason is Reason.SINK_UNREACHABLE
