@@ -1,15 +1,34 @@
-"""`/healthz`, `/readyz` and `/metrics` of a listener."""
+"""`/healthz`, `/readyz` and `/metrics` of a listener.
+
+Answered by threads of the standard library's server: another asyncio server would bring an HTTP client along, which
+takes 10 MB in a process that may need none. What they tell is read on the event loop, which the watchers live on: an
+answer is also a proof that the loop turns.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
 
-from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from ..errors import Reason, TableWatcherError
 from .observe import Observer
+
+# A probe of Kubernetes waits five seconds.
+_LOOP_SECONDS = 4.0
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json; charset=utf-8"
+
+Answer = tuple[HTTPStatus, str, bytes]
 
 
 class HealthServer:
@@ -18,44 +37,77 @@ class HealthServer:
     def __init__(self, registry: CollectorRegistry, watchers: Callable[[], Iterable[tuple[str, Observer]]]) -> None:
         self._registry = registry
         self._watchers = watchers
-        self._runner: web.AppRunner | None = None
+        self._server: WSGIServer | None = None
+        self._loop = asyncio.get_running_loop()
+        self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
 
-    async def start(self, host: str, port: int) -> None:
+    def start(self, host: str, port: int) -> None:
         """Listens. Raises TableWatcherError where the port is taken."""
-        app = web.Application()
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
+        kind = _ServerOfV6 if ":" in host else _Server
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            self._server = make_server(host, port, self._answer, server_class=kind, handler_class=_Quiet)
         except OSError as error:
             raise TableWatcherError(
                 Reason.MANUAL_ACTION_REQUIRED,
                 f"port {port} on {host} cannot be used ({error.strerror}); choose another with --http-port",
             ) from None
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     async def stop(self) -> None:
         """Stops listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            # In a thread: it waits for the serving one, which may wait for this loop.
+            await asyncio.to_thread(self._server.shutdown)
+            self._server.server_close()
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    def _answer(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        page = self._pages.get(environment["PATH_INFO"])
+        if page is None:
+            status, kind, body = HTTPStatus.NOT_FOUND, _TEXT, b"there are /healthz, /readyz and /metrics\n"
+        else:
+            status, kind, body = self._on_the_loop(page)
+        start(f"{status.value} {status.phrase}", [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        return [] if environment["REQUEST_METHOD"] == "HEAD" else [body]
 
-    async def _readyz(self, _: web.Request) -> web.Response:
+    def _on_the_loop(self, page: Callable[[], Answer]) -> Answer:
+        found: Future[Answer] = Future()
+        try:
+            self._loop.call_soon_threadsafe(lambda: found.set_result(page()))
+            return found.result(_LOOP_SECONDS)
+        except (TimeoutError, RuntimeError):
+            return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"the event loop does not answer\n"
+
+    def _healthz(self) -> Answer:
+        return HTTPStatus.OK, _TEXT, b"ok\n"
+
+    def _readyz(self) -> Answer:
         watchers = {
             name: {"ready": observer.ready, "reason": str(observer.reason), "message": observer.message}
             for name, observer in self._watchers()
         }
         ready = all(entry["ready"] for entry in watchers.values())
-        return web.json_response(
-            {"ready": ready, "watchers": watchers},
-            status=200 if ready else 503,
-            dumps=lambda found: json.dumps(found) + "\n",
-        )
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, _JSON, (json.dumps({"ready": ready, "watchers": watchers}) + "\n").encode()
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        body = generate_latest(self._registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def _metrics(self) -> Answer:
+        return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _ServerOfV6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Quiet(WSGIRequestHandler):
+    # A client that sends nothing must not keep its thread for ever.
+    timeout = 30
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - as the base class has it
+        """No line for each probe."""
+
+    def address_string(self) -> str:
+        """The address as it is: a look-up of its name would take time that a probe has not got."""
+        return str(self.client_address[0])

@@ -63,7 +63,7 @@ class Service:
         health = HealthServer(
             self._metrics.registry, lambda: [(name, watch.observer) for name, watch in self._watches.items()]
         )
-        await health.start(self._options.http_host, self._options.http_port)
+        health.start(self._options.http_host, self._options.http_port)
         log.info("listening", http_port=self._options.http_port, instance=self._options.instance)
         try:
             while not stop.is_set():

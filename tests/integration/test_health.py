@@ -1,0 +1,90 @@
+"""The health server of a listener, asked over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tablewatcher.embedded import free_port
+from tablewatcher.errors import Reason, TableWatcherError
+from tablewatcher.listener import health
+from tablewatcher.listener.health import HealthServer
+from tablewatcher.listener.observe import Observer
+from tablewatcher.metrics import Metrics
+
+from .capturing import spec_of
+
+SPEC = spec_of(name="orders")
+
+
+@pytest.fixture
+def observer() -> Iterator[Observer]:
+    yield Observer(SPEC, Metrics(CollectorRegistry()), "here")
+
+
+@pytest.fixture
+async def port(observer: Observer) -> AsyncIterator[int]:
+    found = free_port()
+    registry = CollectorRegistry()
+    Metrics(registry)
+    server = HealthServer(registry, lambda: [("shop/orders", observer)])
+    server.start("127.0.0.1", found)
+    yield found
+    await server.stop()
+
+
+async def ask(port: int, page: str, method: str = "GET") -> tuple[int, str, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"http://127.0.0.1:{port}{page}") as answer,
+    ):
+        return answer.status, answer.headers["Content-Type"], await answer.text()
+
+
+async def test_it_is_well_while_the_process_runs(port: int) -> None:
+    assert await ask(port, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
+    assert (await ask(port, "/healthz", "HEAD"))[0] == 200
+
+
+async def test_ready_says_which_watcher_is_not_and_why(port: int, observer: Observer) -> None:
+    observer.unleased(Reason.DATABASE_UNREACHABLE, "nothing answers")
+    status, _, body = await ask(port, "/readyz")
+    told = {"ready": False, "reason": "DatabaseUnreachable", "message": "nothing answers"}
+    assert (status, json.loads(body)) == (503, {"ready": False, "watchers": {"shop/orders": told}})
+    observer.unleased(Reason.RECONCILING, "standing by", ready=True)
+    assert (await ask(port, "/readyz"))[0] == 200
+
+
+async def test_metrics(port: int) -> None:
+    status, kind, body = await ask(port, "/metrics")
+    assert status == 200
+    assert kind.startswith("text/plain; version=")
+    assert "tablewatcher_build_info{" in body
+
+
+async def test_another_page_names_those_that_there_are(port: int) -> None:
+    status, _, body = await ask(port, "/")
+    assert status == 404
+    assert "/readyz" in body
+
+
+async def test_a_loop_that_hangs_is_not_well(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_LOOP_SECONDS", 0.2)
+    asked = asyncio.create_task(asyncio.to_thread(asyncio.run, ask(port, "/healthz")))
+    await asyncio.sleep(0)  # the thread is on its way; from here on this loop does nothing else
+    time.sleep(1.5)
+    status, _, body = await asked
+    assert status == 503
+    assert "event loop" in body
+
+
+async def test_a_port_that_is_taken(port: int) -> None:
+    server = HealthServer(CollectorRegistry(), list)
+    with pytest.raises(TableWatcherError, match="choose another with --http-port"):
+        server.start("127.0.0.1", port)
