@@ -6,14 +6,17 @@ import asyncio
 import json
 import secrets
 import signal
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 from ..conftest import Database, Stream
+from ..integration.tls_front import TlsFront, certificate, pem
 from .commands import PROGRAM, manifest, tablewatcher, write, write_secret
 
 
@@ -65,6 +68,42 @@ async def test_the_owner_installs_and_another_role_delivers(
     removed = await tablewatcher("destroy", "-f", files, "--secrets-dir", everything)
     assert removed.code == 0, removed.err
     assert await database.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'") == [(0,)]
+
+
+async def test_certificates_as_files_below_the_directory_of_secrets(
+    database: Database, stream: Stream, clerk: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    tls = {
+        "caRef": {"kind": "ConfigMap", "name": "shop-ca", "key": "ca.crt"},
+        "clientCertSecretRef": {"name": "shop-client"},
+    }
+    async with TlsFront(database.server, context) as front:
+        sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
+        files = write(
+            tmp_path / "manifests", manifest(database={"secretRef": {"name": "shop-app"}, "tls": tls}, sink=sink)
+        )
+        place = write_secret(tmp_path / "secrets", "shop-app", uri=front.dsn("localhost", database.name))
+        write_secret(place, "shop-client", **certificate(authority, "app@example.com"))
+        options = ("-f", files, "--secrets-dir", place)
+        lacking = await tablewatcher("apply", *options)
+        assert (lacking.code, "configmaps" in lacking.err or "shop-ca" in lacking.err) == (3, True)
+        write_secret(place / "configmaps", "shop-ca", **{"ca.crt": pem(authority)})
+        # As a kubelet mounts it where the Pod has an fsGroup; libpq refuses such a key.
+        (place / "shop-client" / "tls.key").chmod(0o644)
+        applied = await tablewatcher("apply", *options, "-o", "json")
+        assert applied.code == 0, applied.out + applied.err
+        assert applied.watchers["shop/orders"]["encrypted"] is True
+        async with listening(*options, "--http-port", free_port()):
+            await database.execute("INSERT INTO orders VALUES (1, 'new')")
+            assert len(await stream.messages(1, 20)) == 1
+        assert front.hellos >= 4
+        checked = await tablewatcher("doctor", *options)
+        assert "ok    connection       encrypted" in checked.out
 
 
 async def test_a_dba_runs_what_sql_prints(

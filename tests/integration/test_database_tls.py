@@ -20,7 +20,7 @@ from tablewatcher.spec.model import Database as DatabaseSpec
 from ..conftest import Database
 from .capturing import names_of, spec_of
 from .sinks.events import MemorySecrets
-from .tls_front import TlsFront
+from .tls_front import TlsFront, certificate, pem
 
 CA = CaRef("ConfigMap", "shop-ca", "ca.crt")
 
@@ -43,16 +43,6 @@ class World:
             async with connected(self.conninfo(tls, **where)):
                 pass
         return refused.value
-
-
-def pem(authority: trustme.CA) -> str:
-    return authority.cert_pem.bytes().decode()
-
-
-def certificate(authority: trustme.CA, name: str) -> dict[str, str]:
-    found = authority.issue_cert(name)
-    chain = "".join(blob.bytes().decode() for blob in found.cert_chain_pems)
-    return {"tls.crt": chain, "tls.key": found.private_key_pem.bytes().decode()}
 
 
 @pytest.fixture

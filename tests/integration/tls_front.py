@@ -7,6 +7,8 @@ import contextlib
 import ssl
 from dataclasses import dataclass, field
 
+import trustme
+
 from tablewatcher.embedded import EmbeddedPostgres
 
 _SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
@@ -80,3 +82,15 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
     while found := await source.read(65536):
         sink.write(found)
         await sink.drain()
+
+
+def pem(authority: trustme.CA) -> str:
+    """The authority's own certificate."""
+    return authority.cert_pem.bytes().decode()
+
+
+def certificate(authority: trustme.CA, name: str) -> dict[str, str]:
+    """A Secret of type kubernetes.io/tls."""
+    found = authority.issue_cert(name)
+    chain = "".join(blob.bytes().decode() for blob in found.cert_chain_pems)
+    return {"tls.crt": chain, "tls.key": found.private_key_pem.bytes().decode()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from tablewatcher.cli.checks import Level, span, standing_checks, surrounding_checks
 from tablewatcher.cli.status import state
 from tablewatcher.errors import Reason
-from tablewatcher.postgres.standing import Blocker, Standing, Surroundings
+from tablewatcher.postgres.holders import Holder
+from tablewatcher.postgres.standing import Standing, Surroundings
 from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
 
 SPEC = WatcherSpec(
@@ -59,12 +61,13 @@ def test_what_is_not_installed() -> None:
 def test_surroundings() -> None:
     calm = list(surrounding_checks(Surroundings((), 0, 0.0)))
     assert [check.level for check in calm] == [Level.OK, Level.OK]
-    blockers = (Blocker("pid 7", 7200.0), Blocker("pid 8", None), Blocker("prepared transaction 'x'", 90.0, True))
-    found = list(surrounding_checks(Surroundings(blockers, 5, 0.0)))
+    since = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    holders = (Holder(7, None, since, "psql"), Holder(None, "x", since, ""), Holder(8, None, None, ""))
+    found = list(surrounding_checks(Surroundings(holders, 5, 0.0)))
     assert [check.level for check in found] == [Level.WARN] * 3 + [Level.OK]
-    assert "pid 7 is open for 2 h" in found[0].text
-    assert "may not see" in found[1].text
-    assert "ROLLBACK PREPARED" in found[2].text
+    assert "pid 7 (psql), open since 2026-01-02 03:04:05 UTC" in found[0].text
+    assert "'x'" in found[1].text
+    assert "ROLLBACK PREPARED" in found[1].text
     assert "polling" in found[3].text
     assert list(surrounding_checks(Surroundings((), 0, 0.3)))[-1].level is Level.WARN
 

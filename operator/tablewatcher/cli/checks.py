@@ -146,14 +146,10 @@ def _delivery(spec: WatcherSpec, found: Standing) -> Check:
 
 def surrounding_checks(found: Surroundings) -> Iterator[Check]:
     """Other people's transactions, and how writers wake the listener."""
-    for blocker in found.blockers:
-        for_long = (
-            f"for {span(blocker.seconds)}" if blocker.seconds is not None else "(since when, our role may not see)"
-        )
-        end = "COMMIT PREPARED or ROLLBACK PREPARED it" if blocker.prepared else "end it if it hangs"
-        text = f"{blocker.who} is open {for_long} and keeps the ring from being emptied: {end}"
-        yield Check("transactions", Level.WARN, text)
-    if not found.blockers:
+    for holder in found.holders:
+        end = "end it if it hangs" if holder.gid is None else "COMMIT PREPARED or ROLLBACK PREPARED it"
+        yield Check("transactions", Level.WARN, f"{holder} keeps the ring from being emptied: {end}")
+    if not found.holders:
         yield Check("transactions", Level.OK, f"none holds the ring for over {LONG_SECONDS} s")
     if found.notify_used > _QUEUE:
         used = f"{found.notify_used:.0%}"

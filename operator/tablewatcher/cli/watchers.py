@@ -69,6 +69,8 @@ async def plan(scope: Scope) -> list[Result]:
     async def one(spec: WatcherSpec) -> Result:
         found, faults = await _look(scope, spec)
         unwell, notes = await look_at_sink(scope, spec)
+        if found is not None and found.observed.table is not None and not found.observed.table.shape.primary_key:
+            notes = (_no_key(spec), *notes)
         faults += [unwell] if unwell else []
         steps = found.plan if found is not None and found.plan is not None else None
         extra: dict[str, object] = (_steps_json(steps) if steps is not None else {}) | {"notes": list(notes)}
@@ -127,10 +129,7 @@ async def apply(scope: Scope) -> list[Result]:
         count = len(applied.plan.steps)
         text = f"applied, {count} steps" if count else "in sync, nothing to do"
         if not applied.primary_key:
-            text += (
-                f"; {spec.table.schema}.{spec.table.name} has no immediate primary key: the whole row is the key,"
-                " and order holds only between rows that are equal"
-            )
+            text += f"; {_no_key(spec)}"
         extra = {"changed": bool(count), "primaryKey": list(applied.primary_key), "encrypted": applied.encrypted}
         extra |= _steps_json(applied.plan)
         return Result(spec.qualified_name, ok=True, text=text, extra=extra)
@@ -207,6 +206,13 @@ async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
             if error.reason is not Reason.DATABASE_UNREACHABLE or time.monotonic() >= deadline:
                 raise
             await asyncio.sleep(0.5)
+
+
+def _no_key(spec: WatcherSpec) -> str:
+    return (
+        f"{spec.table.schema}.{spec.table.name} has no immediate primary key: the whole row is the key,"
+        " and order holds only between rows that are equal"
+    )
 
 
 def _steps(found: Plan) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..naming import SCHEMA, WatcherNames
 from .ddl import literal, ours
+from .holders import Holder, holders
 from .progress import UNDELIVERED, installed
 from .session import Connection, connected
 
@@ -15,18 +16,7 @@ _STATEMENT_SECONDS = 30
 # A transaction that is open for longer is worth a word.
 LONG_SECONDS = 60
 _AGAIN_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Blocker:
-    """An open transaction that keeps the ring from being emptied. `who`: pid or prepared transaction, for a person.
-
-    seconds: how long it is open; None where the role may not see that.
-    """
-
-    who: str
-    seconds: float | None
-    prepared: bool = False
+_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +44,12 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What of the server bears on all watchers. notify_used: share of the notification queue, 0 to 1."""
+    """Who keeps the ring from being emptied, and what decides how writers wake the listener.
 
-    blockers: tuple[Blocker, ...]
+    notify_used: share of the notification queue, 0 to 1.
+    """
+
+    holders: tuple[Holder, ...]
     prepared_transactions: int
     notify_used: float
 
@@ -80,32 +73,23 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
 async def surroundings(conninfo: str, names: WatcherNames) -> Surroundings:
     """What else there is on the server. Raises DatabaseError."""
     async with connected(conninfo) as connection:
-        blockers = [Blocker(f"pid {row['pid']}{_named(row)}", row["seconds"]) for row in await _open(connection, names)]
-        rows = await (await connection.execute(_PREPARED, {"long": LONG_SECONDS})).fetchall()
-        blockers += [Blocker(f"prepared transaction {row['gid']!r}", row["seconds"], prepared=True) for row in rows]
         found = await _one(
             connection,
             "SELECT pg_catalog.current_setting('max_prepared_transactions')::integer AS prepared_transactions,"
             " pg_catalog.pg_notification_queue_usage() AS notify_used",
         )
-        return Surroundings(tuple(blockers), **found)
+        return Surroundings(await _holders(connection, names), **found)
 
 
-async def _open(connection: Connection, names: WatcherNames) -> list[dict[str, Any]]:
-    """Transactions that hold a lock on the ring for long. The age of another role's is not for everybody to see: then
+async def _holders(connection: Connection, names: WatcherNames) -> tuple[Holder, ...]:
+    """Those that have held the ring for long. The age of another role's transaction is not for everybody to see: then
     one that is still there after a second is told."""
-
-    async def look() -> dict[str, dict[str, Any]]:
-        rings = [ours(name) for name in names.rings]
-        cursor = await connection.execute(_OPEN, {"rings": rings, "long": LONG_SECONDS})
-        return {row["transaction"]: row for row in await cursor.fetchall()}
-
-    found = await look()
-    if all(row["seconds"] is not None for row in found.values()):
-        return list(found.values())
-    await asyncio.sleep(_AGAIN_SECONDS)
-    again = await look()
-    return [row for transaction, row in again.items() if row["seconds"] is not None or transaction in found]
+    found = await holders(connection, names, older_than=LONG_SECONDS)
+    if any(holder.since is None for holder in found):
+        await asyncio.sleep(_AGAIN_SECONDS)
+        again = await holders(connection, names, older_than=LONG_SECONDS)
+        found = [holder for holder in again if holder.since is not None or holder in found]
+    return tuple(found[:_TOLD])
 
 
 async def _parked(connection: Connection, names: WatcherNames) -> int | None:
@@ -126,11 +110,6 @@ def _log(names: WatcherNames) -> str:
     return " UNION ALL ".join(f"SELECT * FROM {ours(name)}" for name in names.cursors)
 
 
-def _named(row: dict[str, Any]) -> str:
-    parts = [str(row[name]) for name in ("application", "state") if row[name]]
-    return f" ({', '.join(parts)})" if parts else ""
-
-
 _LEASE = """
 SELECT CASE WHEN l.seconds > 0 THEN pg_catalog.split_part(l.holder, '/', 1) ELSE '' END AS host,
        greatest(l.seconds, 0) AS lease_seconds, coalesce(p.reason, '') AS reason, coalesce(p.message, '') AS message,
@@ -145,20 +124,4 @@ WITH p AS MATERIALIZED (SELECT prev, cur, after_id FROM ({log}) AS l ORDER BY ep
 SELECT pg_catalog.count(*) AS waiting,
        extract(epoch FROM pg_catalog.clock_timestamp() - min(at))::float8 AS oldest_seconds
 FROM ({undelivered}) AS u
-"""
-_OPEN = """
-SELECT DISTINCT ON (a.xact_start, a.pid) a.pid, l.virtualtransaction AS transaction,
-       extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 AS seconds,
-       a.application_name AS application, a.state
-FROM pg_catalog.pg_stat_activity AS a JOIN pg_catalog.pg_locks AS l ON l.pid = a.pid
-WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.datname = pg_catalog.current_database()
-  AND l.locktype = 'relation' AND l.granted AND l.relation = ANY (%(rings)s::text[]::regclass[]::oid[])
-  AND coalesce(a.xact_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(long)s), true)
-  AND coalesce(a.application_name, '') NOT LIKE 'tablewatcher%%'
-ORDER BY a.xact_start NULLS LAST, a.pid LIMIT 5
-"""
-_PREPARED = """
-SELECT gid, extract(epoch FROM pg_catalog.clock_timestamp() - prepared)::float8 AS seconds
-FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()
-  AND prepared < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(long)s) ORDER BY prepared LIMIT 5
 """
