@@ -42,7 +42,7 @@ def stored_crd(api: client.ApiClient) -> dict[str, Any]:
     while time.monotonic() < deadline:
         answer = extensions.read_custom_resource_definition(name, _preload_content=False)
         found = json.loads(answer.data)
-        conditions = {each["type"]: each["status"] for each in found.get("status", {}).get("conditions", [])}
+        conditions = {each["type"]: each["status"] for each in found.get("status", {}).get("conditions") or []}
         if conditions.get("Established") == "True":
             return found
         time.sleep(0.05)
