@@ -49,6 +49,8 @@ async def streamed_all(stream: Stream, wanted: set[Change], seconds: float = 40.
 class Endpoint:
     """A consumer behind the HTTP receiver. `attempts` is every event, `accepted` what it took for its own.
 
+    gaps: the `gap` of gap events, which are no attempts.
+
     trouble: share of requests that it answers with a fault. Half of those it has taken all the same: the sender
     cannot know, and must send them again. distaste: share of batches of several that it refuses to read; batches: the
     most events of one.
@@ -63,6 +65,7 @@ class Endpoint:
         self.attempts: list[Arrival] = []
         self.accepted: list[Arrival] = []
         self.malformed: list[str] = []
+        self.gaps: list[dict[str, Any]] = []
         receiver.respond = self._answer
 
     @property
@@ -89,6 +92,9 @@ class Endpoint:
         return self.accepted
 
     def _answer(self, request: ReceivedRequest) -> web.Response:
+        if b"io.tablewatcher.gap" in request.body:
+            self.gaps.append(json.loads(request.body)["data"]["gap"])
+            return web.Response(status=204)
         try:
             found = self._arrivals(request)
         except (AssertionError, KeyError, ValueError) as error:

@@ -7,7 +7,7 @@ never used twice, not even for a change that was rolled back.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -98,12 +98,19 @@ class History:
         return {change for change, outcome in self.outcomes.items() if outcome is Outcome.OK}
 
 
-def check(history: History, arrivals: Sequence[Arrival], *, complete: bool = True) -> list[Violation]:
-    """Every violation. `complete`: the sink has got all that it will get, so what is missing is lost."""
+def check(
+    history: History, arrivals: Sequence[Arrival], *, complete: bool = True, announced: Collection[Change] = ()
+) -> list[Violation]:
+    """Every violation. `complete`: the sink has got all that it will get, so what is missing is lost.
+
+    announced: changes made within a gap that the sink was told of; of these any may be missing.
+    """
     found = [*_phantoms(history, arrivals), *_disorder(arrivals), *_identities(arrivals)]
     if complete:
         seen = {arrival.change for arrival in arrivals}
-        found += [Violation(Kind.LOSS, change, "never arrived") for change in sorted(history.ok - seen)]
+        found += [
+            Violation(Kind.LOSS, change, "never arrived") for change in sorted(history.ok - seen - set(announced))
+        ]
     return found
 
 

@@ -29,8 +29,8 @@ def http_sink(url: str, timeout: int = 5, max_events: int = 1) -> dict[str, Any]
     return {"http": {"url": url, "timeoutSeconds": timeout, "batch": batch}}
 
 
-def write_manifest(path: Path, sink: dict[str, Any]) -> Path:
-    """A watcher of table `account` in the file `path`."""
+def write_manifest(path: Path, sink: dict[str, Any], **delivery: Any) -> Path:
+    """A watcher of table `account` in the file `path`; `delivery` adds to that part of its spec."""
     spec = {
         "database": {"secretRef": {"name": "unused"}},
         "table": {"name": "account"},
@@ -38,7 +38,7 @@ def write_manifest(path: Path, sink: dict[str, Any]) -> Path:
         "columns": ["version"],
         "sink": sink,
         # Short, so that a test sees many attempts and heals soon.
-        "delivery": {"backoff": {"initialMilliseconds": 50, "maxSeconds": 1}},
+        "delivery": {"backoff": {"initialMilliseconds": 50, "maxSeconds": 1}} | delivery,
     }
     manifest = {
         "apiVersion": "tablewatcher.io/v1alpha1",

@@ -22,7 +22,7 @@ from .checker import Change, History, Outcome
 
 TABLES = """
 CREATE TABLE account (key text PRIMARY KEY, version bigint NOT NULL, note text NOT NULL DEFAULT '');
-CREATE TABLE truth (key text NOT NULL, version bigint NOT NULL);
+CREATE TABLE truth (key text NOT NULL, version bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
 """
 HOT_KEYS = tuple(f"hot-{nth}" for nth in range(4))
 PRIVATE_KEYS = 12
@@ -101,7 +101,9 @@ class Transaction:
         return changes
 
     async def _note(self, changes: Sequence[Change]) -> None:
-        await self._execute("INSERT INTO truth SELECT * FROM unnest(%s::text[], %s::bigint[])", *_columns(changes))
+        await self._execute(
+            "INSERT INTO truth (key, version) SELECT * FROM unnest(%s::text[], %s::bigint[])", *_columns(changes)
+        )
 
     async def _execute(self, statement: str, *parameters: Any) -> None:
         await self._connection.execute(statement.encode(), parameters or None)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from tablewatcher.event import Event
 from tablewatcher.naming import key_token
-from tablewatcher.postgres import capture_source
 from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.cursor_log import CursorLog, Held, Lease
 from tablewatcher.postgres.gaps import Gaps
@@ -20,6 +19,7 @@ from tablewatcher.postgres.outbox import Outbox, Position
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.session import Connection, connect
 from tablewatcher.postgres.snapshot import Snapshot
+from tablewatcher.spec.model import DeliveryPolicy
 
 from ..conftest import Database
 from .capturing import Watched, names_of, spec_of, watch
@@ -203,11 +203,8 @@ async def test_turning_skips_a_slot_that_is_being_dumped(
     assert await ring_of(writer).turn(0, await delivered(watched), keep_seconds=0) == 1
 
 
-async def test_overflow_stops_capture_and_not_the_writers(
-    database: Database, writer: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(capture_source, "MAX_RING_BYTES", 200_000)
-    watched = await watch(database.dsn, SPEC)
+async def test_overflow_stops_capture_and_not_the_writers(database: Database, writer: Connection) -> None:
+    watched = await watch(database.dsn, spec_of(delivery=DeliveryPolicy(overflow_bytes=200_000)))
     ring = ring_of(writer)
     async with watched.reader:
         await database.execute("INSERT INTO t SELECT generate_series(1, 6000)")

@@ -159,3 +159,13 @@ def test_a_version_is_used_once_and_settled_once() -> None:
     history.settle([("a", 1)], Outcome.OK)
     with pytest.raises(ValueError):
         history.settle([("a", 1)], Outcome.FAIL)
+
+
+def test_what_is_missing_within_an_announced_gap_is_no_loss() -> None:
+    history, arrivals = good(1)
+    missing = arrivals[0].change
+    left = [found for found in arrivals if found.change != missing]
+    assert {found.kind for found in check(history, left)} == {Kind.LOSS}
+    assert check(history, left, announced={missing}) == []
+    other = next(found.change for found in arrivals if found.change != missing)
+    assert {found.kind for found in check(history, left, announced={other})} == {Kind.LOSS}

@@ -257,7 +257,7 @@ def test_capture_that_has_stopped_is_the_triggers_fault() -> None:
     subscription.take(report(forwarding=False, reason="CaptureStopped", message="full"), 100.0)
     stopped, sink = listener_word(subscription, 3)
     assert stopped == status.Verdict(False, Reason.CAPTURE_STOPPED, "full")
-    assert sink.holds is True
+    assert sink.holds is None
 
 
 def test_a_lease_that_is_not_proven_any_more_is_none_and_each_change_is_told_once() -> None:

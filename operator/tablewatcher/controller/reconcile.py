@@ -237,7 +237,8 @@ def listener_word(subscription: Subscription, generation: int) -> tuple[Verdict 
         return None, Verdict(None, Reason.RECONCILING, "the listener has not taken up this generation yet")
     reason = Reason(report.reason) if report.reason in set(Reason) else Reason.RECONCILING
     if reason in (Reason.CAPTURE_STOPPED, Reason.TRIGGERS_DRIFTED):
-        return Verdict(False, reason, report.message), Verdict(True, Reason.ACKNOWLEDGED)
+        unknown = "the listener tells of capture first; what it knows of the sink is in its message"
+        return Verdict(False, reason, report.message), Verdict(None, Reason.RECONCILING, unknown)
     if report.forwarding:
         return None, Verdict(True, Reason.ACKNOWLEDGED, "the sink takes events")
     return None, Verdict(None if reason is Reason.RECONCILING else False, reason, report.message)

@@ -14,8 +14,8 @@ UPKEEP_SECONDS = 5.0
 # While capture stands still, and for a ring so small that it may fill up between two looks.
 HASTE_SECONDS = 1.0
 SMALL_RING = 64 << 20
-DRIFT_SECONDS = 15.0
-HELD_SECONDS = 10.0
+DRIFT_SECONDS = 10.0
+HELD_SECONDS = 5.0
 # TRUNCATE leaves dead rows in the catalog: not more often than this because of the time alone.
 LEAST_TURN_SECONDS = 10.0
 MOST_TURN_SECONDS = 300.0
@@ -59,7 +59,7 @@ class Keeping:
         """
         flow, channels = self._flow, self._flow.channels
         haste = HASTE_SECONDS if channels.ring.bound < SMALL_RING else UPKEEP_SECONDS
-        looked = float("-inf")
+        looked, drifted = float("-inf"), ""
         while True:
             gauge = await channels.ring.gauge()
             held = await self._turn(gauge)
@@ -69,9 +69,9 @@ class Keeping:
                 gauge = await channels.ring.gauge()
             if gauge.gaps:
                 await channels.gaps.announce(channels.cursor.slot)
-            if flow.now() - looked > DRIFT_SECONDS:
-                looked = flow.now()
-                flow.observer.drift(await channels.drift.look())
+            if drifted or flow.now() - looked > DRIFT_SECONDS:
+                looked, drifted = flow.now(), await channels.drift.look()
+                flow.observer.drift(drifted)
             await flow.observer.publish()
             await asyncio.sleep(HASTE_SECONDS if gauge.stopped_at else haste)
 

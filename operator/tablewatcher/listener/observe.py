@@ -35,6 +35,7 @@ class Observer:
         self._delivered = cache(lambda op: metrics.events_delivered.labels(*labels, ACTION_NAMES[op], sink))
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = self._drifted = ""
+        self._sink_says = (False, Reason.RECONCILING, "starting")
         self._said: tuple[int, bool, Reason, str] | None = None
         self._epoch = 0
         self._write: Callable[[Progress], Awaitable[None]] | None = None
@@ -50,6 +51,7 @@ class Observer:
     def unleased(self, reason: Reason, message: str, *, ready: bool = False) -> None:
         """From now on it does not: a fault, or another listener is the active one."""
         self._write = None
+        self._stopped = self._drifted = ""  # no longer ours to know
         self._set(ready, reason, message)
         self._metrics.listener_connected.labels(*self._labels).set(0)
 
@@ -115,14 +117,16 @@ class Observer:
 
     def _again(self) -> None:
         """Says at once what is wrong with capture; that it is well again is said with the next word of the sink."""
-        if self.ready and (self._stopped or self._drifted):
-            self._set(True, self.reason, self.message)
+        if self._drifted or self._stopped:
+            self._set(*self._sink_says)
 
     def _set(self, ready: bool, reason: Reason, message: str) -> None:
-        if ready and self._drifted:
-            ready, reason, message = False, Reason.TRIGGERS_DRIFTED, self._drifted
-        elif ready and self._stopped:
-            ready, reason, message = False, Reason.CAPTURE_STOPPED, self._stopped
+        self._sink_says = (ready, reason, message)
+        fault = self._drifted or self._stopped
+        if fault:
+            # Before whatever the sink says: changes are missed now.
+            message = fault if ready else f"{fault}; and the sink: {message}"
+            ready, reason = False, Reason.TRIGGERS_DRIFTED if self._drifted else Reason.CAPTURE_STOPPED
         if (ready, reason) != (self.ready, self.reason):
             (self._log.info if ready else self._log.warning)(message or "forwarding", reason=str(reason))
         self.ready, self.reason, self.message = ready, reason, message

@@ -65,7 +65,7 @@ class CaptureSource:
             max_event=MAX_EVENT_BYTES,
             max_key=MAX_KEY_BYTES,
             max_context=MAX_CONTEXT_BYTES,
-            max_ring=MAX_RING_BYTES,
+            max_ring=self._spec.delivery.overflow_bytes,
         )
 
     @staticmethod

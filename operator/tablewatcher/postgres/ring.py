@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import psycopg
 
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
-from .ddl import MAX_RING_BYTES, ours
+from ..spec.model import DeliveryPolicy
+from .ddl import ours
 from .holders import holders
 from .session import Connection, translating
 from .snapshot import Snapshot
@@ -39,7 +40,12 @@ class Ring:
     """One watcher's ring, kept on a connection shared with others. bound: bytes, past which capture stops."""
 
     def __init__(
-        self, connection: Connection, lock: asyncio.Lock, names: WatcherNames, *, bound: int = MAX_RING_BYTES
+        self,
+        connection: Connection,
+        lock: asyncio.Lock,
+        names: WatcherNames,
+        *,
+        bound: int = DeliveryPolicy().overflow_bytes,
     ) -> None:
         self._connection = connection
         self._lock = lock

@@ -1,0 +1,81 @@
+"""A full ring: writers go on, the gap is announced, and nothing is missing outside of it."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Database, HttpReceiver, poll
+from .arrivals import Endpoint
+from .checker import Change, Outcome, check
+from .conftest import MakeListener
+from .listeners import Listener, apply, http_sink, write_manifest
+from .writers import TABLES, Writers
+
+pytestmark = pytest.mark.timeout(120)
+
+BOUND = 1 << 20
+# A change is noted in table `truth` a moment after it was made.
+SLACK = datetime.timedelta(seconds=1)
+
+
+async def flood(writers: Writers, rows: int) -> None:
+    """One transaction of so many rows."""
+    async with await writers.connect() as connection:
+        transaction = writers.open(connection)
+        await connection.execute("BEGIN")
+        await transaction.put([f"flood-{nth}" for nth in range(rows)])
+        await connection.execute("COMMIT")
+        transaction.settle(Outcome.OK)
+
+
+async def is_full(listener: Listener) -> bool:
+    ready, reason, _ = await listener.state()
+    return not ready and reason == "CaptureStopped"
+
+
+async def within(database: Database, endpoint: Endpoint) -> set[Change]:
+    """The changes made within a gap that was announced."""
+    found: set[Change] = set()
+    for gap in endpoint.gaps:
+        since, until = (datetime.datetime.fromisoformat(gap[end]) for end in ("from", "until"))
+        query = "SELECT key, version FROM truth WHERE at BETWEEN %s AND %s"
+        found |= {(key, version) for key, version in await database.execute(query, since, until + SLACK)}
+    return found
+
+
+async def test_writers_go_on_and_the_gap_is_announced(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    endpoint = Endpoint(http_receiver)
+    manifest = write_manifest(tmp_path / "small.yaml", http_sink(endpoint.url), overflow={"maxBytes": BOUND})
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=9)
+    listener.start()
+    async with writers.running():
+        await poll(listener.forwards, 20)
+        await endpoint.accepts(100)
+        await endpoint.die()
+        await flood(writers, 8000)
+        await poll(lambda: is_full(listener), 20)
+        assert "the sink: " in (await listener.state())[2]
+        await writers.progress(100)
+        await endpoint.rise()
+        await poll(listener.forwards, 30)
+        await writers.progress(100)
+    assert writers.faults == []
+    await writers.resolve()
+    (rings,) = await database.execute(
+        "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'ring%%'"
+    )
+    assert rings[0] < 2 * BOUND
+    await poll(lambda: endpoint.gaps, 20)
+    excused = await within(database, endpoint)
+    accepted = await endpoint.accepted_all(writers.history.ok - excused)
+    assert check(writers.history, accepted, announced=excused) == []
+    missing = writers.history.ok - {found.change for found in accepted}
+    assert len(missing) > 100
+    assert [(gap["reason"], gap["certain"]) for gap in endpoint.gaps] == [("overflow", True)]
