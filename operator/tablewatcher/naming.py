@@ -60,6 +60,14 @@ class WatcherNames:
         return f"stop_{self.hash}"
 
     @property
+    def skips(self) -> str:
+        return f"skips_{self.hash}"
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        return (self.ids, self.slot, self.wake, self.stop, self.skips)
+
+    @property
     def channel(self) -> str:
         return f"tablewatcher_{self.hash}"
 

@@ -73,6 +73,8 @@ class Trigger:
     table_oid: int
     type: int
     enabled: str
+    new_table: str | None = None
+    old_table: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Observed:
 
     here: this database (None on a standby); recorded: the one the watcher was made in. installed_source: digest of the
     source that the function was last written with. grantee: the role that delivers, where it is not ours.
+    refused_conditions: values of `where` that cannot be compared, and why.
     """
 
     server: Server
@@ -99,6 +102,7 @@ class Observed:
     shared_owned: bool = True
     shared_readable: bool = True
     grantee: Grantee | None = None
+    refused_conditions: tuple[str, ...] = ()
 
 
 async def observe(
@@ -139,7 +143,7 @@ async def observe(
 
 async def owned_objects(connection: Connection, names: WatcherNames) -> dict[str, str | None]:
     """Which of the ring's relations exist, and whose identity each carries."""
-    wanted = [*names.rings, *names.cursors, names.ids, names.slot, names.wake, names.stop]
+    wanted = [*names.rings, *names.cursors, *names.sequences]
     rows = await _all(connection, "owned_objects", names=wanted)
     return {row["name"]: row["comment"] for row in rows}
 
@@ -162,10 +166,15 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
     oid = found["oid"]
     columns = await _all(connection, "columns", table_oid=oid)
     key = await _all(connection, "primary_key", table_oid=oid)
-    shape = TableShape(oid, tuple(Column(**row) for row in columns), tuple(row["name"] for row in key))
-    closed = await _all(connection, "partitions_without_right", table_oid=oid) if found["kind"] == "p" else []
-    partitions = tuple(row["name"] for row in closed)
-    facts = TableFacts(shape, found["kind"], found["may_trigger"], found["may_see"], found["owner"], partitions)
+    below = await _all(connection, "partitions", table_oid=oid) if found["kind"] == "p" else []
+    shape = TableShape(
+        oid,
+        tuple(Column(**row) for row in columns),
+        tuple(row["name"] for row in key),
+        tuple((row["oid"], row["name"]) for row in below),
+    )
+    closed = tuple(row["name"] for row in below if not row["may_trigger"])
+    facts = TableFacts(shape, found["kind"], found["may_trigger"], found["may_see"], found["owner"], closed)
     return facts, found["owner_oid"]
 
 

@@ -20,13 +20,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..naming import SCHEMA, WatcherNames
-from ..spec.model import Action, WatcherSpec
-from .capture_source import MAX_RING_BYTES, CaptureSource
+from ..spec.model import WatcherSpec
+from .capture_source import CaptureSource
 from .quoting import identifier, literal, ours
 from .shape import SESSION_SETTINGS, Column, TableShape
+from .triggers import WantedTrigger, wanted_triggers
 
 __all__ = [
-    "MAX_RING_BYTES",
     "Column",
     "Desired",
     "TableShape",
@@ -38,29 +38,23 @@ __all__ = [
     "ours",
 ]
 
-_TRIGGER_BITS = {Action.INSERT: 4, Action.DELETE: 8, Action.UPDATE: 16}
-_ROW_BIT = 1
-
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The capture function and trigger as they should be. `settings` as pg_proc.proconfig spells them."""
+    """The capture function and its triggers as they should be. `settings` as pg_proc.proconfig spells them."""
 
     function_source: str
     settings: tuple[str, ...]
-    trigger_type: int
-    trigger_events: str
+    triggers: tuple[WantedTrigger, ...]
 
 
 def desired(spec: WatcherSpec, shape: TableShape, names: WatcherNames) -> Desired:
     """What `spec` wants on a table of this shape."""
     source = CaptureSource(spec, shape, names)
-    events = [action for action in (Action.INSERT, Action.UPDATE, Action.DELETE) if action in spec.actions]
     return Desired(
         function_source=source.text(),
         settings=_settings(source),
-        trigger_type=_ROW_BIT | sum(_TRIGGER_BITS[action] for action in events),
-        trigger_events=" OR ".join(action.value.upper() for action in events),
+        triggers=wanted_triggers(spec, shape, names),
     )
 
 

@@ -69,12 +69,14 @@ def _cases(values: dict[str, str]) -> str:
 
 
 def _data(spec: WatcherSpec, database: str) -> str:
-    action = _cases({op: f'{{"action":"{name}",' for op, name in ACTION_NAMES.items()})
+    action = _cases({op: f'{{"action":"{name}"' for op, name in ACTION_NAMES.items()})
     origin = {"database": database, "schema": spec.table.schema, "table": spec.table.name}
     opened = json.dumps(origin, ensure_ascii=False, separators=(",", ":"))[:-1]
     static = literal(',"source":' + opened + ',"txId":')
     context = """coalesce(',"context":' || r.context, '')"""
-    return f"""{action} || r.data || {static} || r.xid::text || '}}' || {context} || '}}'"""
+    # Of a truncated table there is nothing more to say.
+    members = "CASE r.data WHEN '' THEN '' ELSE ',' || r.data END"
+    return f"""{action} || {members} || {static} || r.xid::text || '}}' || {context} || '}}'"""
 
 
 def _structured(spec: WatcherSpec, data: str) -> str:

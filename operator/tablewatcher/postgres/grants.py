@@ -12,7 +12,7 @@ from itertools import groupby
 
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from .quoting import identifier
-from .sql import RING, RING_SLOT, migrations
+from .sql import RING, RING_SKIPS, RING_SLOT, migrations
 
 _TABLE = re.compile(rf"^CREATE TABLE {SCHEMA}\.(\S+)", re.MULTILINE)
 _SEQUENCE = re.compile(rf"^CREATE SEQUENCE {SCHEMA}\.(\S+)", re.MULTILINE)
@@ -60,7 +60,7 @@ def _needed(names: WatcherNames) -> Iterator[Right]:
             yield from (Right("TABLE", table, each) for each in _SHARED.get(table, _EVERYTHING))
         for function, arguments in _FUNCTION.findall(text):
             yield Right("FUNCTION", f"{function}({arguments})", "EXECUTE")
-    texts = [RING.format(hash=names.hash, identity="''")]
+    texts = [text.format(hash=names.hash, identity="''") for text in (RING, RING_SKIPS)]
     texts += [RING_SLOT.format(hash=names.hash, identity="''", slot=slot) for slot in range(RING_SLOTS)]
     for text in texts:
         yield from (Right("TABLE", table, each) for table in _TABLE.findall(text) for each in _RING)

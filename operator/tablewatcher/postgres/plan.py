@@ -17,7 +17,8 @@ from .grants import missing
 from .home import Home, adoption, moves_here
 from .preflight import check, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
-from .sql import RING, RING_SLOT, migrations
+from .sql import RING, RING_SKIPS, RING_SLOT, migrations
+from .triggers import WantedTrigger
 
 # On the schema only where we made it: one made by a DBA, with its grants, outlives the last watcher.
 SCHEMA_COMMENT = "made by tablewatcher; removed with the last watcher"
@@ -54,7 +55,7 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     steps = [*_schema_steps(observed), *_ring_steps(observed, names)]
     if moves and observed.here is not None:
         steps += [Step("adopt the watcher here", sql) for sql in adoption(names, observed.here)]
-    stale = observed.function is not None and _must_rebuild(wanted, observed, facts, names)
+    stale = observed.function is not None and _must_rebuild(wanted, observed)
     if stale:
         steps.append(_drop_function(names))
     if stale or not _function_in_sync(wanted, observed):
@@ -65,12 +66,18 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     if not _registered(wanted, observed, facts):
         steps.append(Step("register the watcher", _register(wanted, facts, observed.here, names)))
     steps += _grant_steps(observed, names)
-    if stale or not _trigger_in_sync(wanted, observed, facts, names):
-        steps.append(
-            Step(f"install trigger {names.trigger}", _create_trigger(spec, wanted, observed, names), locks_table=True)
+    replace = observed.server.version >= 140_000
+    steps += [
+        Step(
+            f"install trigger {trigger.name} on {trigger.table}",
+            trigger.create(names, replace=replace),
+            locks_table=True,
         )
-    if observed.registered_table is not None and not _captures(observed, facts):
-        # After the trigger, which has waited for every writer: nobody is left who ran without it.
+        for trigger in wanted.triggers
+        if stale or not _in_sync(trigger, observed)
+    ]
+    if observed.registered_table is not None and not _captures(wanted, observed, facts):
+        # After the triggers, which have waited for every writer: nobody is left who ran without them.
         steps.append(Step("announce the gap", _gap(names)))
     return Plan(tuple(steps))
 
@@ -116,7 +123,7 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, 
     steps = []
     if policy is DeletionPolicy.DELETE:
         tables = [name for name in (*names.rings, *names.cursors) if name in observed.objects]
-        sequences = [name for name in (names.ids, names.slot, names.wake, names.stop) if name in observed.objects]
+        sequences = [name for name in names.sequences if name in observed.objects]
         steps += [Step(f"drop {name}", f"DROP TABLE {ours(name)}") for name in tables]
         steps += [Step(f"drop {name}", f"DROP SEQUENCE {ours(name)}") for name in sequences]
         if observed.registered_table is not None:
@@ -155,10 +162,14 @@ def _schema_steps(observed: Observed) -> list[Step]:
 
 
 def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
-    if names.ids in observed.objects:
-        return []
     owner = literal(names.identity)
+    if names.ids in observed.objects:
+        if names.skips in observed.objects:
+            return []
+        # Rings of 0.1 were made without it.
+        return [Step("add to the ring's sequences", RING_SKIPS.format(hash=names.hash, identity=owner))]
     steps = [Step("create the ring's sequences", RING.format(hash=names.hash, identity=owner))]
+    steps.append(Step("add to the ring's sequences", RING_SKIPS.format(hash=names.hash, identity=owner)))
     steps += [
         Step(f"create slot {slot} of the ring", RING_SLOT.format(hash=names.hash, identity=owner, slot=slot))
         for slot in range(RING_SLOTS)
@@ -176,9 +187,16 @@ def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:
     return [Step("let the listener's role read and deliver", grants)] if grants else []
 
 
-def _captures(observed: Observed, facts: TableFacts) -> bool:
-    """Whether a trigger of ours stands and fires, be it for these actions or others, and by whatever name."""
-    return any(trigger.table_oid == facts.shape.oid and trigger.enabled in _ENABLED for trigger in observed.triggers)
+def _captures(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
+    """Whether capture went on until now: triggers of ours stand and fire, by whatever name.
+
+    Where the function is as wanted, nobody has changed the manifest, and every one of its triggers must be there;
+    else any will do: they may be for other actions.
+    """
+    alive = {each.type for each in observed.triggers if each.table_oid == facts.shape.oid and each.enabled in _ENABLED}
+    if not _function_in_sync(wanted, observed):
+        return bool(alive)
+    return all(each.type in alive for each in wanted.triggers if each.table_oid == facts.shape.oid)
 
 
 def _was_replaced(observed: Observed) -> bool:
@@ -203,15 +221,16 @@ def _gap(names: WatcherNames) -> str:
     return insert_gap(names, 0, literal('"reason":"triggerRepaired","certain":false'))
 
 
-def _must_rebuild(wanted: Desired, observed: Observed, facts: TableFacts, names: WatcherNames) -> bool:
-    """Whether triggers must go before ours can stand: on another table, or on a server that cannot replace one.
+def _must_rebuild(wanted: Desired, observed: Observed) -> bool:
+    """Whether triggers must go before ours can stand: those that nobody wants, or on a server that cannot replace one.
 
     Dropping the function takes its triggers along, which needs no ownership of the table; DROP TRIGGER would.
     """
-    if any(trigger.table_oid != facts.shape.oid or trigger.name != names.trigger for trigger in observed.triggers):
+    places = {(trigger.name, trigger.table_oid) for trigger in wanted.triggers}
+    if any((trigger.name, trigger.table_oid) not in places for trigger in observed.triggers):
         return True
     replaceable = observed.server.version >= 140_000
-    return bool(observed.triggers) and not replaceable and not _trigger_in_sync(wanted, observed, facts, names)
+    return bool(observed.triggers) and not replaceable and not all(_in_sync(each, observed) for each in wanted.triggers)
 
 
 def _function_in_sync(wanted: Desired, observed: Observed) -> bool:
@@ -225,22 +244,14 @@ def _function_in_sync(wanted: Desired, observed: Observed) -> bool:
     )
 
 
-def _trigger_in_sync(wanted: Desired, observed: Observed, facts: TableFacts, names: WatcherNames) -> bool:
+def _in_sync(wanted: WantedTrigger, observed: Observed) -> bool:
     return any(
-        trigger.name == names.trigger
-        and trigger.table_oid == facts.shape.oid
-        and trigger.type == wanted.trigger_type
+        trigger.name == wanted.name
+        and trigger.table_oid == wanted.table_oid
+        and trigger.type == wanted.type
+        and (trigger.new_table, trigger.old_table) == (wanted.new_table, wanted.old_table)
         and trigger.enabled in _ENABLED
         for trigger in observed.triggers
-    )
-
-
-def _create_trigger(spec: WatcherSpec, wanted: Desired, observed: Observed, names: WatcherNames) -> str:
-    replace = "OR REPLACE " if observed.server.version >= 140_000 else ""
-    return (
-        f"CREATE {replace}TRIGGER {identifier(names.trigger)} AFTER {wanted.trigger_events}"
-        f" ON {identifier(spec.table.schema)}.{identifier(spec.table.name)}"
-        f" FOR EACH ROW EXECUTE FUNCTION {ours(names.function)}()"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
-from ..spec.model import Management, WatcherSpec
+from ..spec.model import WHOLE_ROW, Management, WatcherSpec
 from .catalog import Observed, TableFacts
 from .quoting import identifier
 
@@ -33,7 +33,11 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
     ]
     facts = observed.table
     if facts is not None:
-        checks.insert(5, lambda: _check_columns(spec, facts, table))
+        checks[5:5] = [
+            lambda: _check_columns(spec, facts, table),
+            lambda: _check_conditions(observed),
+            lambda: _check_routing(spec, facts),
+        ]
     found = []
     for each in checks:
         try:
@@ -146,6 +150,8 @@ def _check_columns(spec: WatcherSpec, facts: TableFacts, table: str) -> None:
     have = {column.name: column for column in facts.shape.columns}
     named = [("columns", name) for name in spec.columns if name != "*"]
     named += [("triggerColumns", name) for name in spec.trigger_columns]
+    named += [(f"where[{nth}].column", condition.column) for nth, condition in enumerate(spec.where)]
+    named += [("sink.nats.subject", name) for name in spec.routing_columns]
     missing = [f"{name!r} (spec.{where})" for where, name in named if name not in have]
     if missing:
         raise DatabaseError(
@@ -157,6 +163,21 @@ def _check_columns(spec: WatcherSpec, facts: TableFacts, table: str) -> None:
             Reason.COLUMN_NOT_FOUND,
             f"{', '.join(virtual)} of {table} is a virtual generated column, which triggers cannot see;"
             " name the columns it is made from, or make it STORED",
+        )
+
+
+def _check_conditions(observed: Observed) -> None:
+    if observed.refused_conditions:
+        raise DatabaseError(Reason.SPEC_INVALID, "; ".join(observed.refused_conditions))
+
+
+def _check_routing(spec: WatcherSpec, facts: TableFacts) -> None:
+    sent = {*spec.columns, *facts.shape.key}
+    unsent = [name for name in spec.routing_columns if name not in sent]
+    if unsent and spec.columns != WHOLE_ROW:
+        raise DatabaseError(
+            Reason.SPEC_INVALID,
+            f"spec.sink.nats.subject: {{column:{unsent[0]}}} names a column that is not sent; add it to spec.columns",
         )
 
 

@@ -11,7 +11,7 @@ def removal_sql(names: WatcherNames, policy: DeletionPolicy) -> str:
     statements = [f"DROP FUNCTION IF EXISTS {SCHEMA}.{names.function}() CASCADE"]
     if policy is DeletionPolicy.DELETE:
         tables = ", ".join(f"{SCHEMA}.{name}" for name in (*names.rings, *names.cursors))
-        sequences = ", ".join(f"{SCHEMA}.{name}" for name in (names.ids, names.slot, names.wake, names.stop))
+        sequences = ", ".join(f"{SCHEMA}.{name}" for name in names.sequences)
         statements += [
             f"DROP TABLE IF EXISTS {tables}",
             f"DROP SEQUENCE IF EXISTS {sequences}",

@@ -57,7 +57,8 @@ _TYPE_SETTING = {
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column as the catalog has it: `type` is pg_type.typname, `builtin` that it is one of pg_catalog's own or an
-    enum, `length` pg_attribute.attlen (-1: of varying length), `virtual` a generated column that is not stored."""
+    enum, `length` pg_attribute.attlen (-1: of varying length), `virtual` a generated column that is not stored.
+    `type_name`: the type as SQL names it, qualified and quoted, without a length."""
 
     name: str
     type: str
@@ -65,6 +66,8 @@ class Column:
     builtin: bool = True
     enum: bool = False
     virtual: bool = False
+    type_name: str = "pg_catalog.text"
+    comparable: bool = True
 
     @property
     def session_settings(self) -> frozenset[str]:
@@ -84,11 +87,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableShape:
-    """A table's columns in order and its key; an empty key means: no immediate primary key."""
+    """A table's columns in order and its key; an empty key means: no immediate primary key.
+
+    partitions: oid and name, qualified and quoted, of all below it.
+    """
 
     oid: int
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
+    partitions: tuple[tuple[int, str], ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import DatabaseError
 from ..naming import WatcherNames
@@ -13,6 +13,7 @@ from .catalog import Observed
 from .plan import Plan
 from .preflight import faults
 from .session import Connection, connected, encrypted, refuse_pooler
+from .where_probe import refused_conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +60,7 @@ async def observe(
         # Whoever runs the SQL is somebody else: the role that looks is the one that delivers.
         (row,) = await (await connection.execute("SELECT current_user::text AS role")).fetchall()
         listener_role = row["role"]
-    return await catalog.observe(connection, spec.table, names, listener_role=listener_role)
+    observed = await catalog.observe(connection, spec.table, names, listener_role=listener_role)
+    if not spec.where or observed.table is None:
+        return observed
+    return replace(observed, refused_conditions=await refused_conditions(connection, spec, observed.table.shape))

@@ -19,7 +19,12 @@ def _load_queries() -> dict[str, str]:
 
 QUERIES = _load_queries()
 CAPTURE = _text("capture.sql")
+CAPTURE_CONTEXT = _text("capture_context.sql").rstrip()
+CAPTURE_FILTER = _text("capture_filter.sql").rstrip()
+CAPTURE_SKIP = _text("capture_skip.sql").rstrip()
+CAPTURE_UPKEEP = _text("capture_upkeep.sql").rstrip()
 RING = _text("ring.sql")
+RING_SKIPS = _text("ring_skips.sql")
 RING_SLOT = _text("ring_slot.sql")
 
 

@@ -36,12 +36,13 @@ SELECT c.oid::bigint AS oid, c.relkind::text AS kind,
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s::text AND c.relname = %(table)s::text
 
--- name: partitions_without_right
-SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS name
+-- name: partitions
+SELECT c.oid::bigint AS oid, pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS name,
+       pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger
 FROM pg_catalog.pg_partition_tree(%(table_oid)s::oid::regclass) AS p
 JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.level > 0 AND NOT pg_catalog.has_table_privilege(c.oid, 'TRIGGER')
-ORDER BY 1
+WHERE p.level > 0 AND c.relkind IN ('r', 'p')
+ORDER BY 2
 
 -- name: similar_tables
 SELECT n.nspname::text || '.' || c.relname::text AS name
@@ -52,8 +53,13 @@ ORDER BY lower(c.relname) <> lower(%(table)s), 1 LIMIT 5
 
 -- name: columns
 SELECT a.attname::text AS name, t.typname::text AS type, a.attlen::integer AS length,
-       t.typnamespace = 'pg_catalog'::regnamespace AS builtin, t.typtype = 'e' AS enum, a.attgenerated = 'v' AS virtual
+       t.typnamespace = 'pg_catalog'::regnamespace AS builtin, t.typtype = 'e' AS enum, a.attgenerated = 'v' AS virtual,
+       pg_catalog.format('%%I.%%I', n.nspname, t.typname) AS type_name,
+       coalesce(b.typnamespace, t.typnamespace) = 'pg_catalog'::regnamespace OR coalesce(b.typtype, t.typtype) = 'e'
+         OR t.typcategory = 'A' AS comparable
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
 WHERE a.attrelid = %(table_oid)s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
@@ -101,7 +107,8 @@ WHERE n.nspname = 'tablewatcher' AND p.proname = %(function)s AND p.pronargs = 0
 -- A trigger that is switched off on one partition alone counts as off.
 SELECT t.tgname::text AS name, t.tgrelid::bigint AS table_oid, t.tgtype::integer AS type,
        CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = t.tgfoid AND c.tgenabled NOT IN ('O', 'A'))
-            THEN 'D' ELSE t.tgenabled::text END AS enabled
+            THEN 'D' ELSE t.tgenabled::text END AS enabled,
+       t.tgnewtable::text AS new_table, t.tgoldtable::text AS old_table
 FROM pg_catalog.pg_trigger t
 WHERE t.tgfoid = %(function_oid)s AND NOT t.tgisinternal AND t.tgparentid = 0
 

@@ -1,0 +1,4 @@
+  IF current_setting('tablewatcher.skip', true) = 'on' THEN
+    PERFORM nextval({skips});
+    RETURN NULL;
+  END IF;
