@@ -274,7 +274,7 @@ class Node:
         return _Pod(directory, process, container["args"])
 
     async def _end(self, name: str) -> None:
-        pod = self.pods.pop(name)
+        pod = self.pods[name]
         if pod.process.returncode is None:
             pod.process.terminate()
             try:
@@ -283,6 +283,8 @@ class Node:
             except TimeoutError:
                 pod.process.kill()
                 await pod.process.wait()
+        # Not before: cancelled in between, we would leave it running.
+        del self.pods[name]
 
 
 DEPLOYMENTS = "apps/v1/deployments"
