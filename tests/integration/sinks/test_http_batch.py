@@ -84,7 +84,7 @@ async def test_one_event_is_a_batch_too(http_server: HttpServer) -> None:
 
 async def test_the_bounds_hold_and_a_longer_event_goes_by_itself(http_server: HttpServer) -> None:
     sink = _sink(http_server, max_events=10, max_bytes=4096)
-    assert (sink.limits.max_batch, sink.limits.max_bytes) == (10, 4096)
+    assert sink.limits.max_batch == 10
     assert (sink.limits.ordered, sink.limits.linger) == (True, 0.005)
     await sink.open()
     sent = [*events(25), event(26, note="x" * 5000), *events(3, first=27)]
@@ -94,6 +94,20 @@ async def test_the_bounds_hold_and_a_longer_event_goes_by_itself(http_server: Ht
     for request in http_server.received:
         assert len(_ids(request)) <= 10
         assert len(request.body) <= 4096 or len(_ids(request)) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 50, 1000])
+async def test_a_call_that_is_full_is_one_request(http_server: HttpServer, size: int) -> None:
+    sink = _sink(http_server, max_events=10_000, max_bytes=262_144)
+    await sink.open()
+    sent, left = [], sink.limits.max_bytes or 0
+    while left >= 0:  # as the relay counts
+        sent.append(event(len(sent), note="x" * size))
+        left -= len(sent[-1].body)
+    assert {outcome.verdict for outcome in await sink.deliver(sent[:-1])} == {Verdict.DELIVERED}
+    await sink.close()
+    (got,) = http_server.received
+    assert 250_000 < len(got.body) <= 262_144
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
