@@ -12,12 +12,13 @@ import argparse
 import asyncio
 import hashlib
 import json
-import multiprocessing
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import cast
 
 import uvloop
@@ -39,50 +40,17 @@ class Keys:
         return SECRETS[name]
 
 
-class Receiver(asyncio.Protocol):
-    """Answers 204 to whatever has a Content-Length."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self._buffer[:end]).lower()
-            begin = head.index(b"content-length:") + 15
-            stop = head.find(b"\r\n", begin)
-            length = int(head[begin : stop if stop >= 0 else None])
-            if len(self._buffer) < end + 4 + length:
-                return
-            del self._buffer[: end + 4 + length]
-            assert self._transport is not None
-            self._transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-
-
-def _receive(ready: Connection) -> None:
-    async def serve() -> None:
-        server = await asyncio.get_running_loop().create_server(Receiver, "127.0.0.1", 0)
-        ready.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    uvloop.run(serve())
-
-
 @contextmanager
 def receiver() -> Iterator[int]:
     """The port of a receiver in a process of its own."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_receive, args=(theirs,), daemon=True)
-    process.start()
+    command = [sys.executable, str(Path(__file__).with_name("receiver.py"))]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     try:
-        yield ours.recv()
+        yield int(process.stdout.readline())
     finally:
         process.terminate()
-        process.join()
+        process.communicate()
 
 
 def some_events(count: int, first: int = 1) -> list[Event]:

@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable
 
 import pytest
+from aiohttp import web
 
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.address import AddressPolicy, Places
 from tablewatcher.sinks.base import Outcome, Verdict
+from tablewatcher.spec.model import SecretKey
 
 from .conftest import http_sink
-from .events import event
+from .events import MemorySecrets, event
 from .servers import HttpServer
 
 ONLY_PUBLIC = AddressPolicy(private=False)
@@ -36,6 +38,10 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     return found
+
+
+async def _unauthorized(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=401)
 
 
 async def _deliver(server: HttpServer, host: str, policy: AddressPolicy) -> Outcome:
@@ -159,3 +165,30 @@ async def test_a_name_that_nobody_can_look_up_is_unreachable() -> None:
     with pytest.raises(SinkError) as caught:
         await sink.open()
     assert caught.value.reason is Reason.SINK_UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("127.0.0.2", Reason.ADDRESS_REFUSED),
+        ("[::ffff:127.0.0.2]", Reason.ADDRESS_REFUSED),
+        # Old spellings of an address that the client takes for none.
+        ("127.2", Reason.SINK_UNREACHABLE),
+        ("2130706434", Reason.SINK_UNREACHABLE),
+    ],
+)
+async def test_a_secret_that_names_another_address_later_gets_no_further(
+    http_server: HttpServer, host: str, reason: Reason
+) -> None:
+    """No name is looked up for an address, so this is held where the socket is made."""
+    secrets = MemorySecrets({"hook": {"url": http_server.url}})
+    policy = AddressPolicy(False, Places.of(["127.0.0.1"]))
+    sink = http_sink("", secrets=secrets, url_secret=SecretKey("hook", "url"), addresses=policy)
+    await sink.open()
+    http_server.answer = _unauthorized
+    await sink.deliver([event(1)])
+    secrets.values["hook"]["url"] = f"http://{host}:{http_server.port}/hook"
+    (found,) = await sink.deliver([event(1)])
+    await sink.close()
+    assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, reason, True)
+    assert len(http_server.received) == 1

@@ -40,6 +40,21 @@ async def test_headers_are_sent_and_read_anew_after_a_refusal(http_server: HttpS
     assert {(each["x-team"], each["user-agent"]) for each in sent} == {("shop", "ours/1")}
 
 
+async def test_what_a_secret_holds_is_read_again_after_a_while(
+    http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tablewatcher.sinks.http_endpoint._FRESH_SECONDS", 0.0)
+    secrets = MemorySecrets({"hook": {"token": "one"}})
+    sink = http_sink(http_server.url, secrets=secrets, headers=(Header("X-Token", secret=TOKEN),))
+    await sink.open()
+    for value in ({"token": "two"}, {}, {"token": "three\r\nx: y"}, {"token": "four"}):
+        secrets.values["hook"] = value
+        assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+    await sink.close()
+    # What is gone or unfit meanwhile does not stop what works.
+    assert [request.headers["x-token"] for request in http_server.received] == ["two", "two", "two", "four"]
+
+
 @pytest.mark.parametrize(
     "name",
     ["Host", "content-length", "Content-Type", "connection", "Transfer-Encoding", "webhook-id", "ce-id", "traceparent"],
