@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ ACTION_NAMES = {"i": "insert", "u": "update", "d": "delete", "t": "truncate", "g
 
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
 DATA_CONTENT_TYPE = "application/json"
+_DATA = b',"data":'
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +31,7 @@ class Event:
     sequence: `<generation>-<ring id>`, comparable as text. Both texts are empty in format Structured.
     body: the whole CloudEvent as JSON (format Structured), or only its `data` (format Binary).
     routing: the tokens of the columns that the subject names, in the order of `WatcherSpec.routing_columns`.
+    replay: the number of the replay that sends it again, 0: it is sent as it comes.
     """
 
     ring_id: int
@@ -42,10 +45,16 @@ class Event:
     traceparent: str | None
     body: bytes
     routing: Sequence[str] | None = None
+    replay: int = 0
 
     @property
     def type(self) -> str:
         return TYPES[self.op]
+
+    @property
+    def message_id(self) -> str:
+        """The id under which a broker drops repeats: a replay is none, though its event has the same id."""
+        return f"{self.event_id}/r{self.replay}" if self.replay else self.event_id
 
     @property
     def lane_keys(self) -> tuple[str, ...]:
@@ -69,4 +78,29 @@ def attributes(event: Event, *, source: str, table: str) -> dict[str, str]:
     }
     if event.traceparent:
         found["traceparent"] = event.traceparent
+    if event.replay:
+        found["replay"] = str(event.replay)
     return found
+
+
+def parts_of(event: Event, *, structured: bool) -> tuple[str, str, bytes]:
+    """`time`, `sequence` and `data` of an event, wherever its format has them."""
+    if not structured:
+        return event.time, event.sequence, event.body
+    # Quotes inside of a JSON text are escaped: the first of these is the attribute itself, and it is the last one.
+    head, _, rest = event.body.partition(_DATA)
+    found = json.loads(head + b"}")
+    return found["time"], found["sequence"], rest[:-1]
+
+
+def body_of(event: Event, data: bytes, *, structured: bool, source: str, table: str) -> bytes:
+    """The body of `event` around its `data`: what the database makes of the same row, byte by byte."""
+    if not structured:
+        return data
+    found: dict[str, str | int] = {}
+    for name, text in attributes(event, source=source, table=table).items():
+        found[name] = event.replay if name == "replay" else text
+        if name == "time":
+            found["datacontenttype"] = DATA_CONTENT_TYPE
+    head = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"%b%b%b}" % (head[:-1], _DATA, data)

@@ -200,6 +200,32 @@ def test_a_key_change_holds_both_keys() -> None:
     assert 4 in endpoint.accepted
 
 
+def test_what_comes_back_and_is_refused_goes_back_at_once() -> None:
+    """It has been found guilty before. In a quiet stream it would wait for a proof for ever."""
+    machine = delivery(attempts=1000)
+    endpoint = Endpoint(machine, a=REFUSED)
+    machine.parked(["a"])
+    machine.release(page(*"aa").events, ["a"], convicted=True)
+    machine.offer(page("a", start=3))
+    endpoint.run(5)
+    assert endpoint.attempts == [[1]]
+    assert aside(machine) == [1, 2, 3]
+    machine.put_aside(3)
+    assert not machine.adding
+    endpoint.bad = {}
+    machine.release(page(*"aaa").events, ["a"], convicted=True)
+    endpoint.run(5)
+    assert endpoint.accepted == [1, 2, 3]
+
+
+def test_a_replay_into_a_wrong_url_parks_nothing() -> None:
+    machine = delivery(attempts=1)
+    endpoint = Endpoint(machine, **dict.fromkeys("abcdefgh", REFUSED))
+    machine.release(page(*"abcdefgh").events)
+    endpoint.run(50)
+    assert aside(machine) == []
+
+
 def test_keys_put_aside_before_a_restart_stay_so() -> None:
     machine = delivery()
     machine.parked(["a"])

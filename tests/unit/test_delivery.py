@@ -88,14 +88,14 @@ class Deliveries(RuleBasedStateMachine):
         self.delivery.put_aside(len(written))
 
     @precondition(lambda self: self.rows and not self.back)
-    @rule(number=st.integers(1, 20))
-    def release(self, number: int) -> None:
+    @rule(number=st.integers(1, 20), convicted=st.booleans())
+    def release(self, number: int, convicted: bool = False) -> None:
         self.write(1000)
         released, left = self.rows[:number], self.rows[number:]
         unparked = {key for found in released for key in found.lane_keys}
         unparked -= {key for found in left for key in found.lane_keys}
         self.back = list(released)
-        self.delivery.release(released, unparked)
+        self.delivery.release(released, unparked, convicted=convicted)
 
     @rule()
     def commit(self) -> None:

@@ -55,7 +55,8 @@ def test_commands_and_options() -> None:
     options = {
         option
         for command in commands.values()
-        for parameter in command.params
+        for each in (command, *getattr(command, "commands", {}).values())
+        for parameter in each.params
         for option in parameter.opts
         if option.startswith("--") and option != "--help"
     }

@@ -292,3 +292,12 @@ def test_the_sql_by_hand_fits_into_an_event_and_keeps_what_is_to_stay() -> None:
     assert len(everything) < 900
     assert all(name in everything for name in (*names.rings, *names.cursors, names.ids, names.stop))
     assert "ring" not in removal_sql(names, DeletionPolicy.RETAIN)
+
+
+def test_parked_events_show_in_their_condition_and_leave_the_watcher_ready() -> None:
+    subscription = Subscription(watcher_names("uid", "shop", "orders"), lambda: None, lambda: None)
+    subscription.take(report(reason="EventsParked", message="some are put aside"), 100.0)
+    stopped, sink = listener_word(subscription, 3)
+    assert stopped is None
+    assert sink == status.Verdict(True, Reason.EVENTS_PARKED, "some are put aside")
+    assert replace(ALL_WELL, sink=sink).ready.reason is Reason.FORWARDING

@@ -19,6 +19,20 @@ from . import doctor as diagnosis
 from . import status as standings
 from . import watchers
 from .logs import configure_logs
+from .options import (
+    Adopt,
+    Allow,
+    Deny,
+    Dsn,
+    Files,
+    Host,
+    Instance,
+    OutputOption,
+    Port,
+    PublicOnly,
+    SecretsDir,
+)
+from .requests import parked, replay
 from .results import Output, Result, finish, show
 
 app = typer.Typer(
@@ -29,46 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Files = Annotated[
-    list[Path], typer.Option("--file", "-f", help="Manifest, or a directory of them; may be given more than once.")
-]
-Dsn = Annotated[
-    str | None,
-    typer.Option(
-        "--dsn", help="Connection string of the database; wins over the manifests' Secrets.", envvar="TABLEWATCHER_DSN"
-    ),
-]
-SecretsDir = Annotated[
-    Path | None, typer.Option("--secrets-dir", help="Directory of Secrets as mounted: DIR/<secret>/<key>.")
-]
-Instance = Annotated[
-    str, typer.Option("--instance", help="Who we are: watchers of another instance are never touched.")
-]
-Adopt = Annotated[
-    str | None,
-    typer.Option(
-        "--adopt",
-        help="The home that watchers made in another database may move to, as the message CloneRefused names it.",
-    ),
-]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text or json.")]
-Port = Annotated[int, typer.Option("--http-port", min=1, max=65535, help="Port of /metrics, /healthz and /readyz.")]
-Host = Annotated[str, typer.Option("--http-host", help="Address that port is opened on.")]
-PublicOnly = Annotated[
-    bool,
-    typer.Option(
-        "--http-public-only",
-        help="Refuse HTTP sinks at loopback and private addresses, but for allowed ones and Services of the namespace.",
-    ),
-]
-Allow = Annotated[
-    list[str] | None,
-    typer.Option("--http-allow", help="Network or host that HTTP sinks may be at in any case; repeatable."),
-]
-Deny = Annotated[
-    list[str] | None,
-    typer.Option("--http-deny", help="Network or host that HTTP sinks may never be at; repeatable, and wins."),
-]
+app.add_typer(parked, name="parked")
+app.command()(replay)
 
 
 @app.command()

@@ -120,7 +120,7 @@ async def apply(scope: Scope) -> list[Result]:
             return await postgres.apply(to.conninfo, spec, names, adopt=scope.adopt, listener_role=to.listener_role)
 
         try:
-            applied = await _patiently(attempt)
+            applied = await patiently(attempt)
         except postgres.StepsMissing as error:
             result = Result.failed(spec.qualified_name, error)
             result.text = f"{error.message}\n{_steps(error.plan)}"
@@ -144,7 +144,7 @@ async def sql(scope: Scope) -> tuple[str, list[Result]]:
     async def one(spec: WatcherSpec) -> Result:
         # The role that delivers gets its rights: it is not the one that runs the script.
         looked = replace(spec, management=Management.OBSERVE)
-        found = await _patiently(
+        found = await patiently(
             lambda: survey(scope.access(looked).conninfo, looked, scope.names(spec), adopt=scope.adopt)
         )
         if found.plan is None:
@@ -161,7 +161,7 @@ async def destroy(scope: Scope) -> list[Result]:
     """Removes every watcher from the database."""
 
     async def one(spec: WatcherSpec) -> Result:
-        done = await _patiently(lambda: postgres.destroy(scope.access(spec).conninfo, spec, scope.names(spec)))
+        done = await patiently(lambda: postgres.destroy(scope.access(spec).conninfo, spec, scope.names(spec)))
         text = f"removed, {len(done.steps)} steps" if done else "nothing of it was there"
         return Result(spec.qualified_name, ok=True, text=text, extra={"changed": bool(done)} | _steps_json(done))
 
@@ -196,7 +196,7 @@ def _load(files: tuple[Path, ...], *, require_secret: bool) -> tuple[list[Watche
     return specs, faults
 
 
-async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
     """Tries again while the database cannot be reached, for ten seconds."""
     deadline = time.monotonic() + UNREACHABLE_PATIENCE
     while True:

@@ -239,6 +239,8 @@ def listener_word(subscription: Subscription, generation: int) -> tuple[Verdict 
     if reason in (Reason.CAPTURE_STOPPED, Reason.TRIGGERS_DRIFTED):
         unknown = "the listener tells of capture first; what it knows of the sink is in its message"
         return Verdict(False, reason, report.message), Verdict(None, Reason.RECONCILING, unknown)
+    if report.forwarding and reason is Reason.EVENTS_PARKED:
+        return None, Verdict(True, reason, report.message)
     if report.forwarding:
         return None, Verdict(True, Reason.ACKNOWLEDGED, "the sink takes events")
     return None, Verdict(None if reason is Reason.RECONCILING else False, reason, report.message)

@@ -42,6 +42,7 @@ class Delivery(Generic[P]):
         self._backlog = Backlog(ordered=policy.ordering is Ordering.PER_KEY, alone=self._blame.alone)
         self._pages: Pages[P] = Pages()
         self._added: set[Event] = set()
+        self._convicted: set[Event] = set()
         self._given_up = 0
         self._ending = False
 
@@ -59,6 +60,11 @@ class Delivery(Generic[P]):
     def waiting(self) -> int:
         """Events taken in and not yet delivered or put aside."""
         return len(self._pages.outstanding) - self._given_up
+
+    @property
+    def adding(self) -> bool:
+        """Whether events added by `release` are not settled."""
+        return bool(self._added)
 
     @property
     def oldest(self) -> Event | None:
@@ -111,10 +117,8 @@ class Delivery(Generic[P]):
         for event, outcome in failed.items():
             wait = self._blame.failed(event, outcome, now, company=len(events), first=not due and not done)
             due[event] = None if wait is None else now + wait
-        if failed and len(events) == 1 and self._blame.is_exhausted(events[0]):
-            self._exhausted(events[0])
-            if self.halted is None:
-                return
+        if failed and len(events) == 1 and self._is_exhausted(events[0], outcomes[0]):
+            return
         back = list(failed)
         moved = self._backlog.lanes.put_back(events, back) if self._backlog.ordered else Moved(back, [])
         self._backlog.move(moved, due)
@@ -149,8 +153,11 @@ class Delivery(Generic[P]):
             self._pages.outstanding.discard(parking.event)
         del self._backlog.aside[:number]
 
-    def release(self, events: Sequence[Event], unparked: Iterable[str] = ()) -> None:
-        """Adds events (in order) that go before all others of their keys; keys `unparked` have none aside any more."""
+    def release(self, events: Sequence[Event], unparked: Iterable[str] = (), *, convicted: bool = False) -> None:
+        """Adds events (in order) that go before all others of their keys; keys `unparked` have none aside any more.
+
+        convicted: they were put aside before, and go back there as soon as they are refused.
+        """
         backlog, free = self._backlog, set(unparked)
         for parking in reversed(backlog.aside):
             # Held by another key that stays parked: so do the keys it holds itself.
@@ -159,6 +166,8 @@ class Delivery(Generic[P]):
         back = [parking.event for parking in backlog.aside if not free.isdisjoint(parking.event.lane_keys)]
         backlog.aside = [parking for parking in backlog.aside if free.isdisjoint(parking.event.lane_keys)]
         self._added.update(events)
+        if convicted:
+            self._convicted.update(events)
         self._pages.outstanding.update(events)
         if backlog.ordered:
             backlog.move(backlog.lanes.release([*events, *back], free))
@@ -186,17 +195,25 @@ class Delivery(Generic[P]):
             found = [event for event in events if event in self._added]
             self.resent += found
             self._added.difference_update(found)
+            self._convicted.difference_update(found)
             self._backlog.lanes.released.difference_update(found)
 
-    def _exhausted(self, event: Event) -> None:
+    def _is_exhausted(self, event: Event, outcome: Outcome) -> bool:
+        """Puts an event aside that has had its chances. False: it is to be sent again, perhaps as the only one."""
+        # One that comes back has been found guilty already: it would wait for a proof for ever where it is quiet.
+        refused_again = event in self._convicted and not outcome.endpoint
+        if not refused_again and not self._blame.is_exhausted(event):
+            return False
         record = self._blame.records[event]
         parking = Parking(event, record.failures, record.last)
-        if self._policy.on_exhausted is OnExhausted.HALT:
+        if self._policy.on_exhausted is OnExhausted.HALT and not refused_again:
             self.halted = parking
-            return
+            return False
         behind = self._backlog.lanes.park(event) if self._backlog.ordered else []
         self._backlog.aside += [parking, *map(Parking, behind)]
         self._backlog.settled([event])
         for each in (event, *behind):
             self._blame.forget(each)
             self._added.discard(each)
+            self._convicted.discard(each)
+        return True

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..event import Event
 from ..naming import WatcherNames
 from ..postgres.cursor_log import LEASE_SECONDS, CursorLog, Lease
 from ..postgres.drift import Drift
 from ..postgres.gaps import Gaps
+from ..postgres.history import History
 from ..postgres.idle import IdleRings
 from ..postgres.outbox import Outbox, Page
+from ..postgres.parked import Parked
+from ..postgres.requests import OpenRequests, Requests
 from ..postgres.ring import Ring
 from ..postgres.wakeup import Wakeup
 from ..sinks.base import Sink
@@ -40,13 +43,18 @@ class Channels:
     wakeup: Wakeup
     idle: IdleRings
     names: WatcherNames
+    parked: Parked
+    history: History
+    requests: Requests
+    open_requests: OpenRequests
 
 
 class Flow:
     """One watcher's stream while its lease holds.
 
     changed: there may be something to send; room: there is room for another page. proof: when the lease was last
-    proved, on the event loop's clock. newest_id: the highest ring id read.
+    proved, on the event loop's clock. newest_id: the highest ring id read. reading: a page is on its way; replaying:
+    what was delivered is sent again, and live delivery waits.
     """
 
     def __init__(self, spec: WatcherSpec, lease: Lease, channels: Channels, observer: Observer) -> None:
@@ -54,9 +62,7 @@ class Flow:
         self.lease = lease
         self.channels = channels
         self.observer = observer
-        # Nothing is given up until there is a place to put it.
-        patient = replace(spec.delivery, max_attempts=1 << 30, max_age_seconds=1 << 40)
-        self.delivery: Delivery[Page] = Delivery(patient, random.random, _age)
+        self.delivery: Delivery[Page] = Delivery(spec.delivery, random.random, _age)
         self.pace = Pace()
         self.changed = asyncio.Event()
         self.room = asyncio.Event()
@@ -64,11 +70,18 @@ class Flow:
             self.room.set()
         self.proof = self.now()
         self.newest_id = 0
+        self.reading = False
+        self.replaying = False
 
     @property
     def leased(self) -> bool:
         """Whether a send may start: the lease was proved lately enough."""
         return self.now() - self.proof < LEASE_SECONDS
+
+    def make_room(self) -> None:
+        """Lets reading go on, if enough of what was read is gone."""
+        if self.delivery.waiting < self.pace.high_water // 2 and not (self.spec.suspend or self.replaying):
+            self.room.set()
 
     @staticmethod
     def now() -> float:

@@ -6,6 +6,7 @@ import asyncio
 
 from ..postgres.outbox import Position
 from ..postgres.ring import Gauge, may_resume
+from .aside import Aside
 from .flow import Flow, LeaseLost
 
 COMMIT_SECONDS = 0.1
@@ -24,8 +25,9 @@ MOST_TURN_SECONDS = 300.0
 class Keeping:
     """Writes down how far one watcher has come."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, aside: Aside) -> None:
         self._flow = flow
+        self._aside = aside
         self._epoch = flow.lease.epoch
         self._committed = self._delivered = flow.lease.position
         self._turned = flow.now()
@@ -38,7 +40,8 @@ class Keeping:
         flow = self._flow
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
-            position = self._position()
+            await self._aside.settle()
+            position = self.position()
             if position == self._committed and flow.now() - flow.proof < RENEW_SECONDS:
                 continue
             asked = flow.now()
@@ -50,7 +53,7 @@ class Keeping:
 
     async def release(self) -> None:
         """Commits how far delivery has come, and lets go of the lease."""
-        await self._flow.channels.cursor.commit(self._epoch, self._position(), release=True)
+        await self._flow.channels.cursor.commit(self._epoch, self.position(), release=True)
 
     async def upkeep(self) -> None:
         """Turns the ring, starts capture again after an overflow, tells gaps, and looks whether capture stands.
@@ -62,6 +65,7 @@ class Keeping:
         looked, drifted = float("-inf"), ""
         while True:
             gauge = await channels.ring.gauge()
+            self._aside.ring_bytes = gauge.bytes
             held = await self._turn(gauge)
             flow.observer.ring(gauge, flow.delivery.oldest, flow.newest_id, held=held)
             if may_resume(gauge, channels.ring.bound):
@@ -79,7 +83,8 @@ class Keeping:
         """Turns the ring if it is time. Who has long kept it from that, if it must be and cannot."""
         flow, ring, cursor = self._flow, self._flow.channels.ring, self._flow.channels.cursor
         full = gauge.stopped_at > 0 or await ring.is_turn_due(cursor.slot)
-        if not full and flow.now() - self._turned < self._turn_seconds:
+        # Rows that are being sent again are not thrown away meanwhile.
+        if flow.replaying or (not full and flow.now() - self._turned < self._turn_seconds):
             return ""
         # Delivered rows are kept for a while, but never at the price of capture.
         keep = 0 if full else flow.spec.delivery.retention_seconds
@@ -91,7 +96,7 @@ class Keeping:
             raise LeaseLost
         return ""
 
-    def _position(self) -> Position:
+    def position(self) -> Position:
         """How far delivery has come by now."""
         finished = self._flow.delivery.finished()
         if finished is not None:

@@ -13,6 +13,7 @@ from ..errors import Reason
 from ..event import ACTION_NAMES, Event
 from ..metrics import Metrics
 from ..postgres.database import Progress
+from ..postgres.parked import Held
 from ..postgres.ring import Gauge
 from ..sinks.base import DELIVERED, Outcome, Verdict
 from ..spec.model import NatsSink, WatcherSpec
@@ -36,6 +37,7 @@ class Observer:
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = self._drifted = ""
         self._sink_says = (False, Reason.RECONCILING, "starting")
+        self._held, self._full = Held(), False
         self._said: tuple[int, bool, Reason, str] | None = None
         self._epoch = 0
         self._write: Callable[[Progress], Awaitable[None]] | None = None
@@ -59,8 +61,29 @@ class Observer:
         """The sink takes events."""
         if self._spec.suspend:
             self._set(True, Reason.SUSPENDED, "delivery waits; changes are captured and kept")
+        elif self._full:
+            self._set(
+                False,
+                Reason.EVENTS_PARKED,
+                "ring and parked events fill spec.delivery.overflow.maxBytes, so nothing more is"
+                " parked: replay or skip what `tablewatcher parked list` shows, or raise the bound",
+            )
+        elif self._held.events:
+            # Without their number: it would be written to the database and into a status each time that it changes.
+            self._set(
+                True,
+                Reason.EVENTS_PARKED,
+                "events are put aside, all others are forwarded; `tablewatcher parked list` shows them",
+            )
         else:
             self._set(True, Reason.FORWARDING, "")
+
+    def parked(self, held: Held, *, full: bool) -> None:
+        """So much is put aside. full: there is no room for more."""
+        self._held, self._full = held, full
+        self._metrics.events_parked.labels(*self._labels).set(held.events)
+        if self.reason in (Reason.FORWARDING, Reason.EVENTS_PARKED):
+            self.forwarding()
 
     def failing(self, reason: Reason, message: str) -> None:
         """The sink does not; nothing is lost."""

@@ -28,7 +28,9 @@ class Reading:
         woken = await channels.wakeup.subscribe(channels.names.channel)
         while True:
             await flow.room.wait()
+            flow.reading = True
             page = await self._outbox.next_page(position, self._pace.page)
+            flow.reading = False
             if page is None:
                 await self._idle(woken, position)
                 continue

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from .aside import Aside
 from .flow import Flow
 from .keeping import Keeping
 from .reading import Reading
+from .replaying import Replaying
 from .sending import Sending
 
 DRAIN_SECONDS = 5.0
@@ -21,7 +23,9 @@ class Relay:
         self._flow = flow
         self._reading = Reading(flow)
         self._sending = Sending(flow)
-        self._keeping = Keeping(flow)
+        self._aside = Aside(flow)
+        self._keeping = Keeping(flow, self._aside)
+        self._replaying = Replaying(flow, self._aside, self._keeping)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set, then drained, committed and the lease released. Raises LeaseLost or DatabaseError."""
@@ -31,7 +35,9 @@ class Relay:
             "check": self._sending.check,
             "cursor": self._keeping.cursor,
             "upkeep": self._keeping.upkeep,
+            "requests": self._replaying.run,
         }
+        await self._aside.begin()
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._abandon)
             tasks = [
@@ -50,6 +56,7 @@ class Relay:
         """Ends so that nothing need be repeated: the cursor is one place, and what was overtaken goes out before it."""
         await _cancelled(tasks)
         await self._sending.ended()
+        await self._aside.settle()
         if not self._sending.busy and self._flow.delivery.keep_overtaken():
             parts = (self._sending.run, self._keeping.cursor, self._emptied)
             steps = [asyncio.create_task(part()) for part in parts]

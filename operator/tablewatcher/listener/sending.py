@@ -73,8 +73,7 @@ class Sending:
                 if not self._open:
                     self._open = True
                     flow.changed.set()
-                if flow.delivery.circuit.failures < 2:
-                    flow.observer.forwarding()
+                self._say(well=True)
             await flow.observer.publish()
             await asyncio.sleep(CHECK_SECONDS)
 
@@ -113,9 +112,8 @@ class Sending:
             now = flow.now()
             flow.delivery.settle(events, outcomes, now)
             flow.observer.settled(events, outcomes, now - started)
-            self._say(outcomes)
-            if flow.delivery.waiting < flow.pace.high_water // 2 and not flow.spec.suspend:
-                flow.room.set()
+            self._say(well=any(outcome.verdict is Verdict.DELIVERED for outcome in outcomes))
+            flow.make_room()
             events = self._next() if self._running and len(self._calls) <= concurrency else ()
             if len(self._calls) < concurrency:
                 flow.changed.set()  # what has become free may be more than one call takes
@@ -132,9 +130,18 @@ class Sending:
             fault = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, f"unexpected {type(error).__name__}", endpoint=True)
             return [fault] * len(events)
 
-    def _say(self, outcomes: Sequence[Outcome]) -> None:
-        circuit = self._flow.delivery.circuit
-        if circuit.failures >= 2 and circuit.last is not None:
-            self._flow.observer.failing(circuit.last.reason, circuit.last.message)
-        elif any(outcome.verdict is Verdict.DELIVERED for outcome in outcomes):
-            self._flow.observer.forwarding()
+    def _say(self, *, well: bool) -> None:
+        """Tells what delivery has come to. well: the sink has just taken something, or would."""
+        delivery, observer = self._flow.delivery, self._flow.observer
+        if delivery.halted is not None:
+            event, outcome = delivery.halted.event, delivery.halted.outcome
+            observer.failing(
+                Reason.MANUAL_ACTION_REQUIRED,
+                f"stopped at event {event.event_id} of key {event.key}, refused {delivery.halted.attempts} times"
+                f" ({outcome.message if outcome else ''}); make the endpoint accept it, or set"
+                " spec.delivery.onExhausted: Park to have it put aside (`tablewatcher parked list`)",
+            )
+        elif delivery.circuit.failures >= 2 and delivery.circuit.last is not None:
+            observer.failing(delivery.circuit.last.reason, delivery.circuit.last.message)
+        elif well:
+            observer.forwarding()

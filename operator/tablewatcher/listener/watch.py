@@ -14,8 +14,11 @@ from ..postgres.cursor_log import CursorLog, Held, Lease
 from ..postgres.database import Session
 from ..postgres.drift import Drift
 from ..postgres.gaps import Gaps
+from ..postgres.history import History
 from ..postgres.lineage import Lineage
 from ..postgres.outbox import Outbox
+from ..postgres.parked import Parked
+from ..postgres.requests import Requests
 from ..postgres.ring import Ring
 from ..sinks.address import AddressPolicy
 from ..sinks.base import Sink
@@ -116,9 +119,21 @@ class Watch:
             generation=generation,
         )
         shared = (session.writer, session.writer_lock, self._names)
-        ring = Ring(*shared, bound=self.spec.delivery.overflow_bytes)
-        gaps, drift = Gaps(*shared), Drift(*shared, self.spec.actions)
-        channels = Channels(outbox, cursor, ring, gaps, drift, sink, session.wakeup, session.idle, self._names)
+        channels = Channels(
+            outbox,
+            cursor,
+            Ring(*shared, bound=self.spec.delivery.overflow_bytes),
+            Gaps(*shared),
+            Drift(*shared, self.spec.actions),
+            sink,
+            session.wakeup,
+            session.idle,
+            self._names,
+            Parked(session.writer, session.writer_lock, self.spec, self._names),
+            History(session.reader, session.reader_lock, self._names),
+            Requests(*shared),
+            session.requests,
+        )
         with session.idle.member(self._names):
             await Relay(Flow(self.spec, lease, channels, self.observer)).run(self._stop)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..naming import SCHEMA, WatcherNames
 from .idle import IdleRings
+from .requests import OpenRequests
 from .session import Connection, connect, refuse_pooler, translated, translating
 from .wakeup import Wakeup
 
@@ -34,6 +35,7 @@ class Session:
     reader_lock: asyncio.Lock
     writer_lock: asyncio.Lock
     idle: IdleRings
+    requests: OpenRequests
     database: str
     _listener: Connection
     _tasks: tuple[asyncio.Task[None], ...]
@@ -103,15 +105,16 @@ async def open_session(conninfo: str) -> Session:
             await writer.execute("SET idle_in_transaction_session_timeout = '5s'")
             await writer.execute("SET synchronous_commit = off; SET enable_seqscan = off; SET jit = off")
             found = await (await reader.execute("SELECT pg_catalog.current_database() AS name")).fetchone()
-        wakeup, reader_lock = Wakeup(listener), asyncio.Lock()
+        wakeup, reader_lock, writer_lock = Wakeup(listener), asyncio.Lock(), asyncio.Lock()
         idle = IdleRings(reader, reader_lock)
         return Session(
             reader,
             writer,
             wakeup,
             reader_lock,
-            asyncio.Lock(),
+            writer_lock,
             idle,
+            OpenRequests(writer, writer_lock),
             str(found["name"]) if found else "",
             listener,
             (asyncio.create_task(wakeup.watch()), asyncio.create_task(idle.run())),

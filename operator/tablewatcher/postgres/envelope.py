@@ -17,15 +17,15 @@ RAW_COLUMNS = "id, xid, at, op, key, old_key, data, context, traceparent, routin
 EVENT_COLUMNS = "id, event_id, op, key, old_key, time, captured_at, sequence, traceparent, body, routing"
 
 
-def event_rows(spec: WatcherSpec, names: WatcherNames, *, database: str, generation: int) -> str:
+def event_rows(spec: WatcherSpec, names: WatcherNames, *, database: str, generation: int, replay: int = 0) -> str:
     """A subquery with EVENT_COLUMNS over a relation `raw` of RAW_COLUMNS, for use in a query with parameters.
 
     `body` is bytea: the structured CloudEvent, or its data alone in Binary format. `time` and `sequence` are for the
-    headers of Binary and empty otherwise: a body has them already, and events are many.
+    headers of Binary and empty otherwise: a body has them already, and events are many. replay: its number, 0: none.
     """
     data = _data(spec, database)
     binary = spec.format is Format.BINARY
-    body = data if binary else _structured(spec, data)
+    body = data if binary else _structured(spec, data, replay)
     time, sequence = ("r.time", "r.sequence") if binary else ("''::text", "''::text")
     rows = f"""(
     SELECT r.id, r.event_id, r.op::text AS op, r.key_token AS key, r.old_key_token AS old_key, {time} AS time,
@@ -79,14 +79,15 @@ def _data(spec: WatcherSpec, database: str) -> str:
     return f"""{action} || {members} || {static} || r.xid::text || '}}' || {context} || '}}'"""
 
 
-def _structured(spec: WatcherSpec, data: str) -> str:
+def _structured(spec: WatcherSpec, data: str, replay: int) -> str:
     origin = json.dumps(source(spec.namespace, spec.name))
     table = f"{token(spec.table.schema)}.{token(spec.table.name)}"
+    number = f',"replay":{replay:d}' if replay else ""
     types = _cases({op: f'","source":{origin},"type":"{name}","subject":"{table}/' for op, name in TYPES.items()})
     return (
         f"""'{{"specversion":"1.0","id":"' || r.event_id || {types} || r.key_token || '","time":"' || r.time"""
         f""" || '","datacontenttype":"{DATA_CONTENT_TYPE}","sequence":"' || r.sequence"""
         f""" || '","partitionkey":"' || r.key_token"""
         f""" || '"' || coalesce(',"traceparent":' || pg_catalog.to_json(r.traceparent)::text, '')"""
-        f""" || ',"data":' || {data} || '}}'"""
+        f""" || '{number},"data":' || {data} || '}}'"""
     )

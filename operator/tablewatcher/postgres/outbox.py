@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from psycopg import AsyncClientCursor
@@ -71,19 +72,25 @@ class Outbox:
         *,
         database: str,
         generation: int = 1,
+        replay: int = 0,
     ) -> None:
         self._connection = connection
         self._lock = lock
         self._names = names
-        self._held = f"batch_{names.hash}"
+        self._held = f"batch_{names.hash}_{replay}"
         self._has_held = False
         self._ahead: list[tuple[Any, ...]] = []
-        rows = event_rows(spec, names, database=database, generation=generation)
+        rows = event_rows(spec, names, database=database, generation=generation, replay=replay)
         self._poll = _POLL.format(raw=self._union(_POLL_BRANCH), rows=rows)
         self._poll_late = _POLL.format(raw=self._union(_POLL_BRANCH + _LATE_BRANCH), rows=rows)
         self._addresses = _ADDRESSES.format(held=self._held, raw=self._union(_BATCH_BRANCH))
         self._page = _PAGE.format(raw=self._union(_PAGE_BRANCH), rows=rows)
         self._batch: dict[str, Any] = {}
+        self._again = partial(Outbox, connection, lock, spec, names, database=database, generation=generation)
+
+    def for_replay(self, number: int) -> Outbox:
+        """Another reader of the same ring, whose events carry the number of a replay."""
+        return self._again(replay=number)
 
     @translating
     async def next_page(self, position: Position, limit: int) -> Page | None:

@@ -137,6 +137,8 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, 
                 for thing in (
                     f"FUNCTION {SCHEMA}.token(text[])",
                     f"TABLE IF EXISTS {SCHEMA}.gap",
+                    f"TABLE IF EXISTS {SCHEMA}.request",
+                    f"TABLE IF EXISTS {SCHEMA}.parked",
                     f"TABLE {SCHEMA}.progress",
                     f"TABLE {SCHEMA}.watcher",
                     f"TABLE {SCHEMA}.migration",

@@ -84,7 +84,7 @@ SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')) AS owned
          AND pg_catalog.has_table_privilege(c.oid, 'DELETE')) AS usable,
        pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')) FILTER (WHERE c.relname IN ('migration', 'watcher')) AS readable
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'tablewatcher' AND c.relname IN ('migration', 'watcher', 'progress', 'gap')
+WHERE n.nspname = 'tablewatcher' AND c.relname IN ('migration', 'watcher', 'progress', 'gap', 'parked', 'request')
 
 -- name: applied_migrations
 SELECT version FROM tablewatcher.migration ORDER BY version

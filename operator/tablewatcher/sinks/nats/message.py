@@ -71,7 +71,9 @@ class MessageWriter:
         # One format, one encoding and three appends an event: this loop is most of what a delivery costs here.
         for number, event in enumerate(events, first):
             body = event.body
-            headers = f"{head}{event.event_id}{self._ce_lines(event)}" if self._binary else f"{head}{event.event_id}"
+            headers = (
+                f"{head}{event.message_id}{self._ce_lines(event)}" if self._binary else f"{head}{event.message_id}"
+            )
             length = len(headers) + surplus + 4
             target = fixed.get(event.op) or self._of_row(event)
             answer = f"{reply}{number}{tail} " if reply else ""
@@ -107,7 +109,7 @@ class MessageWriter:
 
     def _size(self, event: Event) -> int:
         more = self._ce_lines(event) if self._binary else ""
-        return len(self._head) + self._surplus + len(event.event_id) + len(more) + 4 + len(event.body)
+        return len(self._head) + self._surplus + len(event.message_id) + len(more) + 4 + len(event.body)
 
     def _without_slots(self) -> dict[str, str]:
         return {op: each.texts[0] for op, each in self.subjects.items() if not each.slots}

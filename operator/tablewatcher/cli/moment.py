@@ -1,0 +1,27 @@
+"""Times on the command line. Pure: now is an argument."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+_SPAN = re.compile(r"(\d{1,9})([smhd])\Z")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """The time that `text` means: a span before `now` (90s, 10m, 2h, 1d), or an ISO 8601 time, local without a zone.
+
+    Raises ValueError with what to write instead.
+    """
+    if span := _SPAN.match(text.strip()):
+        try:
+            return now - timedelta(seconds=int(span[1]) * _UNITS[span[2]])
+        except OverflowError:
+            raise ValueError(f"{text!r} is before all times") from None
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is neither a span such as 90s, 10m, 2h, 1d nor a time such as 2026-01-31T12:00:00Z"
+        ) from None

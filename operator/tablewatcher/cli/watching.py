@@ -1,0 +1,52 @@
+"""A request that is waited for, as a bar on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from ..postgres.requests import Request
+
+# A listener may just be starting, or handing over to another.
+_PATIENCE = 10
+
+
+class Watching:
+    """Shows how far a request is. quiet: nothing is printed; wait: also where no listener is active."""
+
+    def __init__(self, name: str, *, quiet: bool, wait: bool) -> None:
+        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        self._bar = Progress(
+            TextColumn(name), BarColumn(), MofNCompleteColumn(), console=self._console, transient=True, disable=quiet
+        )
+        self._wait = wait
+        self._told = False
+        self._idle = 0
+        self._task: TaskID | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Watching:
+        self._stack.enter_context(self._bar)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def progress(self, asked: Request, active: bool) -> bool:
+        """Shows it; whether to go on waiting."""
+        self._idle = 0 if active else self._idle + 1
+        if self._idle > _PATIENCE and not self._wait:
+            return False
+        if self._idle > _PATIENCE and not self._told:
+            self._told = True
+            self._console.print("no listener of this watcher is active; waiting for one (Ctrl-C leaves the request)")
+        if self._task is None and asked.total:
+            self._task = self._bar.add_task("", total=asked.total)
+        if self._task is not None:
+            self._bar.update(self._task, completed=min(asked.done, asked.total), total=asked.total)
+        return True

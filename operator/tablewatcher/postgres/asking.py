@@ -1,0 +1,160 @@
+"""The command line's side of requests and of events put aside: ask, look, list. It never sends anything itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row, dict_row
+
+from ..errors import DatabaseError, Reason
+from ..event import ACTION_NAMES
+from ..naming import WatcherNames
+from .history import oldest
+from .parked import TABLE as PARKED
+from .quoting import ours
+from .requests import COLUMNS, TABLE, Kind, Request, request
+from .session import Connection, connected
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    """An event put aside, as a list shows it. attempts: 0 for one that follows another of its key."""
+
+    event_id: str
+    key: str
+    op: str
+    captured_at: datetime
+    attempts: int
+    reason: str
+    message: str
+    parked_at: datetime
+
+    @property
+    def action(self) -> str:
+        return ACTION_NAMES[self.op]
+
+
+async def listed(conninfo: str, names: WatcherNames, key: str | None, limit: int) -> tuple[list[ParkedEvent], int]:
+    """The first events put aside, in the order in which they would be sent, and how many there are.
+
+    Raises DatabaseError.
+    """
+    async with connected(conninfo) as connection:
+        await _require(connection, names)
+        where, values = "hash = %s AND (%s::text IS NULL OR key = %s OR old_key = %s)", [names.hash, key, key, key]
+        counted = await connection.execute(f"SELECT count(*) AS number FROM {PARKED} WHERE {where}", values)
+        row = await counted.fetchone()
+        async with connection.cursor(row_factory=class_row(ParkedEvent)) as cursor:
+            await cursor.execute(
+                "SELECT event_id, key, op, pg_catalog.to_timestamp(captured_at) AS captured_at, attempts, reason,"
+                " message, parked_at"
+                f" FROM {PARKED} WHERE {where} ORDER BY n LIMIT %s",
+                [*values, limit],
+            )
+            return await cursor.fetchall(), row["number"] if row else 0
+
+
+async def ask(
+    conninfo: str,
+    names: WatcherNames,
+    kind: Kind,
+    *,
+    since: datetime | None = None,
+    key: str | None = None,
+    event_id: str | None = None,
+) -> Request:
+    """Writes a request. Raises DatabaseError, also where nothing is meant by it or the ring does not go back so far."""
+    async with connected(conninfo) as connection:
+        await _require(connection, names)
+        if kind is Kind.REPLAY:
+            await _refuse_too_old(connection, names, since)
+        elif key is not None or event_id is not None:
+            await _refuse_unknown(connection, names, key, event_id)
+        async with connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(
+                f"INSERT INTO {TABLE} (hash, kind, since, key, event_id) VALUES (%s, %s, %s, %s, %s)"
+                f" RETURNING {COLUMNS}",
+                [names.hash, str(kind), since, key, event_id],
+            )
+            row = await cursor.fetchone()
+        await connection.execute("SELECT pg_catalog.pg_notify(%s, '')", [names.channel])
+        assert row is not None  # noqa: S101 - RETURNING of one row
+        return request(row)
+
+
+async def followed(
+    conninfo: str, names: WatcherNames, asked: Request, progress: Callable[[Request, bool], bool]
+) -> Request:
+    """Waits until a request is done. `progress` hears of every change, and whether a listener is active.
+
+    It answers whether to go on waiting. Raises DatabaseError.
+    """
+    async with connected(conninfo) as connection:
+        while True:
+            async with connection.cursor(row_factory=dict_row) as cursor:
+                await cursor.execute(f"SELECT {COLUMNS} FROM {TABLE} WHERE id = %s", [asked.id])
+                row = await cursor.fetchone()
+            if row is None:
+                raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, "the request is gone: the watcher has been removed")
+            asked = request(row)
+            if not asked.is_open:
+                # Old ones have been read, or nobody waits for them any more.
+                await connection.execute(
+                    f"DELETE FROM {TABLE} WHERE hash = %s AND state IN ('done', 'failed') AND id < %s",
+                    [names.hash, asked.id],
+                )
+            if not progress(asked, await _is_active(connection, names)) or not asked.is_open:
+                return asked
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def _require(connection: Connection, names: WatcherNames) -> None:
+    found = await connection.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL AS there", [ours(names.ids)])
+    row = await found.fetchone()
+    if row is None or not row["there"]:
+        raise DatabaseError(
+            Reason.TRIGGERS_DRIFTED,
+            f"nothing is applied here for {names.identity}; run `tablewatcher apply`, or give the --instance it has",
+        )
+
+
+async def _is_active(connection: Connection, names: WatcherNames) -> bool:
+    log = " UNION ALL ".join(f"SELECT epoch, n, expires_at FROM {ours(name)}" for name in names.cursors)
+    found = await connection.execute(
+        f"SELECT expires_at > pg_catalog.clock_timestamp() AS active FROM ({log}) AS l"
+        " ORDER BY epoch DESC, n DESC LIMIT 1"
+    )
+    row = await found.fetchone()
+    return row is not None and bool(row["active"])
+
+
+async def _refuse_unknown(connection: Connection, names: WatcherNames, key: str | None, event_id: str | None) -> None:
+    found = await connection.execute(
+        f"SELECT FROM {PARKED} WHERE hash = %s AND (%s::text IS NULL OR key = %s OR old_key = %s)"
+        " AND (%s::text IS NULL OR event_id = %s) LIMIT 1",
+        [names.hash, key, key, key, event_id, event_id],
+    )
+    if await found.fetchone() is None:
+        meant = f"id {event_id}" if event_id is not None else f"key {key}"
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED, f"no event with {meant} is parked; `tablewatcher parked list` shows them"
+        )
+
+
+async def _refuse_too_old(connection: Connection, names: WatcherNames, since: datetime | None) -> None:
+    complete, first = await oldest(connection, names)
+    if complete or since is None:
+        return
+    if first is None:
+        raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, "the ring holds no delivered events any more")
+    if since < first:
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"the ring holds events since {first.isoformat()}, none before: give --since that or later; raise"
+            " spec.delivery.retentionSeconds to keep them longer",
+        )

@@ -1,0 +1,196 @@
+"""Events of one watcher that are put aside, in table `parked`: written, read back, deleted by the owner of the lease.
+
+A row holds all that is needed to send the event, so that cursor and ring move on. It is written before the cursor
+passes its event; written once more it stays as it is, in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..event import Event, body_of, parts_of
+from ..naming import SCHEMA, WatcherNames, source, token
+from ..spec.model import Format, WatcherSpec
+from .quoting import ours
+from .session import Connection, translating
+
+# Read in pieces: a key that is hot may have gathered many.
+PIECE_EVENTS = 500
+PIECE_BYTES = 8 << 20
+TABLE = f"{SCHEMA}.parked"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An event put aside after `attempts` (0: it follows another of its key), and what was last said of it."""
+
+    event: Event
+    attempts: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How much is put aside: events, keys, and bytes of their data."""
+
+    events: int = 0
+    keys: int = 0
+    bytes: int = 0
+
+
+class Parked:
+    """The events put aside of one watcher, over a connection shared with others."""
+
+    def __init__(self, connection: Connection, lock: asyncio.Lock, spec: WatcherSpec, names: WatcherNames) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._hash = names.hash
+        self._structured = spec.format is Format.STRUCTURED
+        self._source = source(spec.namespace, spec.name)
+        self._table = f"{token(spec.table.schema)}.{token(spec.table.name)}"
+        log = " UNION ALL ".join(f"SELECT epoch FROM {ours(name)}" for name in names.cursors)
+        self._insert = _INSERT.format(table=TABLE, log=log)
+
+    @translating
+    async def write(self, epoch: int, rows: Sequence[Row]) -> bool:
+        """Writes rows, all or none; False: another epoch has taken over, and nothing is written."""
+        values = [self._values(row) | {"epoch": epoch} for row in rows]
+        async with self._lock, self._connection.transaction(), self._connection.cursor() as cursor:
+            await cursor.executemany(self._insert, values)
+            return cursor.rowcount == len(rows)
+
+    @translating
+    async def keys(self) -> list[str]:
+        """Every key that has events put aside."""
+        return [row["key"] for row in await self._rows(_KEYS, {})]
+
+    @translating
+    async def held(self) -> Held:
+        """How much is put aside now."""
+        (row,) = await self._rows(_HELD, {})
+        return Held(**row)
+
+    @translating
+    async def event_ids(self) -> frozenset[str]:
+        """The ids of all events put aside."""
+        return frozenset(row["event_id"] for row in await self._rows(_EVENT_IDS, {}))
+
+    @translating
+    async def lanes_of(self, keys: Iterable[str]) -> list[str]:
+        """`keys`, and all that are bound to them by events that changed a key."""
+        return [row["key"] for row in await self._rows(_LANES, {"keys": list(keys)})]
+
+    @translating
+    async def first(self, keys: Sequence[str], replay: int) -> tuple[list[Event], set[str]]:
+        """The first events of `keys`, as part of `replay`, and those keys that have more behind them."""
+        rows = await self._rows(_FIRST, {"keys": list(keys), "limit": PIECE_EVENTS + 1})
+        events: list[Event] = []
+        size = 0
+        for row in rows[:PIECE_EVENTS]:
+            size += len(row["data"])
+            if events and size > PIECE_BYTES:
+                break
+            events.append(self._event(row, replay))
+        if len(events) == len(rows):
+            return events, set()
+        left = await self._rows(_LEFT, {"keys": list(keys), "n": rows[len(events)]["n"]})
+        return events, {row["key"] for row in left}
+
+    @translating
+    async def delete(self, events: Iterable[Event]) -> None:
+        """Forgets events that are delivered."""
+        places = [(event.ring_id, event.event_id) for event in events]
+        parameters = {"ids": [place[0] for place in places], "events": [place[1] for place in places]}
+        async with self._lock:
+            await self._connection.execute(_DELETE.format(table=TABLE), parameters | {"hash": self._hash})
+
+    async def _rows(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        async with self._lock:
+            cursor = await self._connection.execute(query.format(table=TABLE), parameters | {"hash": self._hash})
+            return await cursor.fetchall()
+
+    def _values(self, row: Row) -> dict[str, Any]:
+        event = row.event
+        time, sequence, data = parts_of(event, structured=self._structured)
+        return {
+            "hash": self._hash,
+            "ring_id": event.ring_id,
+            "event_id": event.event_id,
+            "op": event.op,
+            "key": event.key,
+            "old_key": event.old_key,
+            "time": time,
+            "captured_at": event.captured_at,
+            "sequence": sequence,
+            "traceparent": event.traceparent,
+            "data": data.decode(),
+            "routing": None if event.routing is None else list(event.routing),
+            "attempts": row.attempts,
+            "reason": row.reason,
+            "message": row.message,
+        }
+
+    def _event(self, row: dict[str, Any], replay: int) -> Event:
+        event = Event(
+            row["ring_id"],
+            row["event_id"],
+            row["op"],
+            row["key"],
+            row["old_key"],
+            row["time"],
+            row["captured_at"],
+            row["sequence"],
+            row["traceparent"],
+            b"",
+            row["routing"],
+            replay,
+        )
+        data = row["data"].encode()
+        event.body = body_of(event, data, structured=self._structured, source=self._source, table=self._table)
+        return event
+
+
+_COLUMNS = (
+    "hash, ring_id, event_id, op, key, old_key, time, captured_at, sequence, traceparent, data, routing, attempts,"
+    " reason, message"
+)
+# An event that came back and failed again keeps its place. A row of ours that stands counts as written.
+_INSERT = (
+    f"INSERT INTO {{table}} AS p ({_COLUMNS})"
+    " SELECT %(hash)s, %(ring_id)s, %(event_id)s, %(op)s, %(key)s, %(old_key)s::text, %(time)s, %(captured_at)s,"
+    " %(sequence)s, %(traceparent)s::text, %(data)s, %(routing)s::text[], %(attempts)s, %(reason)s, %(message)s"
+    " WHERE NOT EXISTS (SELECT FROM ({log}) AS l WHERE l.epoch > %(epoch)s)"
+    " ON CONFLICT (hash, ring_id, event_id) DO UPDATE SET attempts = p.attempts + excluded.attempts,"
+    " reason = CASE WHEN excluded.attempts > 0 THEN excluded.reason ELSE p.reason END,"
+    " message = CASE WHEN excluded.attempts > 0 THEN excluded.message ELSE p.message END"
+)
+_KEYS = (
+    "SELECT key FROM {table} WHERE hash = %(hash)s"
+    " UNION SELECT old_key FROM {table} WHERE hash = %(hash)s AND old_key IS NOT NULL"
+)
+_EVENT_IDS = "SELECT event_id FROM {table} WHERE hash = %(hash)s"
+_HELD = (
+    "SELECT count(*) AS events, count(DISTINCT key) AS keys, coalesce(sum(octet_length(data)), 0)::bigint AS bytes"
+    " FROM {table} WHERE hash = %(hash)s"
+)
+_LANES = (
+    "WITH RECURSIVE lane (key) AS (SELECT pg_catalog.unnest(%(keys)s::text[]) UNION"
+    " SELECT v.key FROM lane AS l JOIN {table} AS p ON p.hash = %(hash)s AND p.old_key IS NOT NULL"
+    " AND (p.key = l.key OR p.old_key = l.key) CROSS JOIN LATERAL (VALUES (p.key), (p.old_key)) AS v (key))"
+    " SELECT key FROM lane"
+)
+_OF_KEYS = "hash = %(hash)s AND (key = ANY (%(keys)s) OR old_key = ANY (%(keys)s))"
+_FIRST = f"SELECT n, {_COLUMNS} FROM {{table}} WHERE {_OF_KEYS} ORDER BY n LIMIT %(limit)s"
+_LEFT = (
+    f"SELECT key FROM {{table}} WHERE {_OF_KEYS} AND n >= %(n)s"
+    f" UNION SELECT old_key FROM {{table}} WHERE {_OF_KEYS} AND n >= %(n)s AND old_key IS NOT NULL"
+)
+_DELETE = (
+    "DELETE FROM {table} AS p USING ROWS FROM (pg_catalog.unnest(%(ids)s::bigint[]),"
+    " pg_catalog.unnest(%(events)s::text[])) AS d (ring_id, event_id)"
+    " WHERE p.hash = %(hash)s AND p.ring_id = d.ring_id AND p.event_id = d.event_id"
+)

@@ -1,0 +1,182 @@
+"""What people ask of the active listener, in table `request`: to send events again, or to drop some.
+
+The command line writes a row, the owner of the lease does it and says in the row how far it is: a request outlives
+the command, the listener and its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from ..naming import SCHEMA, WatcherNames
+from .session import Connection, translating
+
+LOOK_SECONDS = 1.0
+TABLE = f"{SCHEMA}.request"
+
+
+class Kind(StrEnum):
+    """replay: delivered rows of the ring. parked, skip: events put aside, to be sent or to be dropped."""
+
+    REPLAY = "replay"
+    PARKED = "parked"
+    SKIP = "skip"
+
+
+class State(StrEnum):
+    """How far a request is."""
+
+    ASKED = "asked"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. id: also the number of its replay. since: of a replay; key, event_id: what is meant, None: all.
+
+    keys: of events put aside, those to send, once known; done of total events.
+    """
+
+    id: int
+    kind: Kind
+    since: datetime | None
+    key: str | None
+    event_id: str | None
+    keys: Sequence[str] | None
+    state: State
+    total: int
+    done: int
+    message: str
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still has to be done."""
+        return self.state in (State.ASKED, State.RUNNING)
+
+
+COLUMNS = "id, kind, since, key, event_id, keys, state, total, done, message"
+
+
+def request(row: dict[str, Any]) -> Request:
+    """A row of COLUMNS."""
+    return Request(**row | {"kind": Kind(row["kind"]), "state": State(row["state"])})
+
+
+class OpenRequests:
+    """Which watchers of a database have open requests: asked once a second at the most, however many want to know."""
+
+    def __init__(self, connection: Connection, lock: asyncio.Lock) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._asked = float("-inf")
+        self._hashes: frozenset[str] = frozenset()
+
+    @translating
+    async def has(self, names: WatcherNames) -> bool:
+        """Whether this watcher has one."""
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if now - self._asked >= LOOK_SECONDS * 0.9:
+                cursor = await self._connection.execute(
+                    f"SELECT DISTINCT hash FROM {TABLE} WHERE state IN ('asked', 'running')"
+                )
+                self._hashes = frozenset(row["hash"] for row in await cursor.fetchall())
+                self._asked = now
+            return names.hash in self._hashes
+
+
+class Requests:
+    """The requests of one watcher, for the owner of its lease."""
+
+    def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._hash = names.hash
+
+    @translating
+    async def next(self) -> Request | None:
+        """The oldest that is to be done."""
+        async with self._lock, self._connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(
+                f"SELECT {COLUMNS} FROM {TABLE} WHERE hash = %s AND state IN ('asked', 'running') ORDER BY id LIMIT 1",
+                [self._hash],
+            )
+            row = await cursor.fetchone()
+        return None if row is None else request(row)
+
+    @translating
+    async def update(self, asked: Request) -> None:
+        """Writes down how far it is."""
+        async with self._lock:
+            await self._connection.execute(
+                f"UPDATE {TABLE} SET state = %s, keys = %s, total = %s, done = %s, message = %s WHERE id = %s",
+                [
+                    str(asked.state),
+                    None if asked.keys is None else list(asked.keys),
+                    asked.total,
+                    asked.done,
+                    asked.message,
+                    asked.id,
+                ],
+            )
+
+    @translating
+    async def selected(self, asked: Request) -> list[str]:
+        """The keys of the events put aside that are meant."""
+        async with self._lock:
+            cursor = await self._connection.execute(_SELECTED, {"hash": self._hash, **_meant(asked)})
+            return [row["key"] for row in await cursor.fetchall()]
+
+    @translating
+    async def drop(self, asked: Request) -> tuple[int, list[str], list[str]]:
+        """Drops the events put aside that are meant: how many, keys whose first is gone, keys that have none left.
+
+        The keys whose first is gone are written into the request with it: what follows there may be sent.
+        """
+        parameters = {"hash": self._hash, **_meant(asked)}
+        async with self._lock, self._connection.transaction():
+            cursor = await self._connection.execute(_DROP, parameters)
+            rows = await cursor.fetchall()
+            keys = sorted({row["key"] for row in rows})
+            cursor = await self._connection.execute(_HEADS, {"hash": self._hash, "keys": keys})
+            heads = {row["key"]: row["n"] for row in await cursor.fetchall()}
+            first_dropped = {key: min(row["n"] for row in rows if row["key"] == key) for key in keys}
+            freed = [key for key in keys if key in heads and first_dropped[key] < heads[key]]
+            number = len({row["n"] for row in rows})
+            await self._connection.execute(
+                f"UPDATE {TABLE} SET kind = %s, keys = %s, done = %s, state = %s WHERE id = %s",
+                [str(Kind.PARKED), freed, number, str(State.RUNNING), asked.id],
+            )
+        return number, freed, [key for key in keys if key not in heads]
+
+
+def _meant(asked: Request) -> dict[str, Any]:
+    return {"key": asked.key, "event_id": asked.event_id}
+
+
+_MEANT = (
+    "hash = %(hash)s AND (%(key)s::text IS NULL OR key = %(key)s OR old_key = %(key)s)"
+    " AND (%(event_id)s::text IS NULL OR event_id = %(event_id)s)"
+)
+_SELECTED = (
+    f"SELECT key FROM {SCHEMA}.parked WHERE {_MEANT}"
+    f" UNION SELECT old_key FROM {SCHEMA}.parked WHERE {_MEANT} AND old_key IS NOT NULL"
+)
+_DROP = (
+    f"WITH gone AS (DELETE FROM {SCHEMA}.parked WHERE {_MEANT} RETURNING n, key, old_key)"
+    " SELECT n, v.key FROM gone CROSS JOIN LATERAL (VALUES (gone.key), (gone.old_key)) AS v (key)"
+    " WHERE v.key IS NOT NULL"
+)
+_HEADS = (
+    "SELECT k.key, min(p.n) AS n FROM pg_catalog.unnest(%(keys)s::text[]) AS k (key)"
+    f" JOIN {SCHEMA}.parked AS p ON p.hash = %(hash)s AND (p.key = k.key OR p.old_key = k.key) GROUP BY 1"
+)

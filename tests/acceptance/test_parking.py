@@ -1,0 +1,250 @@
+"""Events refused for good: put aside with what follows them, sent again or dropped, never lost, never overtaken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from ..conftest import Database, HttpReceiver, poll
+from .arrivals import Endpoint
+from .checker import check
+from .commands import Answer, tablewatcher
+from .conftest import MakeListener
+from .listeners import Listener, apply, http_sink, write_manifest
+from .writers import TABLES, Writers
+
+pytestmark = pytest.mark.timeout(120)
+POISON = {"w0-1", "w3-5", "hot-2"}
+
+
+async def watched(database: Database, endpoint: Endpoint, path: Path, **delivery: Any) -> Path:
+    """The writers' tables, watched, with events given up after three refusals."""
+    manifest = write_manifest(path, http_sink(endpoint.url), **{"maxAttempts": 3, **delivery})
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    return manifest
+
+
+async def command(manifest: Path, database: Database, *words: str) -> Answer:
+    return await tablewatcher(*words, "-f", manifest, "--dsn", database.dsn, "-o", "json")
+
+
+async def parked(manifest: Path, database: Database, *words: str) -> dict[str, Any]:
+    """What `parked list` tells."""
+    answer = await command(manifest, database, "parked", "list", *words)
+    assert answer.code == 0, answer.err
+    (found,) = json.loads(answer.out)
+    return dict(found)
+
+
+async def put(database: Database, *keys: str) -> None:
+    """The next version of each key, one transaction each."""
+    for key in keys:
+        await database.execute(
+            "INSERT INTO account (key, version) VALUES (%s, 1)"
+            " ON CONFLICT (key) DO UPDATE SET version = account.version + 1",
+            key,
+        )
+
+
+def changes(endpoint: Endpoint) -> list[tuple[str, int]]:
+    return [found.change for found in endpoint.accepted]
+
+
+async def has_parked(listener: Listener) -> bool:
+    ready, reason, _ = await listener.state()
+    return ready and reason == "EventsParked"
+
+
+async def test_poison_keys_under_writers(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Their events and what follows is put aside, all other keys flow; mended, they arrive in order, among new ones."""
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = POISON
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=31)
+    listener.start()
+    async with writers.running():
+        await poll(lambda: has_parked(listener), 40)
+        await writers.progress(600)
+        await endpoint.accepts(100)
+        found = await parked(manifest, database)
+        assert {event["key"] for event in found["events"]} <= POISON
+        heads = [event for event in found["events"] if event["attempts"]]
+        assert all(event["attempts"] >= 3 and "400" in event["message"] for event in heads)
+        endpoint.refused = set()
+        answer = await command(manifest, database, "parked", "replay")
+        assert answer.code == 0, answer.out
+        await writers.progress(200)
+    await writers.resolve()
+    accepted = await endpoint.accepted_all(writers.history.ok)
+    assert check(writers.history, accepted) == []
+    await poll(listener.forwards, 20)
+    assert (await parked(manifest, database))["count"] == 0
+
+
+async def test_listener_is_killed_around_parking(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = POISON
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
+    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=32)
+    listener.start()
+
+    async def killed() -> None:
+        await listener.kill()
+        listener.start()
+
+    async with writers.running():
+        for _ in range(3):
+            held = await database.execute("SELECT count(*) FROM tablewatcher.parked")
+            await poll(lambda: has_parked(listener), 30)
+            await writers.progress(150)
+
+            async def more(before: int = held[0][0]) -> bool:
+                return (await database.execute("SELECT count(*) FROM tablewatcher.parked"))[0][0] > before
+
+            await poll(more, 20, every=0.005)
+            await killed()
+        endpoint.refused = set()
+        replay = asyncio.create_task(command(manifest, database, "parked", "replay"))
+        await poll(lambda: POISON & {found.key for found in endpoint.accepted}, 30, every=0.002)
+        await killed()
+        assert (await replay).code == 0
+    await writers.resolve()
+    await poll(lambda: _is_empty(database), 30)
+    accepted = await endpoint.accepted_all(writers.history.ok)
+    assert check(writers.history, accepted) == []
+
+
+async def _is_empty(database: Database) -> bool:
+    return (await database.execute("SELECT count(*) FROM tablewatcher.parked"))[0][0] == 0
+
+
+async def test_an_endpoint_that_refuses_everything_parks_nothing(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = {f"k{nth}" for nth in range(40)}
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=1)
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put(database, *sorted(endpoint.refused))
+
+    async def says_why() -> bool:
+        ready, reason, message = await listener.state()
+        return not ready and reason == "SinkUnreachable" and "400" in message
+
+    await poll(says_why, 20)
+    seen = len(endpoint.attempts)
+    await poll(lambda: len(endpoint.attempts) > seen + 3, 30)
+    assert (await parked(manifest, database))["count"] == 0
+    endpoint.refused = set()
+    await poll(lambda: len(endpoint.accepted) == 40, 30)
+    await poll(listener.forwards, 20)
+
+
+async def test_halt_stops_until_the_event_is_accepted(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = {"bad"}
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml", onExhausted="Halt")
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put(database, "bad")
+
+    async def halted() -> bool:
+        await put(database, "good")
+        ready, reason, message = await listener.state()
+        return not ready and reason == "ManualActionRequired" and "onExhausted: Park" in message and "bad" in message
+
+    await poll(halted, 30, every=0.1)
+    accepted = len(endpoint.accepted)
+    await put(database, "good", "other")
+    attempts = len(endpoint.attempts)
+    await poll(lambda: len(endpoint.attempts) >= attempts + 2, 20)
+    assert len(endpoint.accepted) == accepted, "something passed the event at which everything stops"
+    endpoint.refused = set()
+    await poll(lambda: ("bad", 1) in changes(endpoint) and ("other", 1) in changes(endpoint), 20)
+    await poll(listener.forwards, 20)
+
+
+async def test_skip_drops_and_lets_followers_go(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Asked while no listener runs, it is done when one comes."""
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = {"bad", "worse"}
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put(database, "bad", "bad", "worse")
+
+    async def both_aside() -> bool:
+        await put(database, "good")
+        return len({event["key"] for event in (await parked(manifest, database))["events"]}) == 2
+
+    await poll(both_aside, 30)
+    await put(database, "bad")
+    await poll(lambda: _counted(manifest, database, 4), 20)
+    assert await listener.terminate() == 0
+    first, *_ = (await parked(manifest, database, "--key", "bad"))["events"]
+    assert (first["action"], first["attempts"] >= 3) == ("insert", True)
+    unknown = await command(manifest, database, "parked", "skip", "--id", "0" * 32)
+    assert unknown.code == 10
+    answer = await command(manifest, database, "parked", "skip", "--id", first["id"])
+    assert answer.code == 0, answer.out
+    assert json.loads(answer.out)[0]["state"] == "asked"
+    endpoint.refused = {"worse"}
+    listener.start()
+    await poll(lambda: ("bad", 3) in changes(endpoint), 30)
+    assert [change for change in changes(endpoint) if change[0] == "bad"] == [("bad", 2), ("bad", 3)]
+    await poll(lambda: _counted(manifest, database, 1), 20)
+    again = await command(manifest, database, "parked", "replay", "--key", "worse")
+    assert again.code == 10
+    assert json.loads(again.out)[0]["reason"] == "EventsParked"
+    answer = await command(manifest, database, "parked", "skip")
+    assert answer.code == 0, answer.out
+    await put(database, "bad")
+    await poll(lambda: ("bad", 4) in changes(endpoint), 20)
+    endpoint.refused = set()
+    await put(database, "worse")
+    await poll(lambda: ("worse", 2) in changes(endpoint), 20)
+
+
+async def _counted(manifest: Path, database: Database, number: int) -> bool:
+    return bool((await parked(manifest, database))["count"] == number)
+
+
+async def test_a_server_error_for_one_event_alone(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """500 is the endpoint's fault, unless others are accepted in between, each time."""
+    endpoint = Endpoint(http_receiver)
+    accept = http_receiver.respond
+
+    def respond(request: Any) -> Any:
+        if b'"partitionkey":"bad"' in request.body:
+            return web.Response(status=500)
+        return accept(request)
+
+    http_receiver.respond = respond
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put(database, "bad")
+
+    async def aside() -> bool:
+        await put(database, "good")
+        return bool((await parked(manifest, database))["count"] == 1)
+
+    await poll(aside, 40)
+    await poll(lambda: has_parked(listener), 20)
