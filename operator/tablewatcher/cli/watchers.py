@@ -108,7 +108,7 @@ async def look_at_sink(scope: Scope, spec: WatcherSpec) -> tuple[TableWatcherErr
         return error, ()
     finally:
         await sink.close()
-    return None, tuple(getattr(sink, "notes", ()))
+    return None, tuple(sink.notes)
 
 
 async def apply(scope: Scope) -> list[Result]:

@@ -49,7 +49,9 @@ def _values(folder: Path, reason: Reason, what: str) -> dict[str, str]:
         values = {entry.name: entry.read_text(encoding="utf-8") for entry in files}
     except (OSError, UnicodeDecodeError) as error:
         detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SecretError(reason, f"{what} cannot be read from {folder}: {detail}") from None
+        raise SecretError(
+            reason, f"{what} cannot be read from {folder} ({detail}): put a file for each key there"
+        ) from None
     if not values:
         raise SecretError(reason, f"{what} has no keys in {folder}")
     return values

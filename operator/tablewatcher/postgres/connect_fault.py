@@ -15,20 +15,39 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     (
         "invalid response to ssl negotiation",
         _UNREACHABLE,
-        "what answers at that host and port is no Postgres",
+        "what answers there is no Postgres: correct host and port",
     ),
-    ("expected authentication request", _UNREACHABLE, "what answers at that host and port is no Postgres"),
-    ("password authentication failed", _AUTHENTICATION, "the database refuses the user name or password"),
-    ("no password supplied", _AUTHENTICATION, "the database asks for a password and none is given"),
+    ("expected authentication request", _UNREACHABLE, "what answers there is no Postgres: correct host and port"),
+    (
+        "password authentication failed",
+        _AUTHENTICATION,
+        ("the database refuses the user name or password: correct them in the Secret, or in --dsn"),
+    ),
+    (
+        "no password supplied",
+        _AUTHENTICATION,
+        ("the database asks for a password and none is given: add it to the Secret, or to --dsn"),
+    ),
     (
         "certificate authentication failed",
         _AUTHENTICATION,
         ("the client certificate names another role than the one that logs in"),
     ),
     ("authentication failed", _AUTHENTICATION, "the database refuses the login"),
-    ("no pg_hba.conf entry", _AUTHENTICATION, "pg_hba.conf of the database has no entry that lets this login in"),
+    (
+        "no pg_hba.conf entry",
+        _AUTHENTICATION,
+        (
+            "pg_hba.conf of the database has no entry that lets this login in: add one for the role, the"
+            " database and our address, or ask for encryption where the entry does (hostssl)"
+        ),
+    ),
     ("is not permitted to log in", _AUTHENTICATION, "the role may not log in: ALTER ROLE ... LOGIN"),
-    ("role ", _AUTHENTICATION, "the role does not exist in the database"),
+    (
+        "role ",
+        _AUTHENTICATION,
+        ("the role does not exist in the database: create it with LOGIN, or correct the user name"),
+    ),
     (
         "server does not support ssl",
         _TLS,
@@ -89,18 +108,46 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
         Reason.READ_ONLY_REPLICA,
         "the server is a standby or read-only; connect to the primary",
     ),
-    ("translate host name", _UNREACHABLE, "the database's host name does not resolve"),
-    ("resolve", _UNREACHABLE, "the database's host name does not resolve"),
-    ("name or service not known", _UNREACHABLE, "the database's host name does not resolve"),
-    ("connection refused", _UNREACHABLE, "nothing answers at the database's host and port (connection refused)"),
-    ("timeout", _UNREACHABLE, "the database does not answer (timed out)"),
-    ("timed out", _UNREACHABLE, "the database does not answer (timed out)"),
-    ("too many clients", _UNREACHABLE, "the database has no free connection slot (max_connections)"),
-    ("remaining connection slots", _UNREACHABLE, "the database has no free connection slot (max_connections)"),
-    ("starting up", _UNREACHABLE, "the database is starting up"),
-    ("shutting down", _UNREACHABLE, "the database is shutting down"),
-    ("recovery mode", _UNREACHABLE, "the database is recovering from a crash"),
-    ("database ", _UNREACHABLE, "the server answers, but has no database of that name"),
+    (
+        "translate host name",
+        _UNREACHABLE,
+        ("the database's host name does not resolve: correct it in the Secret, or in --dsn"),
+    ),
+    ("resolve", _UNREACHABLE, "the database's host name does not resolve: correct it in the Secret, or in --dsn"),
+    (
+        "name or service not known",
+        _UNREACHABLE,
+        ("the database's host name does not resolve: correct it in the Secret, or in --dsn"),
+    ),
+    (
+        "connection refused",
+        _UNREACHABLE,
+        ("nothing answers at the database's host and port (connection refused): correct them, or start the server"),
+    ),
+    (
+        "timeout",
+        _UNREACHABLE,
+        ("the database does not answer (timed out): correct host and port, or let the network through"),
+    ),
+    (
+        "timed out",
+        _UNREACHABLE,
+        ("the database does not answer (timed out): correct host and port, or let the network through"),
+    ),
+    (
+        "too many clients",
+        _UNREACHABLE,
+        ("the database has no free connection slot: raise max_connections, or end connections that are idle"),
+    ),
+    (
+        "remaining connection slots",
+        _UNREACHABLE,
+        ("the database has no free connection slot: raise max_connections, or end connections that are idle"),
+    ),
+    ("starting up", _UNREACHABLE, "the database is starting up: wait"),
+    ("shutting down", _UNREACHABLE, "the database is shutting down: start it again"),
+    ("recovery mode", _UNREACHABLE, "the database is recovering from a crash: wait"),
+    ("database ", _UNREACHABLE, "the server answers, but has no database of that name: create it, or correct the name"),
 )
 
 
@@ -110,4 +157,6 @@ def connect_error(error: Exception) -> DatabaseError:
     for sign, reason, message in _FAULTS:
         if sign in text:
             return DatabaseError(reason, message)
-    return DatabaseError(Reason.DATABASE_UNREACHABLE, "no connection to the database could be made")
+    return DatabaseError(
+        Reason.DATABASE_UNREACHABLE, "no connection to the database could be made: check host, port and network"
+    )

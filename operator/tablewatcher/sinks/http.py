@@ -70,6 +70,10 @@ class HttpSink:
     def timeout(self) -> float:
         return self._seconds
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
     async def open(self) -> None:
         """Read what Secrets hold for us; resolve, connect, shake hands, send nothing. SinkError if any of it fails."""
         await self._channel.open()
