@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,13 @@ from psycopg import sql
 
 from tablewatcher.embedded import EmbeddedPostgres
 
-from ..conftest import POSTGRES_SETTINGS, Database, Stream, poll
+from ..conftest import POSTGRES_SETTINGS, Database, HttpReceiver, Stream, poll
 from ..replicas import cut_off, promote, standby_of
+from .arrivals import Endpoint
+from .checker import Arrival, check
 from .conftest import MakeListener
-from .listeners import Listener, apply, nats_sink, write_manifest
-from .writers import TABLES
+from .listeners import Listener, apply, http_sink, nats_sink, write_manifest
+from .writers import TABLES, Writers
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -77,6 +80,12 @@ def pair(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPos
             yield primary, standby
 
 
+def dsn_of(*servers: EmbeddedPostgres) -> str:
+    """Of all of them, which have one password."""
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    return f"postgresql://postgres:{servers[0].password}@{hosts}/postgres"
+
+
 async def is_refused_as_standby(listener: Listener) -> bool:
     return (await listener.state())[1] == "ReadOnlyReplica"
 
@@ -87,7 +96,7 @@ async def test_a_failover_that_loses_commits_is_told(
     """The DSN names both servers, the standby first: the primary is found, and found again."""
     primary, standby = pair
     old, new = Database(primary, "postgres"), Database(standby, "postgres")
-    both = f"postgresql://postgres:{primary.password}@127.0.0.1:{standby.port},127.0.0.1:{primary.port}/postgres"
+    both = dsn_of(standby, primary)
     manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
     await old.execute(TABLES)
     await apply(manifest, both)
@@ -109,3 +118,54 @@ async def test_a_failover_that_loses_commits_is_told(
     assert sorted(told(after)) == ["failover", "found"]
     assert all(event["sequence"].startswith("000002-") for event in after)
     assert len({event["id"] for event in await events(stream, 4)}) == 4
+
+
+DURABLE = {"fsync": "off", "max_prepared_transactions": "0", "shared_buffers": "32MB"}
+
+
+@pytest.fixture
+def synchronous(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
+    """A primary whose commits wait for its standby."""
+    with (
+        EmbeddedPostgres(server_directory / "primary", 18, DURABLE) as primary,
+        standby_of(primary, server_directory / "standby", DURABLE) as standby,
+    ):
+        with psycopg.connect(primary.dsn(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            connection.execute("SELECT pg_reload_conf()")
+        yield primary, standby
+
+
+def without_generation(found: Arrival) -> Arrival:
+    """What was sent before and after the failover is the same but for this."""
+    body = re.sub(rb'"sequence":"[0-9]{6}-', b'"sequence":"-', found.body)
+    return Arrival(found.key, found.version, found.event_id, body)
+
+
+async def test_a_failover_to_a_synchronous_standby_loses_nothing(
+    tmp_path: Path,
+    synchronous: tuple[EmbeddedPostgres, EmbeddedPostgres],
+    http_receiver: HttpReceiver,
+    make_listener: MakeListener,
+) -> None:
+    """Writers find the new primary too. What was visible on the old one, and so could be sent, is there."""
+    primary, standby = synchronous
+    both = dsn_of(primary, standby)
+    endpoint = Endpoint(http_receiver)
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url))
+    await Database(primary, "postgres").execute(TABLES)
+    await apply(manifest, both)
+    listener, writers = make_listener(manifest, both), Writers(f"{both}?target_session_attrs=read-write", seed=23)
+    listener.start()
+    async with writers.running():
+        await poll(listener.forwards, 20)
+        await writers.progress(400)
+        await asyncio.to_thread(primary.kill)
+        await asyncio.to_thread(promote, standby)
+        await poll(listener.forwards, 20)
+        await writers.progress(300)
+    assert writers.faults, "the failover was not felt"
+    await writers.resolve()
+    accepted = await endpoint.accepted_all(writers.history.ok)
+    assert check(writers.history, [without_generation(found) for found in accepted]) == []
+    assert [(gap["reason"], gap["certain"]) for gap in endpoint.gaps] == [("failover", False)]
