@@ -50,6 +50,21 @@ def write_manifest(path: Path, sink: dict[str, Any], **delivery: Any) -> Path:
     return path
 
 
+def with_every_option(manifest: Path, *, binary: bool) -> Path:
+    """The same watcher with everything on that capture can do. Its condition holds for every row of the writers."""
+    found = json.loads(manifest.read_text())
+    found["spec"] |= {
+        "actions": ["insert", "update", "delete", "truncate"],
+        "columns": ["*"],
+        "triggerColumns": ["version"],
+        "where": [{"column": "version", "operator": "GreaterThan", "values": ["0"]}],
+        "includeBefore": True,
+        "format": "Binary" if binary else "Structured",
+    }
+    manifest.write_text(json.dumps(found))
+    return manifest
+
+
 async def apply(manifest: Path, dsn: str, *options: str) -> None:
     """Runs `tablewatcher apply`; it must succeed."""
     process = await asyncio.create_subprocess_exec(

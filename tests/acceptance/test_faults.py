@@ -14,7 +14,7 @@ from ..conftest import Database, HttpReceiver, Stream, poll
 from .arrivals import Endpoint, streamed_all
 from .checker import Kind, Outcome, check, repeats
 from .conftest import MakeListener
-from .listeners import Listener, apply, http_sink, nats_sink, write_manifest
+from .listeners import Listener, apply, http_sink, nats_sink, with_every_option, write_manifest
 from .writers import TABLES, Writers
 
 pytestmark = pytest.mark.timeout(120)
@@ -71,7 +71,7 @@ async def test_postgres_is_killed(
 ) -> None:
     """Some writers commit without waiting for the disk: what a crash undoes must not have been sent."""
     manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
-    await watched(mortal_database, manifest)
+    await watched(mortal_database, with_every_option(manifest, binary=True))
     listener = make_listener(manifest, mortal_database.dsn)
     writers, chance = Writers(mortal_database.dsn, relaxed=0.4, seed=2), random.Random(12)
     listener.start()
@@ -97,7 +97,7 @@ async def test_nats_is_killed(
     make_listener: MakeListener,
 ) -> None:
     manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(mortal_stream.url, mortal_stream.prefix))
-    await watched(database, manifest)
+    await watched(database, with_every_option(manifest, binary=True))
     listener, writers, chance = (
         make_listener(manifest, database.dsn),
         Writers(database.dsn, seed=3),
@@ -150,7 +150,7 @@ async def test_http_endpoint_fails_and_listener_is_killed(
     """Repeats are seen here as they are: nothing drops them on the way."""
     endpoint = Endpoint(http_receiver)
     manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url, max_events=max_events))
-    await watched(database, manifest)
+    await watched(database, with_every_option(manifest, binary=False))
     listener, writers, chance = (
         make_listener(manifest, database.dsn),
         Writers(database.dsn, seed=5),
@@ -228,7 +228,7 @@ async def test_sessions_of_the_listener_are_ended(
                 f"tablewatcher listener {role}",
             )
             assert ended == [(True,)]
-            await endpoint.accepts(51)
+            await endpoint.accepts(51, seconds=5)
     no_writer_was_disturbed(writers)
     await writers.resolve()
     accepted = await endpoint.accepted_all(writers.history.ok)
