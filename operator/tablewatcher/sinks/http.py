@@ -97,7 +97,7 @@ class HttpSink:
         headers = {"traceparent": event.traceparent} if event.traceparent else {}
         if self._binary:
             headers |= ce_headers(attributes(event, source=self._source, table=self._table))
-        return await self._channel.send(event.event_id, event.body, headers, self._seconds)
+        return await self._channel.send(event.message_id, event.body, headers, self._seconds)
 
     async def _deliver_batches(self, events: Sequence[Event]) -> Sequence[Outcome]:
         clock = asyncio.get_running_loop().time

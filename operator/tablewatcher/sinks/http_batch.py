@@ -32,7 +32,7 @@ def batch_body(events: Sequence[Event]) -> bytes:
 
 def batch_id(events: Sequence[Event]) -> str:
     """The webhook-id of a batch: the same for the same events, and no other; 32 hexadecimal digits."""
-    joined = ",".join([event.event_id for event in events])
+    joined = ",".join([event.message_id for event in events])
     return hashlib.sha256(joined.encode()).hexdigest()[:32]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
@@ -264,3 +265,18 @@ async def test_the_id_has_no_dot_which_would_blur_what_is_signed(http_server: Ht
     await sink.close()
     assert "." not in http_server.received[0].headers["webhook-id"]
     assert json.loads(http_server.received[0].body)["id"] == http_server.received[0].headers["webhook-id"]
+
+
+async def test_a_replay_is_no_repeat_for_a_receiver_that_drops_repeats(http_server: HttpServer) -> None:
+    secrets = MemorySecrets({"hook": {"whsec": SIGNING_SECRET}})
+    sink = http_sink(http_server.url, secrets=secrets, signing=(HOOK,))
+    await sink.open()
+    await sink.deliver([event(1)])
+    for number in (1, 1, 2):
+        await sink.deliver([replace(event(1), replay=number)])
+    await sink.close()
+    for request in http_server.received:
+        Webhook(SIGNING_SECRET).verify(request.body, request.headers)
+    once = event(1).event_id
+    sent = [request.headers["webhook-id"] for request in http_server.received]
+    assert sent == [once, f"{once}/r1", f"{once}/r1", f"{once}/r2"]
