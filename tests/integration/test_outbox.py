@@ -15,7 +15,7 @@ from tablewatcher.naming import key_token
 from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.cursor_log import CursorLog, Held, Lease
 from tablewatcher.postgres.gaps import Gaps
-from tablewatcher.postgres.outbox import Outbox, Position
+from tablewatcher.postgres.outbox import PAGE_BYTES, Outbox, Position
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.session import Connection, connect
 from tablewatcher.postgres.snapshot import Snapshot
@@ -286,3 +286,19 @@ def token(any_database: Database) -> Callable[..., list[str]]:
 async def _installed(database: Database) -> None:
     await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     await apply(database.dsn, SPEC, NAMES)
+
+
+async def test_large_rows_after_small_ones_come_in_pages_of_bounded_size(any_database: Database) -> None:
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, body text)")
+    watched = await watch(any_database.dsn, spec_of(columns=("body",)))
+    # What repeats is stored compressed: a page is bounded by what it is in memory.
+    await any_database.execute("INSERT INTO t SELECT g, 'x' FROM generate_series(1, 50) g")
+    await any_database.execute("INSERT INTO t SELECT g, repeat('y', 200000) FROM generate_series(51, 150) g")
+    sizes, found = [], []
+    while (page := await watched.page(limit=1000)) is not None:
+        sizes.append(sum(len(event.body) for event in page.events))
+        found += [int(event.key) for event in page.events]
+    assert found == list(range(1, 151))
+    assert len(sizes) == 3
+    assert max(sizes) < PAGE_BYTES + 250_000
+    await watched.reader.close()

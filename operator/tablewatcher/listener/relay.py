@@ -74,8 +74,6 @@ class Relay:
 
     async def _abandon(self) -> None:
         await self._sending.abandon()
-        with contextlib.suppress(Exception):  # the connection may be what failed
-            await self._flow.channels.outbox.close()
 
 
 async def _until(event: asyncio.Event) -> None:

@@ -120,16 +120,13 @@ class Replaying:
         ranges: list[tuple[Position, int | None]] = [(Position(_NOTHING, position.prev, first - 1), None)]
         if position.cur is not None:
             ranges.append((Position(position.prev, position.cur, first - 1), position.after_id))
-        try:
-            for start, through in ranges:
-                async for events in _read(outbox, start, through):
-                    meant = [event for event in events if _is_meant(event, asked) and event.event_id not in aside]
-                    for event in meant:
-                        event.replay = asked.id
-                    for piece in _divided(meant):
-                        yield piece
-        finally:
-            await outbox.close()
+        for start, through in ranges:
+            async for events in _read(outbox, start, through):
+                meant = [event for event in events if _is_meant(event, asked) and event.event_id not in aside]
+                for event in meant:
+                    event.replay = asked.id
+                for piece in _divided(meant):
+                    yield piece
 
     async def _settled(self) -> None:
         """Until everything that came back is delivered, or put aside once more."""

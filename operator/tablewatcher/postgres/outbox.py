@@ -6,20 +6,20 @@ and orders by transaction id, which is not the order in which a row was changed.
 before did not is exactly what was committed in between, and by id it is in order for every row: its second writer
 had to wait for the first one's commit.
 
-No transaction stays open while a sink is waited for: a big batch is divided into pages once, in a held cursor that
-keeps for each the stretch of every slot its rows lie in (rows of an insert-only table do not move), and a page is then
-read from that stretch.
+No transaction stays open while a sink is waited for: a big batch is divided into pages once, and for each is kept the
+stretch of every slot its rows lie in (rows of an insert-only table do not move); a page is then read from that stretch.
+A page is bounded in events and in bytes, so that large rows after small ones do not fill the memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from psycopg import AsyncClientCursor
 from psycopg.rows import tuple_row
 
 from ..event import Event
@@ -77,15 +77,14 @@ class Outbox:
         self._connection = connection
         self._lock = lock
         self._names = names
-        self._held = f"batch_{names.hash}_{replay}"
-        self._has_held = False
-        self._ahead: list[tuple[Any, ...]] = []
         rows = event_rows(spec, names, database=database, generation=generation, replay=replay)
         self._poll = _POLL.format(raw=self._union(_POLL_BRANCH), rows=rows)
         self._poll_late = _POLL.format(raw=self._union(_POLL_BRANCH + _LATE_BRANCH), rows=rows)
-        self._addresses = _ADDRESSES.format(held=self._held, raw=self._union(_BATCH_BRANCH))
+        self._bounds = _PAGES.format(raw=self._union(_BATCH_BRANCH))
         self._page = _PAGE.format(raw=self._union(_PAGE_BRANCH), rows=rows)
+        # What is left of a big batch: its parameters, and the bounds of each page.
         self._batch: dict[str, Any] = {}
+        self._left: deque[dict[str, Any]] = deque()
         self._again = partial(Outbox, connection, lock, spec, names, database=database, generation=generation)
 
     def for_replay(self, number: int) -> Outbox:
@@ -101,15 +100,9 @@ class Outbox:
         async with self._lock:
             if position.cur is None:
                 return await self._new_batch(position.prev, limit)
-            if not self._has_held:
-                await self._hold(position.prev, position.cur, position.after_id, limit)
-            return await self._held_page(position.prev, position.cur, limit)
-
-    @translating
-    async def close(self) -> None:
-        """Lets go of a batch that is not read to its end."""
-        async with self._lock:
-            await self._release()
+            if not self._left:
+                await self._divide(position.prev, position.cur, position.after_id, limit)
+            return await self._page_of_batch(position.prev, position.cur, limit)
 
     def _union(self, branches: str) -> str:
         return " UNION ALL ".join(
@@ -119,54 +112,44 @@ class Outbox:
     async def _new_batch(self, prev: Snapshot, limit: int) -> Page | None:
         late = late_commits(prev)
         query = self._poll_late if late else self._poll
-        parameters = {"xmax": str(prev.xmax), "late": [str(xid) for xid in late], "limit": limit + 1}
+        parameters = {
+            "xmax": str(prev.xmax),
+            "late": [str(xid) for xid in late],
+            "limit": limit + 1,
+            "bytes": PAGE_BYTES,
+        }
         rows = await self._rows(query, parameters)
         if not rows:
             return None
-        text, lsn, flushed = rows[0][_WIDTH:]
+        text, seen, lsn, flushed = rows[0][_WIDTH:]
         cur = Snapshot.parse(text)
         if not flushed:
             await self._await_flush(lsn)
         events = tuple(_event(row) for row in rows[:limit])
-        if len(rows) > limit:
+        last = seen == len(events)
+        if not last:
             # More than a page: the rest of this very batch is read by address, from where this page ends.
-            await self._hold(prev, cur, events[-1].ring_id, limit)
-        return Page(events, prev, cur, last=len(rows) <= limit)
+            await self._divide(prev, cur, events[-1].ring_id, limit)
+        return Page(events, prev, cur, last=last)
 
-    async def _hold(self, prev: Snapshot, cur: Snapshot, after_id: int, limit: int) -> None:
-        await self._release()
+    async def _divide(self, prev: Snapshot, cur: Snapshot, after_id: int, limit: int) -> None:
         late = [str(xid) for xid in late_commits(prev, cur)]
-        batch = {"xmax": str(prev.xmax), "end": str(cur.xmax), "cur": cur.text, "late": late, "after": after_id}
-        self._batch = batch
-        # Before the statement: cancelled in the middle of it, close() must still let go of what it may have made.
-        self._has_held = True
-        # A client-side cursor: DECLARE takes no parameters from the wire.
-        async with AsyncClientCursor(self._connection) as cursor:
-            await cursor.execute(self._addresses, {**batch, "limit": limit})
+        self._batch = {"xmax": str(prev.xmax), "end": str(cur.xmax), "cur": cur.text, "late": late, "after": after_id}
+        rows = await self._rows(self._bounds, {**self._batch, "limit": limit, "bytes": PAGE_BYTES})
+        self._left = deque(dict(zip(_BOUNDS, row, strict=True)) for row in rows)
 
-    async def _held_page(self, prev: Snapshot, cur: Snapshot, limit: int) -> Page:
-        """The next page of the held batch, which is looked ahead by one to know its last."""
-        found = await self._rows(f"FETCH {1 if self._ahead else 2} FROM {self._held}", None)
-        pages = [*self._ahead, *found]
-        self._ahead = pages[1:]
-        if not pages:
-            await self._release()
+    async def _page_of_batch(self, prev: Snapshot, cur: Snapshot, limit: int) -> Page:
+        if not self._left:
             return Page((), prev, cur, last=True)
-        bounds = dict(zip(_BOUNDS, pages[0], strict=True))
+        bounds = self._left[0]
         rows = await self._rows(self._page, {**self._batch, **bounds})
         if len(rows) != bounds["events"]:
             # Somebody rewrote a table of the ring (VACUUM FULL): addresses have changed. Divide what is left anew.
-            await self._hold(prev, cur, self._batch["after"], limit)
-            return await self._held_page(prev, cur, limit)
+            await self._divide(prev, cur, self._batch["after"], limit)
+            return await self._page_of_batch(prev, cur, limit)
         self._batch["after"] = bounds["last"]
-        if not self._ahead:
-            await self._release()
-        return Page(tuple(_event(row) for row in rows), prev, cur, last=not self._has_held)
-
-    async def _release(self) -> None:
-        if self._has_held:
-            self._has_held, self._ahead = False, []
-            await self._connection.execute(f"CLOSE {self._held}")
+        self._left.popleft()
+        return Page(tuple(_event(row) for row in rows), prev, cur, last=not self._left)
 
     async def _rows(self, query: str, parameters: dict[str, Any] | None) -> Sequence[tuple[Any, ...]]:
         async with self._connection.cursor(binary=True, row_factory=tuple_row) as cursor:
@@ -208,11 +191,15 @@ _POLL_BRANCH = "SELECT {raw} FROM {ring} WHERE xid >= %(xmax)s::text::xid8"
 _LATE_BRANCH = " UNION ALL SELECT {raw} FROM {ring} WHERE xid = ANY (%(late)s::text[]::xid8[])"
 # The statement's own snapshot is `cur`: just what it shows of the rows, pg_current_snapshot() names.
 _POLL = """
-WITH raw AS MATERIALIZED (SELECT * FROM ({raw}) AS u ORDER BY id LIMIT %(limit)s),
+WITH seen AS MATERIALIZED (SELECT * FROM ({raw}) AS u ORDER BY id LIMIT %(limit)s),
+raw AS (SELECT * FROM (SELECT *, sum(pg_catalog.octet_length(data)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS size
+                       FROM seen) AS s
+        WHERE size - pg_catalog.octet_length(data) < %(bytes)s::bigint),
 head AS MATERIALIZED (
-    SELECT (SELECT min(id) FROM raw) AS first_id, pg_catalog.pg_current_snapshot()::text AS cur,
-           pg_catalog.pg_current_wal_insert_lsn() AS lsn)
-SELECT e.*, CASE WHEN e.id = h.first_id THEN h.cur END, CASE WHEN e.id = h.first_id THEN h.lsn::text END,
+    SELECT (SELECT min(id) FROM seen) AS first_id, pg_catalog.pg_current_snapshot()::text AS cur,
+           (SELECT count(*) FROM seen) AS seen, pg_catalog.pg_current_wal_insert_lsn() AS lsn)
+SELECT e.*, CASE WHEN e.id = h.first_id THEN h.cur END, CASE WHEN e.id = h.first_id THEN h.seen END,
+       CASE WHEN e.id = h.first_id THEN h.lsn::text END,
        CASE WHEN e.id = h.first_id THEN pg_catalog.pg_current_wal_flush_lsn() >= h.lsn END
 FROM {rows} AS e CROSS JOIN head AS h ORDER BY e.id
 """
@@ -221,18 +208,17 @@ _IN_BATCH = (
     " AND pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot) AND id > %(after)s"
 )
 _LATE_IN_BATCH = "xid = ANY (%(late)s::text[]::xid8[]) AND id > %(after)s"
-_BATCH_BRANCH = (
-    "SELECT id, {slot} AS slot, ctid AS address FROM {ring} WHERE "
-    f"{_IN_BATCH} UNION ALL SELECT id, {{slot}}, ctid FROM {{ring}} WHERE {_LATE_IN_BATCH}"
-)
+_PLACE = "SELECT id, {slot} AS slot, ctid AS address, pg_catalog.octet_length(data) AS size FROM {ring}"
+_BATCH_BRANCH = f"{_PLACE} WHERE {_IN_BATCH} UNION ALL {_PLACE} WHERE {_LATE_IN_BATCH}"
 # A row a page: how many events, the last id, and the stretch of each slot that holds them.
 _BOUNDS = ("events", "last", "from0", "to0", "from1", "to1", "from2", "to2")
-_ADDRESSES = """
-DECLARE {held} NO SCROLL CURSOR WITH HOLD FOR
+_PAGES = """
 SELECT count(*), max(id), min(address) FILTER (WHERE slot = 0)::text, max(address) FILTER (WHERE slot = 0)::text,
        min(address) FILTER (WHERE slot = 1)::text, max(address) FILTER (WHERE slot = 1)::text,
        min(address) FILTER (WHERE slot = 2)::text, max(address) FILTER (WHERE slot = 2)::text
-FROM (SELECT id, slot, address, (pg_catalog.row_number() OVER (ORDER BY id) - 1) / %(limit)s AS page
+FROM (SELECT id, slot, address,
+             (pg_catalog.row_number() OVER (ORDER BY id) - 1) / %(limit)s::bigint
+             + (sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size) / %(bytes)s::bigint AS page
       FROM ({raw}) AS u) AS p
 GROUP BY page ORDER BY page
 """
