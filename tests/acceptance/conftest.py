@@ -56,11 +56,12 @@ def mortal_nats(server_directory: Path) -> Iterator[EmbeddedNats]:
         yield server
 
 
-@pytest.fixture
-async def mortal_stream(mortal_nats: EmbeddedNats) -> Stream:
-    """In files, on `mortal_nats`."""
+@pytest.fixture(params=[False, True], ids=["plain", "batches"])
+async def mortal_stream(request: pytest.FixtureRequest, mortal_nats: EmbeddedNats) -> Stream:
+    """In files, on `mortal_nats`; one takes batches, one does not."""
     tag = secrets.token_hex(4)
     stream = Stream(f"MORTAL_{tag}", f"mortal-{tag}", mortal_nats.url)
     async with await nats.connect(mortal_nats.url) as client:
-        await client.jetstream().add_stream(StreamConfig(name=stream.name, subjects=[f"{stream.prefix}.>"]))
+        config = StreamConfig(name=stream.name, subjects=[f"{stream.prefix}.>"], allow_batched=request.param)
+        await client.jetstream().add_stream(config)
     return stream

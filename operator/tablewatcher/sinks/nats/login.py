@@ -38,7 +38,9 @@ class Login:
 
         SinkError: SecretNotFound, SecretKeyMissing, TLSFailed, or SinkAuthFailed where a value cannot be one.
         """
-        found: dict[str, Any] = {"tls": client_context(self._tls, self._secrets)}
+        found: dict[str, Any] = {}
+        if self.encrypted:
+            found["tls"] = client_context(self._tls, self._secrets)
         if self._tls is not None and self._tls.handshake_first:
             found["tls_handshake_first"] = True
         auth = self._auth

@@ -49,7 +49,7 @@ async def reading(
     try:
         jetstream = client.jetstream()
         try:
-            await jetstream.add_stream(StreamConfig(name=stream, subjects=list(subjects)))
+            await jetstream.add_stream(StreamConfig(name=stream, subjects=list(subjects), allow_batched=True))
             await jetstream.subscribe(">", stream=stream, ordered_consumer=True, cb=pass_on)
         except Error as error:
             raise SinkError(
