@@ -38,7 +38,10 @@ def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) 
     A duplicate is delivered: the stream has the event already.
     """
     if headers and headers.get(_STATUS) == _NO_RESPONDERS:
-        return no_stream("no stream takes the subject: create one, or add the subject to a stream")
+        return no_stream(
+            "no stream answers on the subject: create one, or add the subject to one; a cluster that elects a leader "
+            "answers again by itself"
+        )
     try:
         answer = json.loads(data)
         error = answer.get("error")

@@ -1,0 +1,86 @@
+"""Three nats-servers that make one JetStream cluster, each of which may be killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import nats
+from nats.aio.client import Client
+from nats.errors import Error
+from nats.js.api import StreamConfig
+
+from .servers import NatsServer, free_port
+
+SIZE = 3
+
+
+class NatsCluster:
+    """`servers` by name. Streams are made with a copy on each."""
+
+    def __init__(self, store: Path) -> None:
+        ports = [free_port() for _ in range(SIZE)]
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+        self.servers: dict[str, NatsServer] = {}
+        for number, port in enumerate(ports):
+            name = f"n{number}"
+            (store / name).mkdir()
+            config = f"cluster {{name: shop, listen: 127.0.0.1:{port}, routes: [{routes}]}}"
+            self.servers[name] = NatsServer(store / name, f"server_name: {name}\n{config}")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return tuple(server.url for server in self.servers.values())
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        async def ignore(_: Exception) -> None:
+            """Servers go away on purpose."""
+
+        made = await nats.connect(list(self.urls), error_cb=ignore, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    async def start(self, stream: StreamConfig) -> None:
+        """Start all, and make `stream` once there is a leader to make it."""
+        for server in self.servers.values():
+            server.start()
+        async with self.client() as client:
+            await _until_done(lambda: client.jetstream().add_stream(stream))
+
+    async def leader(self, stream: str) -> str:
+        """The name of the server that leads `stream`."""
+        async with self.client() as client:
+
+            async def ask() -> str:
+                leads = (await client.jetstream().stream_info(stream)).cluster.leader
+                if not leads:
+                    raise Error("no leader")
+                return leads
+
+            return await _until_done(ask)
+
+    async def step_down(self, stream: str) -> None:
+        """Have the leader of `stream` hand over."""
+        async with self.client() as client:
+            await _until_done(lambda: client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", b"", timeout=5))
+
+    def kill(self) -> None:
+        for server in self.servers.values():
+            server.kill()
+
+
+async def _until_done(step, seconds: float = 40):
+    """The result of `step`, tried again while the cluster has no leader."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await step()
+        except Error:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
