@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import nats
 import pytest
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
@@ -141,6 +143,16 @@ async def test_core_nats_needs_no_stream_and_says_what_it_is(nats_server: NatsSe
     assert [each.verdict for each in await sink.deliver(events(3))] == [Verdict.DELIVERED] * 3
     assert "at most once" in sink.notes[0]
     await sink.check()
+    await sink.close()
+
+
+async def test_core_nats_says_at_once_that_the_server_is_gone(nats_server: NatsServer) -> None:
+    sink = await _opened(nats_server, jet_stream=False)
+    nats_server.kill()
+    begin = time.monotonic()
+    outcomes = await sink.deliver(events(3))
+    assert time.monotonic() - begin < 2
+    assert {(each.verdict, each.endpoint) for each in outcomes} == {(Verdict.RETRY, True)}
     await sink.close()
 
 

@@ -16,6 +16,7 @@ from nats import errors as nats_errors
 from ...event import Event
 from ..base import DELIVERED, Limits, Outcome
 from . import fast_batch, order, pub_ack
+from .ack_window import AckWindow
 from .connection import Connection, OpenBatch
 from .message import MessageWriter
 
@@ -184,7 +185,7 @@ class CoreWay:
             async with asyncio.timeout_at(deadline):
                 for first in range(0, len(events), _WRITE_TOGETHER):
                     await connection.client.send(self._writer.commands(events[first : first + _WRITE_TOGETHER], ""))
-                await connection.round_trip(int(DEADLINE_SECONDS) + 1)
+                await self._read_by_server(connection, window)
             window.settle(0, DELIVERED)
         except TimeoutError:
             window.settle_rest(LATE)
@@ -193,3 +194,17 @@ class CoreWay:
         finally:
             connection.windows.close(window)
         return [window.outcomes[0] or LATE] * len(events)
+
+    @staticmethod
+    async def _read_by_server(connection: Connection, window: AckWindow) -> None:
+        """Until the server has read what was sent, or `window` is settled: a PONG does not come from a lost one."""
+        pong = asyncio.ensure_future(connection.round_trip(int(DEADLINE_SECONDS) + 1))
+        settled = asyncio.ensure_future(window.wait())
+        try:
+            await asyncio.wait({pong, settled}, return_when=asyncio.FIRST_COMPLETED)
+            if pong.done():
+                pong.result()
+        finally:
+            for task in (pong, settled):
+                task.cancel()
+            await asyncio.gather(pong, settled, return_exceptions=True)
