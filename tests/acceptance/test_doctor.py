@@ -105,17 +105,21 @@ async def test_nobody_delivers(shop: Database, files: Path) -> None:
     await shop.execute("INSERT INTO orders SELECT n, 'new' FROM generate_series(1, 5) AS n")
     await shop.execute(
         f"UPDATE tablewatcher.{NAMES.rings[0]} SET at = at - interval '3 h';"
-        f" SELECT setval('tablewatcher.{NAMES.stop}', 1)"
+        f" SELECT setval('tablewatcher.{NAMES.stop}', 1);"
+        " INSERT INTO tablewatcher.parked"
+        " (hash, ring_id, event_id, op, key, time, captured_at, sequence, data, attempts, reason, message)"
+        f" VALUES ('{NAMES.hash}', 1, 'e', 'i', '1', 't', 0, 's', '{{}}', 8, 'SinkUnreachable', 'no')"
     )
     answer = await doctor(files, shop.dsn, "-o", "json")
     lines = checks(answer)
     assert (lines["listener"]["level"], "tablewatcher listen" in lines["listener"]["text"]) == ("fail", True)
     assert (lines["delivery"]["level"], "5 wait, the oldest for 3 h" in lines["delivery"]["text"]) == ("warn", True)
     assert (lines["capture"]["level"], lines["capture"]["reason"]) == ("fail", "CaptureStopped")
+    assert (lines["parked"]["level"], "parked list" in lines["parked"]["text"]) == ("warn", True)
     assert answer.watchers["shop/orders"]["reason"] == "CaptureStopped"
     assert answer.code == 10
     found = await state(files, shop.dsn)
-    assert (found["state"], found["waiting"]) == ("stopped", 5)
+    assert (found["state"], found["waiting"], found["parked"]) == ("stopped", 5, 1)
     assert found["oldestSeconds"] > 10_000
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import psycopg
 import pytest
 
+from tablewatcher.embedded.postgres import OWNER
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.apply import StepsMissing, apply, destroy, neutralise
 from tablewatcher.postgres.cursor_log import CursorLog, Lease
@@ -164,6 +165,23 @@ async def test_a_role_that_does_not_exist(clerk: Clerk) -> None:
         await apply(clerk.database.dsn, clerk.spec, names_of(clerk.spec), listener_role="nobody_there")
     assert refused.value.reason is Reason.AUTHENTICATION_FAILED
     assert "secretRef" in refused.value.message
+
+
+async def test_what_another_role_has_made_is_said_with_the_remedy(clerk: Clerk) -> None:
+    """As when a watcher gets an admin's Secret after it was applied without one."""
+    names, changed = names_of(clerk.spec), replace(clerk.spec, include_before=True)
+    await apply(clerk.database.dsn, clerk.spec, names)
+    await clerk.database.execute(
+        f"GRANT USAGE, CREATE ON SCHEMA tablewatcher TO {clerk.role}; GRANT USAGE ON SCHEMA public TO {clerk.role};"
+        f" GRANT TRIGGER ON t TO {clerk.role}; GRANT ALL ON ALL TABLES IN SCHEMA tablewatcher TO {clerk.role}"
+    )
+    assert not (await apply(clerk.dsn, clerk.spec, names)).plan
+    with pytest.raises(DatabaseError) as refused:
+        await apply(clerk.dsn, changed, names)
+    assert refused.value.reason is Reason.PERMISSION_DENIED
+    assert "another role has made it" in refused.value.message
+    await clerk.database.execute(f"GRANT {OWNER} TO {clerk.role}")
+    assert (await apply(clerk.dsn, changed, names)).plan
 
 
 async def run_script(clerk: Clerk, *specs: WatcherSpec) -> str:

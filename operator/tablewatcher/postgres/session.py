@@ -56,9 +56,11 @@ def translated() -> Iterator[None]:
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
-        raise DatabaseError(
-            Reason.PERMISSION_DENIED, f"the database denies it (42501): {error.diag.message_primary}"
-        ) from error
+        said = str(error.diag.message_primary)
+        # As when a watcher gets an adminSecretRef after it was applied without one.
+        remedy = "; another role has made it: apply as that role, or GRANT that role to this one"
+        advice = remedy if said.startswith("must be owner of") else ""
+        raise DatabaseError(Reason.PERMISSION_DENIED, f"the database denies it (42501): {said}{advice}") from error
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise DatabaseError(Reason.READ_ONLY_REPLICA, "the database is read-only; use its primary") from error
     except (
