@@ -94,6 +94,27 @@ async def test_a_gap_waits_for_those_that_ran_without_capture(
     assert await told(watched) == []
 
 
+async def test_a_gap_that_waits_for_long_is_told_twice(any_database: Database, watched: Watched, gaps: Gaps) -> None:
+    async with await any_database.connect() as blind:
+        await stopped(any_database)
+        await blind.execute("BEGIN; INSERT INTO t VALUES (1)")
+        await gaps.resume_capture(STOPPED)
+        await gaps.announce(0)
+        assert await told(watched) == []
+        await gaps.announce(0, patience=0)
+        (first,) = await told(watched)
+        assert (first["reason"], first["certain"], first["open"]) == ("overflow", True, True)
+        assert "until" not in first
+        await gaps.announce(0, patience=0)
+        assert await told(watched) == []
+        await blind.execute("COMMIT")
+    await gaps.announce(0, patience=0)
+    (last,) = await told(watched)
+    assert "open" not in last
+    assert last["from"] == first["from"]
+    assert last["until"] > last["from"]
+
+
 async def test_writers_of_a_partition_are_waited_for(any_database: Database) -> None:
     await any_database.execute("CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)")
     await any_database.execute("CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (100)")

@@ -2,7 +2,8 @@
 
 A gap event says "read the table again". Told while a transaction that was not captured is still open, it would be read
 too early, and what that transaction commits afterwards would be missed in silence. Such a transaction holds a lock on
-the watched table until its end, so nobody else is waited for, however long they run.
+the watched table until its end, so nobody else is waited for, however long they run. Where such a wait is long, the gap
+is told twice: that changes were missed, without an end, and once more when there is nothing left to wait for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from .quoting import literal, ours
 from .session import Connection, translating
 
 OVERFLOW = "overflow"
+# A gap that has waited for so long is told as open.
+PATIENCE_SECONDS = 30.0
 
 
 class Gaps:
@@ -24,7 +27,9 @@ class Gaps:
         self._connection = connection
         self._lock = lock
         self._names = names
-        self._over = [_OVER.format(ring=ours(ring), ids=ours(names.ids), stop=ours(names.stop)) for ring in names.rings]
+        objects = {"ids": ours(names.ids), "stop": ours(names.stop)}
+        self._over = [_OVER.format(ring=ours(ring), **objects) for ring in names.rings]
+        self._open = [_OPEN.format(ring=ours(ring), **objects) for ring in names.rings]
 
     @translating
     async def resume_capture(self, stopped_at: int) -> None:
@@ -42,8 +47,8 @@ class Gaps:
             )
 
     @translating
-    async def announce(self, slot: int) -> None:
-        """Writes a gap event into the ring for each gap that nobody is waited for any more."""
+    async def announce(self, slot: int, *, patience: float = PATIENCE_SECONDS) -> None:
+        """Writes a gap event into the ring for each gap that nobody is waited for any more, or has been for long."""
         async with self._lock, self._connection.transaction():
             # Written by `apply`, it could not say who would still run when its transaction was through.
             await self._connection.execute(
@@ -52,8 +57,11 @@ class Gaps:
                 [self._names.hash],
             )
             await self._connection.execute(self._over[slot], {"hash": self._names.hash})
+            await self._connection.execute(self._open[slot], {"hash": self._names.hash, "patience": patience})
 
 
+_MEMBERS = """'"reason":' || pg_catalog.to_json(reason)::text || ',"certain":' || certain::text
+       || coalesce(',"from":' || pg_catalog.to_json(since)::text, '')"""
 # A lock is compared by the 32 bits of its transaction's id: those that run now are few, and differ in these.
 _OVER = f"""
 WITH over AS (
@@ -74,9 +82,17 @@ WITH over AS (
               CROSS JOIN pg_catalog.pg_partition_tree(w.table_oid::regclass) AS p WHERE w.hash = g.hash))
     RETURNING reason, certain, since, until)
 INSERT INTO {{ring}} (id, op, key, data)
-SELECT pg_catalog.nextval('{{ids}}'), 'g', ARRAY[NULL::text],
-       '"gap":{{{{"reason":' || pg_catalog.to_json(reason)::text || ',"certain":' || certain::text
-       || coalesce(',"from":' || pg_catalog.to_json(since)::text, '')
+SELECT pg_catalog.nextval('{{ids}}'), 'g', ARRAY[NULL::text], '"gap":{{{{' || {_MEMBERS}
        || ',"until":' || pg_catalog.to_json(until)::text || '}}}}'
 FROM over ORDER BY until
+"""
+_OPEN = f"""
+WITH open AS (
+    UPDATE {SCHEMA}.gap SET told = true
+    WHERE hash = %(hash)s AND NOT told AND (reason <> '{OVERFLOW}' OR (SELECT last_value FROM {{stop}}) = 0)
+      AND until < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(patience)s::float8)
+    RETURNING reason, certain, since, until)
+INSERT INTO {{ring}} (id, op, key, data)
+SELECT pg_catalog.nextval('{{ids}}'), 'g', ARRAY[NULL::text], '"gap":{{{{' || {_MEMBERS} || ',"open":true}}}}'
+FROM open ORDER BY until
 """

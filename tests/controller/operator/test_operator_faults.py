@@ -200,3 +200,31 @@ async def test_only_secrets_that_opted_in_where_that_is_asked_for(
     await eventually(installed, HEALED_SECONDS)
     assert await operator.stop() == 0
     operator.check(orders.server.password)
+
+
+async def test_a_copy_waits_for_the_annotation_that_names_it(
+    namespace: Namespace, orders: Any, operator: Operator, eventually: Eventually
+) -> None:
+    await namespace.secret("shop", uri=orders.dsn)
+    await namespace.create("orders", spec("shop"))
+
+    async def installed() -> bool:
+        return (await namespace.conditions("orders")).get("TriggersInstalled") == ("True", "InSync")
+
+    await eventually(installed, HEALED_SECONDS)
+    # As it looks from a copy: made elsewhere.
+    await orders.execute("UPDATE tablewatcher.watcher SET system_identifier = '7'")
+    await namespace.patch("orders", {"metadata": {"annotations": {"tablewatcher.io/reconcile-requested-at": "now"}}})
+
+    async def refused() -> str:
+        status = ((await namespace.watcher("orders")) or {})["status"]
+        (found,) = (each for each in status["conditions"] if each["type"] == "DatabaseReady")
+        return str(found["message"]) if found["reason"] == "CloneRefused" else ""
+
+    message = await eventually(refused, SAID_SECONDS)
+    home = message.partition("tablewatcher.io/adopt to ")[2].partition(".")[0]
+    await namespace.patch("orders", {"metadata": {"annotations": {"tablewatcher.io/adopt": "7-7"}}})
+    assert await eventually(refused, SAID_SECONDS)
+    await namespace.patch("orders", {"metadata": {"annotations": {"tablewatcher.io/adopt": home}}})
+    await eventually(installed, SAID_SECONDS)
+    assert await orders.execute("SELECT generation FROM tablewatcher.watcher") == [(2,)]

@@ -7,7 +7,8 @@ ALTER TABLE tablewatcher.watcher
     ADD COLUMN source_digest text;
 
 -- Gaps that are over and not announced yet: transactions that ran without capture have not ended. `horizon`: those
--- below it are waited for; NULL until a listener has looked. Rows are few and short-lived.
+-- below it are waited for; NULL until a listener has looked. `told`: once already, as open, because the wait is long.
+-- Rows are few and short-lived.
 CREATE TABLE tablewatcher.gap (
     hash text NOT NULL REFERENCES tablewatcher.watcher ON DELETE CASCADE,
     reason text NOT NULL,
@@ -15,5 +16,6 @@ CREATE TABLE tablewatcher.gap (
     since timestamptz,
     until timestamptz NOT NULL DEFAULT clock_timestamp(),
     horizon xid8,
+    told boolean NOT NULL DEFAULT false,
     PRIMARY KEY (hash, reason)
 );
