@@ -1,4 +1,5 @@
-"""A physical standby of an embedded server, made with pg_basebackup, and promoted when a test says so."""
+"""Other servers made of an embedded one: a standby by pg_basebackup, promoted when a test says so, and by pg_upgrade a
+cluster of the next version."""
 
 from __future__ import annotations
 
@@ -9,28 +10,56 @@ import time
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
-from tablewatcher.embedded import EmbeddedPostgres
+from tablewatcher.embedded import EmbeddedPostgres, free_port
 from tablewatcher.embedded.account import open_way, server_account
 
 
 def standby_of(primary: EmbeddedPostgres, directory: Path, settings: dict[str, str]) -> EmbeddedPostgres:
     """A standby of `primary`, which must run, in `directory`; it is not started yet."""
     directory.mkdir()
+    shutil.copy(primary.directory / "password", directory / "password")
+    _run(directory, primary.bin / "pg_basebackup", "-D", directory / "cluster", "-d", primary.dsn(), "-R", "-c", "fast")
+    return EmbeddedPostgres(directory, primary.version, settings)
+
+
+def upgraded(old: EmbeddedPostgres, directory: Path, version: int, settings: dict[str, str]) -> EmbeddedPostgres:
+    """What pg_upgrade makes of `old`, which is stopped; it is not started yet."""
+    new = EmbeddedPostgres(directory, version, settings)
+    with new, psycopg.connect(new.dsn(), autocommit=True) as connection:
+        # On the way the accounts of the old cluster come along: with one password they are told apart by nothing.
+        connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(old.password))
+    shutil.copy(old.directory / "password", directory / "password")
+    clusters = old.directory / "cluster", directory / "cluster"
+    # From version 18 on initdb makes checksums, and pg_upgrade wants both clusters to be alike.
+    _run(old.directory, old.bin / "pg_checksums", "--enable", "-D", clusters[0])
+    ports = [str(free_port()) for _ in clusters]
+    command = [new.bin / "pg_upgrade", "-b", old.bin, "-B", new.bin, "-d", clusters[0], "-D", clusters[1]]
+    command += ["-p", ports[0], "-P", ports[1], "-U", "postgres", "--socketdir", directory, "--no-sync"]
+    _run(directory, *command, PGPASSWORD=old.password)
+    return new
+
+
+def _run(directory: Path, *command: str | Path, **environment: str) -> None:
+    """Runs a program of Postgres in `directory`, as the account that servers run as."""
     account = server_account()
     if account is not None:
         open_way(directory, account)
         os.chown(directory, account.uid, account.gid)
-    shutil.copy(primary.directory / "password", directory / "password")
-    subprocess.run(
-        [primary.bin / "pg_basebackup", "-D", directory / "cluster", "-d", primary.dsn(), "-R", "-c", "fast"],
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("PG")}
+    done = subprocess.run(
+        command,
         user=None if account is None else account.uid,
         group=None if account is None else account.gid,
         extra_groups=None if account is None else [],
         cwd=directory,
-        check=True,
+        env=inherited | {"LC_ALL": "C"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    return EmbeddedPostgres(directory, primary.version, settings)
+    assert done.returncode == 0, f"{done.stdout[-1000:]}{done.stderr[-1000:]}"
 
 
 def promote(standby: EmbeddedPostgres) -> None:

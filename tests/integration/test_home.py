@@ -22,7 +22,7 @@ from tablewatcher.postgres.outbox import Outbox
 from tablewatcher.postgres.session import connect
 
 from ..conftest import POSTGRES_SETTINGS, Database, poll
-from ..replicas import caught_up, cut_off, promote, standby_of
+from ..replicas import caught_up, cut_off, promote, standby_of, upgraded
 from .capturing import Watched, names_of, spec_of, watch
 
 SPEC = spec_of()
@@ -174,6 +174,27 @@ async def test_a_dump_restored_into_a_younger_cluster(
     await apply(restored.dsn, SPEC, NAMES, adopt=await home_word(restored.dsn))
     await restored.execute("INSERT INTO t VALUES (4)")
     assert told(await delivered(restored.dsn, generation=2)) == ["2", "3", "moved", "4"]
+
+
+async def test_an_upgraded_cluster_goes_on_where_the_old_one_was(server_directory: Path) -> None:
+    """pg_upgrade makes a new cluster, with another system identifier, and keeps transaction ids."""
+    settings = {"fsync": "off", "max_prepared_transactions": "0", "shared_buffers": "32MB"}
+    with EmbeddedPostgres(server_directory / "old", 16, settings) as server:
+        old = Database(server, "postgres")
+        await old.execute(TABLE)
+        await apply(old.dsn, SPEC, NAMES)
+        await old.execute("INSERT INTO t VALUES (1)")
+        assert told(await delivered(old.dsn, generation=1)) == ["1"]
+        await old.execute("INSERT INTO t VALUES (2)")
+    with await asyncio.to_thread(upgraded, server, server_directory / "new", 18, settings) as newer:
+        new = Database(newer, "postgres")
+        await new.execute("INSERT INTO t VALUES (3)")
+        with pytest.raises(DatabaseError) as refused:
+            await delivered(new.dsn)
+        assert refused.value.reason is Reason.CLONE_REFUSED
+        await apply(new.dsn, SPEC, NAMES, adopt=await home_word(new.dsn))
+        await new.execute("INSERT INTO t VALUES (4)")
+        assert told(await delivered(new.dsn, generation=2)) == ["2", "3", "moved", "4"]
 
 
 @pytest.fixture
