@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from .app import app, main
+import sys
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
+
+
+def main() -> None:
+    """The console script."""
+    # A listener is loaded alone: what the other commands need would stay in its memory for as long as it runs.
+    if sys.argv[1:2] == ["listen"]:
+        from .listening import app
+    else:
+        from .app import app
+    app()

@@ -10,15 +10,12 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..errors import TableWatcherError
-from ..listener.service import Options, serve
+from ..listener.service import Options
 from ..naming import LOCAL_INSTANCE
-from ..postgres.dsn import checked
-from ..sinks.address import AddressPolicy, Places
 from . import doctor as diagnosis
 from . import status as standings
 from . import watchers
-from .logs import configure_logs
+from .listening import address_policy, listen, run_listener
 from .options import (
     Adopt,
     Allow,
@@ -33,7 +30,7 @@ from .options import (
     SecretsDir,
 )
 from .requests import parked, replay
-from .results import Output, Result, finish, show
+from .results import Output, finish, show
 
 app = typer.Typer(
     name="tablewatcher",
@@ -133,22 +130,7 @@ def destroy(
     finish(asyncio.run(watchers.destroy(watchers.Scope(tuple(files), dsn, secrets_dir, instance))), output)
 
 
-@app.command()
-def listen(
-    files: Files,
-    dsn: Dsn = None,
-    secrets_dir: SecretsDir = None,
-    instance: Instance = LOCAL_INSTANCE,
-    http_port: Port = 8080,
-    http_host: Host = "127.0.0.1",
-    public_only: PublicOnly = False,
-    allow: Allow = None,
-    deny: Deny = None,
-) -> None:
-    """Forward captured changes until stopped. Manifests are read again when they change."""
-    addresses = _addresses(public_only, allow, deny)
-    configure_logs()
-    _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, addresses))
+app.command()(listen)
 
 
 @app.command()
@@ -164,14 +146,13 @@ def run(
     deny: Deny = None,
 ) -> None:
     """`apply`, then `listen`: a watcher that cannot be applied waits and does not stop the others."""
-    addresses = _addresses(public_only, allow, deny)
+    addresses = address_policy(public_only, allow, deny)
     results = asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
     if any(result.ok for result in results):
         show(results)
     else:
         finish(results, Output.TEXT)
-    configure_logs()
-    _serve(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, addresses))
+    run_listener(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, addresses))
 
 
 @app.command()
@@ -195,27 +176,3 @@ def demo(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def _addresses(public_only: bool, allow: list[str] | None, deny: list[str] | None) -> AddressPolicy:
-    places = []
-    for option, texts in (("--http-allow", allow), ("--http-deny", deny)):
-        try:
-            places.append(Places.of(texts or ()))
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint=option) from None
-    return AddressPolicy(not public_only, *places)
-
-
-def _serve(options: Options) -> None:
-    try:
-        if options.dsn:
-            checked(options.dsn)
-        serve(options)
-    except TableWatcherError as error:
-        finish([Result.failed("listen", error)], Output.TEXT)
-
-
-def main() -> None:
-    """The console script."""
-    app()

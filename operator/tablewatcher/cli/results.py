@@ -9,8 +9,6 @@ from enum import StrEnum
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from ..errors import Reason, SpecInvalid, TableWatcherError
 from .exit_codes import ExitCode, exit_code
@@ -52,6 +50,10 @@ class Result:
 def show(results: Iterable[Result], *, aside: bool = False) -> None:
     """Prints the results for people, faults to standard error; `aside`: the rest too, since standard output is for
     something else."""
+    # Here, since a listener knows results too, and shows none but the one it ends with.
+    from rich.console import Console
+    from rich.text import Text
+
     bad = Console(stderr=True, highlight=False, soft_wrap=True)
     good = bad if aside else Console(highlight=False, soft_wrap=True)
     for result in results:

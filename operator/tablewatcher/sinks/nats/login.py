@@ -6,12 +6,12 @@ import base64
 import re
 from typing import TYPE_CHECKING, Any
 
-import nkeys
-
 from ...errors import Reason, SinkError
 from ..tls import client_context, secret_value
 
 if TYPE_CHECKING:
+    import nkeys
+
     from ...spec.model import NatsSink, SecretKey
     from ...spec.secrets import Secrets
 
@@ -83,6 +83,9 @@ class Login:
 
 
 def _key_pair(seed: str, key: SecretKey, field: str) -> nkeys.KeyPair:
+    # Here: the library of curves it comes with is of use to few (decision 0014).
+    import nkeys
+
     try:
         return nkeys.from_seed(seed.encode())
     except Exception:  # noqa: BLE001 - whatever the library makes of rubbish, with the seed in its message or not
