@@ -36,6 +36,10 @@ async def is_full(listener: Listener) -> bool:
     return not ready and reason == "CaptureStopped"
 
 
+async def has(database: Database, query: str, row: tuple[object, ...]) -> bool:
+    return await database.execute(query) == [row]
+
+
 async def within(database: Database, endpoint: Endpoint) -> set[Change]:
     """The changes made within a gap that was announced."""
     found: set[Change] = set()
@@ -62,6 +66,8 @@ async def test_writers_go_on_and_the_gap_is_announced(
         await flood(writers, 8000)
         await poll(lambda: is_full(listener), 20)
         assert "the sink: " in (await listener.state())[2]
+        said = "SELECT forwarding, reason FROM tablewatcher.progress"
+        await poll(lambda: has(database, said, (False, "CaptureStopped")))
         await writers.progress(100)
         await endpoint.rise()
         await poll(listener.forwards, 30)
