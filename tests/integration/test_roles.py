@@ -11,15 +11,20 @@ import pytest
 
 from tablewatcher.embedded.postgres import OWNER
 from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.event import Event
 from tablewatcher.postgres.apply import StepsMissing, apply, destroy, neutralise
+from tablewatcher.postgres.asking import ask, followed, listed
 from tablewatcher.postgres.cursor_log import CursorLog, Lease
-from tablewatcher.postgres.database import Progress, open_session
+from tablewatcher.postgres.database import Progress, Session, open_session
 from tablewatcher.postgres.drift import Drift
 from tablewatcher.postgres.gaps import Gaps
 from tablewatcher.postgres.grants import Grantee, missing, needed
+from tablewatcher.postgres.history import History
 from tablewatcher.postgres.lineage import Lineage
 from tablewatcher.postgres.outbox import Outbox
+from tablewatcher.postgres.parked import Parked, Row
 from tablewatcher.postgres.progress import ProgressReader, drained
+from tablewatcher.postgres.requests import Kind, Requests, State
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.script import Section, script
 from tablewatcher.postgres.survey import survey
@@ -94,12 +99,37 @@ async def deliver(clerk: Clerk) -> list[str]:
         await gaps.resume_capture(1)
         await gaps.announce(0)
         assert await Drift(session.writer, session.writer_lock, names, spec.actions).look() == ""
+        await put_aside_and_bring_back(session, clerk, lease)
         await ring.disarm()
         assert (await ring.gauge()).last_id > 0
         assert await cursor.commit(lease.epoch, position, release=True)
         return keys
     finally:
         await session.close()
+
+
+async def put_aside_and_bring_back(session: Session, clerk: Clerk, lease: Lease) -> None:
+    """All that is done with parked events and requests, by the listener and by the commands."""
+    names, shared = names_of(clerk.spec), (session.writer, session.writer_lock)
+    parked, requests = Parked(*shared, clerk.spec, names), Requests(*shared, names)
+    body = b'{"time":"t","sequence":"s","data":{}}'
+    event = Event(1, "e" * 32, "u", "a", "b", "", 0.0, "", None, body)
+    for _ in range(2):
+        assert await parked.write(lease.epoch, [Row(event, 1, "SinkUnreachable", "400")])
+    assert set(await parked.keys()) == {"a", "b"} == set(await parked.lanes_of(["a"]))
+    assert (await parked.held()).events == 1 == len(await parked.event_ids())
+    back, _ = await parked.first(["a"], 1)
+    await parked.delete(back)
+    assert await listed(clerk.dsn, names, None, 5) == ([], 0)
+    await ask(clerk.dsn, names, Kind.SKIP)
+    assert await session.requests.has(names)
+    asked = await requests.next()
+    assert asked is not None
+    assert await requests.selected(asked) == []
+    assert await requests.drop(asked) == (0, [], [])
+    await requests.update(replace(asked, state=State.DONE))
+    assert not (await followed(clerk.dsn, names, asked, lambda *_: True)).is_open
+    assert await History(session.reader, session.reader_lock, names).since(None, "a") == (0, 0)
 
 
 async def test_a_role_with_our_grants_and_no_others_delivers(clerk: Clerk) -> None:

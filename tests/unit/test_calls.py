@@ -30,6 +30,30 @@ def test_followers_go_with_an_event_that_comes_back() -> None:
     assert ids(machine.take(9.0, shared())) == [3, 4, 5]
 
 
+def test_what_failed_together_comes_back_in_order() -> None:
+    machine = delivery()
+    machine.offer(page(*"aaba"))
+    taken = machine.take(0.0, shared())
+    machine.settle(taken, [DELIVERED, FAULT, DELIVERED, FAULT], 0.0)
+    assert ids(machine.take(9.0, shared())) == [2]
+    machine.settle([taken[1]], [DELIVERED], 9.0)
+    assert ids(machine.take(9.0, shared())) == [4]
+
+
+def test_a_key_with_more_aside_stays_so_while_a_piece_of_it_comes_back() -> None:
+    machine = delivery()
+    machine.parked(["a"])
+    machine.release(page("a").events)
+    (back,) = machine.take(0.0, shared())
+    machine.offer(page("a", start=3))
+    assert machine.take(0.0, shared()) == []
+    machine.settle([back], [DELIVERED], 0.0)
+    assert machine.resent == [back]
+    machine.offer(page("a", start=4))
+    assert machine.take(0.0, shared()) == []
+    assert [parking.event.ring_id for parking in machine.aside] == [3, 4]
+
+
 def test_bytes_bound_a_call() -> None:
     machine: Delivery[Page] = delivery()
     machine.offer(Page(tuple(event(nth, str(nth), body=b"x" * size) for nth, size in enumerate([9, 4, 5, 2], 1))))

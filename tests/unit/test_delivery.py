@@ -75,6 +75,15 @@ class Deliveries(RuleBasedStateMachine):
         self.done += [found for found, outcome in zip(sent, told, strict=True) if outcome is DELIVERED]
         self.note_resent()
 
+    @precondition(lambda self: not self.flying and self.delivery.waiting)
+    @rule(outcomes=OUTCOMES)
+    def serve(self, outcomes: list[Outcome]) -> None:
+        """The next call, whenever it may be made, and what comes of it."""
+        self.now = max(self.now, self.delivery.wake_at() or 0.0)
+        self.take(len(outcomes))
+        if self.flying:
+            self.settle(0, outcomes)
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 61.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -88,7 +97,7 @@ class Deliveries(RuleBasedStateMachine):
         self.delivery.put_aside(len(written))
 
     @precondition(lambda self: self.rows and not self.back)
-    @rule(number=st.integers(1, 20), convicted=st.booleans())
+    @rule(number=st.sampled_from([1, 2, 3, 20]), convicted=st.booleans())
     def release(self, number: int, convicted: bool = False) -> None:
         self.write(1000)
         released, left = self.rows[:number], self.rows[number:]

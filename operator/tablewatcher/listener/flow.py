@@ -58,6 +58,7 @@ class Flow:
     """
 
     def __init__(self, spec: WatcherSpec, lease: Lease, channels: Channels, observer: Observer) -> None:
+        self._loop = asyncio.get_running_loop()
         self.spec = spec
         self.lease = lease
         self.channels = channels
@@ -83,10 +84,9 @@ class Flow:
         if self.delivery.waiting < self.pace.high_water // 2 and not (self.spec.suspend or self.replaying):
             self.room.set()
 
-    @staticmethod
-    def now() -> float:
+    def now(self) -> float:
         """Seconds on the event loop's clock."""
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
 
 def _age(event: Event) -> float:

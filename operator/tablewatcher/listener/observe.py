@@ -109,8 +109,9 @@ class Observer:
         if delivered:
             metrics.event_latency.observe(self._labels, [now - event.captured_at for event in delivered])
             self._attempts(Verdict.DELIVERED.value).inc(len(delivered))
-            for op, number in Counter([event.op for event in delivered]).items():
-                self._delivered(op).inc(number)
+            ops = [event.op for event in delivered]
+            for op in set(ops):
+                self._delivered(op).inc(ops.count(op))
         for verdict, number in failed.items():
             self._attempts(verdict).inc(number)
 

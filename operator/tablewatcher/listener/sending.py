@@ -143,5 +143,5 @@ class Sending:
             )
         elif delivery.circuit.failures >= 2 and delivery.circuit.last is not None:
             observer.failing(delivery.circuit.last.reason, delivery.circuit.last.message)
-        elif well:
+        elif well and observer.reason is not Reason.FORWARDING:
             observer.forwarding()
