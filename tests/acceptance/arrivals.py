@@ -23,7 +23,9 @@ def arrival(event_id: str, body: bytes) -> Arrival:
     event = json.loads(body)
     if "specversion" not in event:
         return change_of(event, event_id, body)
-    # A replay says that it is one; all else must be as it was.
+    # A replay says that it is one, and has another id on its way; all else must be as it was.
+    event_id, _, number = event_id.partition("/r")
+    assert event.get("replay") == (int(number) if number else None), f"replay {number} beside {event.get('replay')}"
     body = _REPLAY.sub(b"", body)
     assert event["id"] == event_id, f"id {event['id']} in the body, {event_id} beside it"
     return change_of(event["data"], event_id, body)
