@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from tablewatcher.errors import Reason
 from tablewatcher.event import Event
-from tablewatcher.listener.delivery import Delivery
-from tablewatcher.sinks.base import DELIVERED, Limits, Outcome
+from tablewatcher.listener.aside import that_fits
+from tablewatcher.listener.delivery import Delivery, Parking
+from tablewatcher.sinks.base import DELIVERED, Limits, Outcome, Verdict
 from tablewatcher.spec.model import OnExhausted, Ordering
 
 from .deliveries import FAULT, REFUSED, Page, delivery, event, ids, lanes, page, shared
@@ -149,6 +150,17 @@ def test_a_bad_event_in_a_batch_is_sought_and_the_others_go() -> None:
     assert aside(machine) == [3]
 
 
+def test_what_was_not_sent_behind_a_refused_event_is_sent_in_company() -> None:
+    machine = delivery()
+    held = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, "not sent")
+    machine.offer(page(*"aaab"))
+    taken = machine.take(0.0, shared())
+    machine.settle(taken, [REFUSED, held, held, DELIVERED], 0.0)
+    assert ids(machine.take(9.0, shared())) == [1]
+    machine.settle([taken[0]], [DELIVERED], 9.0)
+    assert ids(machine.take(9.0, shared())) == [2, 3]
+
+
 def test_a_batch_that_breaks_the_endpoint_is_taken_apart() -> None:
     machine = delivery(attempts=2)
     endpoint = Endpoint(machine, c=FAULT)
@@ -235,3 +247,14 @@ def test_keys_put_aside_before_a_restart_stay_so() -> None:
     machine.put_aside(2)
     machine.release([event(0, "a"), *page("a").events], ["a"])
     assert ids(machine.take(0.0, shared())) == [0, 1]
+
+
+def test_what_is_put_aside_has_bounded_room() -> None:
+    """Beyond it events stay where they are, in the ring; what came back and fails again has its place already."""
+    events = [event(nth, "a", body=b"x" * 10) for nth in range(5)]
+    rows = [Parking(each) for each in events]
+    assert that_fits(rows, 50, ()) == rows
+    assert that_fits(rows, 49, ()) == rows[:4]
+    assert that_fits(rows, 9, ()) == []
+    assert that_fits(rows, 10, events[:3]) == rows[:4]
+    assert that_fits(rows, -5, events) == rows

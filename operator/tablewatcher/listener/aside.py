@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from ..event import Event
@@ -74,7 +74,8 @@ class Aside:
     async def _write(self) -> None:
         delivery = self._flow.delivery
         while delivery.aside:
-            piece = self._that_fits(delivery.aside[:PIECE_EVENTS])
+            room = self._flow.spec.delivery.overflow_bytes - self.ring_bytes - self._held.bytes
+            piece = that_fits(delivery.aside[:PIECE_EVENTS], room, self._back)
             self._full = not piece
             if not piece:
                 return
@@ -88,20 +89,22 @@ class Aside:
             size = sum(len(parking.event.body) for parking in piece)
             self._held = replace(self._held, events=self._held.events + len(piece), bytes=self._held.bytes + size)
 
-    def _that_fits(self, aside: Sequence[Parking]) -> Sequence[Parking]:
-        """As many as there is room for in what watcher and ring may take together."""
-        room = self._flow.spec.delivery.overflow_bytes - self.ring_bytes - self._held.bytes
-        for nth, parking in enumerate(aside):
-            room -= len(parking.event.body)
-            if room < 0 and parking.event not in self._back:
-                return aside[:nth]
-        return aside
-
     async def count(self) -> None:
         """Looks how much is aside, and tells it."""
         self._count_at = 0.0
         self._held = await self._parked.held()
         self._flow.observer.parked(self._held, full=self._full and bool(self._flow.delivery.aside))
+
+
+def that_fits(aside: Sequence[Parking], room: int, back: Container[Event]) -> Sequence[Parking]:
+    """The first of `aside` that fit in `room` bytes. Those of `back` have their place already."""
+    for nth, parking in enumerate(aside):
+        if parking.event in back:
+            continue
+        room -= len(parking.event.body)
+        if room < 0:
+            return aside[:nth]
+    return aside
 
 
 def _row(parking: Parking) -> Row:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ..errors import Reason
 from ..event import Event
-from ..sinks.base import Outcome
+from ..sinks.base import Outcome, Verdict
 from ..spec.model import DeliveryPolicy
 from .retry import delay
 
@@ -89,7 +89,8 @@ class Blame:
         accepts_others = known and self.accepted > record.accepted
         if company > 1:
             record.accepted = self.accepted
-            if accepts_others or not outcome.endpoint:
+            # Else it was not even sent, behind one that failed: it may go in company again.
+            if outcome.verdict is Verdict.REJECTED or (outcome.endpoint and accepts_others):
                 self.alone.add(event)
         elif _may_be_the_event(outcome) and (not record.counted or accepts_others):
             record.counted += 1
@@ -100,7 +101,7 @@ class Blame:
                 return None
             # Not at once: another one is the next probe, or this one would keep a sound endpoint's circuit open.
             return delay(self.policy.backoff, max(record.counted, 1), self.chance())
-        if first:
+        if first and outcome.verdict is Verdict.REJECTED:
             self._refused.add(event)
         if self.circuit.failures or len(self._refused) >= REFUSED_IN_A_ROW:
             self._endpoint_failed(outcome, now)
