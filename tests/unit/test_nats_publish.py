@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tablewatcher.errors import Reason
+from tablewatcher.event import Event, attributes
+from tablewatcher.naming import token
 from tablewatcher.sinks.base import DELIVERED, Outcome, Verdict
-from tablewatcher.sinks.binary_mode import header_value
+from tablewatcher.sinks.binary_mode import ce_headers, header_value
 from tablewatcher.sinks.nats import pub_ack
 from tablewatcher.sinks.nats.ack_window import AckWindows
+from tablewatcher.sinks.nats.message import MessageWriter
 from tablewatcher.sinks.nats.subject import covers, subject
-from tablewatcher.spec.model import Table
+from tablewatcher.spec.model import Format, NatsSink, Table
 
 RETRY = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, "lost", endpoint=True)
 
@@ -134,3 +137,54 @@ async def test_answers_to_nothing_are_ignored() -> None:
     windows.close(window)
     windows.settle(window.base, DELIVERED)
     assert window.outcomes == [None, None]
+
+
+PRINTABLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=60)
+
+
+@given(
+    op=st.sampled_from("iudtg"),
+    key=st.text(max_size=20),
+    traceparent=st.none() | PRINTABLE,
+    replay=st.integers(0, 12),
+    schema=st.text(min_size=1, max_size=8).filter(lambda text: "\0" not in text),
+)
+def test_the_quick_headers_are_those_of_binary_mode(
+    op: str, key: str, traceparent: str | None, replay: int, schema: str
+) -> None:
+    table = Table(schema, "orders")
+    source = "/namespaces/shop/tablewatchers/orders"
+    made = Event(
+        7, "0" * 31 + "7", op, token(key), None, "2026-11-23T10:00:00.123456Z", 0.0, "000001-7", traceparent, b"{}"
+    )
+    made.replay = replay
+    writer = MessageWriter(NatsSink((), "s.{table}", "SHOP"), format=Format.BINARY, source=source, table=table)
+    line, first, *headers = writer.commands([made], "").decode().split("\r\n")
+    found = dict(each.split(": ", 1) for each in headers[:-3])
+    wanted = ce_headers(attributes(made, source=source, table=f"{token(schema)}.orders"))
+    assert found.items() >= {**wanted, "ce-datacontenttype": "application/json"}.items()
+    assert {name for name in found if name.startswith("ce-")} == {*wanted, "ce-datacontenttype"}
+    assert found["Nats-Msg-Id"] == made.message_id
+    assert (line.split()[0], first, headers[-3:]) == ("HPUB", "NATS/1.0", ["", "{}", ""])
+    size, whole = map(int, line.split()[-2:])
+    assert size == len("\r\n".join([first, *headers[:-3]])) + 4 == whole - 2
+
+
+@given(
+    words=st.lists(st.text(max_size=500), min_size=2, max_size=2),
+    key=st.text(max_size=900),
+    template=st.sampled_from(["s.{key}", "s.{column:a}.{column:b}", "{key}.{column:b}.{action}.{key}"]),
+)
+def test_a_subject_is_one_line_short_enough_or_refused(words: list[str], key: str, template: str) -> None:
+    made = Event(7, "7" * 32, "i", key, None, "", 0.0, "", None, b"{}", routing=words)
+    writer = MessageWriter(
+        NatsSink((), template, "SHOP"),
+        format=Format.STRUCTURED,
+        source="/x",
+        table=Table("a", "b"),
+        routing_columns=("a", "b"),
+    )
+    target = writer.commands([made], "inbox.").split(b"\r\n")[0].split(b" ")
+    assert len(target) == 5
+    assert target[1].count(b".") == template.count(".")
+    assert bool(writer.refused([made], 1 << 20, None)) is (len(target[1]) > 3840)

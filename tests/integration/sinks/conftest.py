@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -141,13 +139,12 @@ async def endpoint(request: pytest.FixtureRequest, tmp_path: Path, http_server: 
     """A sink, not yet open, of each kind."""
     kind, *ways = request.param.split()
     batch = model.Batch(100, 20_000) if ways == ["batch"] else model.Batch()
-    async with contextlib.AsyncExitStack() as stack:
-        if "core" in ways:
-            made = await stack.enter_async_context(_core_endpoint(tmp_path, ways))
-        else:
-            made = await _nats_endpoint(tmp_path, ways) if kind == "nats" else _http_endpoint(http_server, batch)
-        yield made
-        await made.sink.close()
+    if "core" in ways:
+        made = await _core_endpoint(tmp_path, ways)
+    else:
+        made = await _nats_endpoint(tmp_path, ways) if kind == "nats" else _http_endpoint(http_server, batch)
+    yield made
+    await made.sink.close()
     await made.down()
 
 
@@ -170,47 +167,35 @@ async def _nats_endpoint(store: Path, ways: list[str]) -> Endpoint:
     return Endpoint("nats", nats_sink(server.url, form=form), nowhere, down, up, seen)
 
 
-@contextlib.asynccontextmanager
-async def _core_endpoint(store: Path, ways: list[str]) -> AsyncIterator[Endpoint]:
-    """Core NATS, with somebody who listens and comes back whenever the server does."""
+async def _core_endpoint(store: Path, ways: list[str]) -> Endpoint:
+    """Core NATS, with somebody who listens whenever the server runs."""
     server = NatsServer(store)
-    server.start()
     got: list[str] = []
-    back = asyncio.Event()
+    listening: list[nats.NATS] = []
 
     async def take(message: Msg) -> None:
         got.append(message.headers["Nats-Msg-Id"])
 
-    async def is_back() -> None:
-        back.set()
-
-    async def ignore(_: Exception) -> None:
-        """The server goes away on purpose."""
-
-    listener = await nats.connect(
-        server.url, reconnect_time_wait=0.05, max_reconnect_attempts=-1, reconnected_cb=is_back, error_cb=ignore
-    )
-    await listener.subscribe("shop.>", cb=take)
-    await listener.flush()
-
-    async def down() -> None:
-        back.clear()
-        server.kill()
-
     async def up() -> None:
         server.start()
-        await back.wait()
+        # A new listener for each life of the server: a reconnect of the library is sometimes without its subscriptions.
+        listening.append(await nats.connect(server.url, allow_reconnect=False))
+        await listening[-1].subscribe("shop.>", cb=take)
+        await listening[-1].flush()
+
+    async def down() -> None:
+        while listening:
+            await listening.pop().drain()
+        server.kill()
 
     async def seen() -> list[str]:
-        await listener.flush()
+        await listening.pop().drain()
         return list(got)
 
+    await up()
     form = model.Format.BINARY if "binary" in ways else model.Format.STRUCTURED
     nowhere = nats_sink(f"nats://127.0.0.1:{free_port()}", form=form, jet_stream=False)
-    try:
-        yield Endpoint("nats", nats_sink(server.url, form=form, jet_stream=False), nowhere, down, up, seen)
-    finally:
-        await listener.close()
+    return Endpoint("nats", nats_sink(server.url, form=form, jet_stream=False), nowhere, down, up, seen)
 
 
 def _http_endpoint(server: HttpServer, batch: model.Batch) -> Endpoint:

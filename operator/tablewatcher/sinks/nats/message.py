@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ...errors import Reason, SinkError
-from ...event import ACTION_NAMES, DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE, Event, attributes
+from ...event import ACTION_NAMES, DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE, TYPES, Event
 from ...naming import token
 from ...spec.model import Format, NatsSink, Table
 from ..base import Outcome, Verdict
-from ..binary_mode import ce_headers
+from ..binary_mode import header_value
 from .subject import MAX_BYTES, Subject, subject
 
 _TOKEN = re.compile(r"[A-Za-z0-9_%,-]+\Z")
@@ -38,8 +38,15 @@ class MessageWriter:
             op: subject(spec.subject, table, name, routing_columns) for op, name in ACTION_NAMES.items()
         }
         self._fixed = self._without_slots()
-        self._source = source
-        self._table = f"{token(table.schema)}.{token(table.name)}"
+        # Words of a row no longer than this cannot make its subject too long, even with every sign as four times %XX.
+        self._short = min(MAX_BYTES - each.least for each in self.subjects.values()) // 12
+        self._short //= max(1, *(len(each.slots) for each in self.subjects.values()))
+        subject_of_event = header_value(f"{token(table.schema)}.{token(table.name)}/")
+        self._ce_of = {
+            op: f"\r\nce-specversion: 1.0\r\nce-source: {header_value(source)}\r\nce-type: {kind}"
+            f"\r\nce-datacontenttype: {DATA_CONTENT_TYPE}\r\nce-subject: {subject_of_event}"
+            for op, kind in TYPES.items()
+        }
         self._binary = format is Format.BINARY
         content_type = DATA_CONTENT_TYPE if self._binary else STRUCTURED_CONTENT_TYPE
         self._head = f"NATS/1.0\r\nContent-Type: {content_type}\r\n"
@@ -68,12 +75,12 @@ class MessageWriter:
         """
         parts: list[bytes] = []
         add, fixed, head, surplus = parts.append, self._fixed, self._head, self._surplus
+        binary, lines = self._binary, self._ce_lines
         # One format, one encoding and three appends an event: this loop is most of what a delivery costs here.
         for number, event in enumerate(events, first):
             body = event.body
-            headers = (
-                f"{head}{event.message_id}{self._ce_lines(event)}" if self._binary else f"{head}{event.message_id}"
-            )
+            name = event.message_id if event.replay else event.event_id
+            headers = f"{head}{name}{lines(event)}" if binary else f"{head}{name}"
             length = len(headers) + surplus + 4
             target = fixed.get(event.op) or self._of_row(event)
             answer = f"{reply}{number}{tail} " if reply else ""
@@ -100,10 +107,12 @@ class MessageWriter:
             if len(event.body) > near and (size := self._size(event)) > largest
         }
         if len(self._fixed) < len(self.subjects):
+            short = self._short
             found |= {
                 place: _TOO_LONG
                 for place, event in enumerate(events)
-                if event.op not in self._fixed and len(self._of_row(event).encode()) > MAX_BYTES
+                if (len(event.key) > short or (event.routing and max(map(len, event.routing)) > short))
+                and len((self._fixed.get(event.op) or self._of_row(event)).encode()) > MAX_BYTES
             }
         return found
 
@@ -115,17 +124,24 @@ class MessageWriter:
         return {op: each.texts[0] for op, each in self.subjects.items() if not each.slots}
 
     def _of_row(self, event: Event) -> str:
-        # Tokens by contract; what is not would break the line, and the connection with it.
-        key = event.key if _TOKEN.match(event.key) else token(event.key)
         routing = event.routing
-        if routing and not all(map(_TOKEN.match, routing)):
-            routing = [word if _TOKEN.match(word) else token(word) for word in routing]
-        return self.subjects[event.op].of(key, routing)
+        return self.subjects[event.op].of(_safe(event.key), routing and [_safe(word) for word in routing])
 
     def _ce_lines(self, event: Event) -> str:
-        found = attributes(event, source=self._source, table=self._table)
-        found["datacontenttype"] = DATA_CONTENT_TYPE
-        return "".join(f"\r\n{name}: {value}" for name, value in ce_headers(found).items())
+        """The `ce-*` headers, as `binary_mode.ce_headers` gives them: eight of them, in one format."""
+        key = header_value(event.key)
+        more = f"\r\nce-traceparent: {header_value(event.traceparent)}" if event.traceparent else ""
+        if event.replay:
+            more += f"\r\nce-replay: {event.replay}"
+        return (
+            f"\r\nce-id: {event.event_id}{self._ce_of[event.op]}{key}\r\nce-time: {event.time}"
+            f"\r\nce-sequence: {event.sequence}\r\nce-partitionkey: {key}{more}"
+        )
+
+
+def _safe(word: str) -> str:
+    # A token by contract; what is not would break the line, and the connection with it.
+    return word if (word.isalnum() and word.isascii()) or _TOKEN.match(word) else token(word)
 
 
 _TOO_LONG = Outcome(

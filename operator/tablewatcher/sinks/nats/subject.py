@@ -28,13 +28,19 @@ class Subject:
 
     def of(self, key: str, routing: Sequence[str] | None = None) -> str:
         """The subject of a row; `key` and `routing` are tokens already. What a row does not have is `_`."""
-        if not self.slots:
-            return self.texts[0]
-        parts = [self.texts[0]]
-        for slot, text in zip(self.slots, self.texts[1:], strict=True):
+        texts, slots = self.texts, self.slots
+        if slots == (_KEY,):  # most of those that have any
+            return f"{texts[0]}{key or '_'}{texts[1]}"
+        parts = [texts[0]]
+        for place, slot in enumerate(slots, 1):
             word = key if slot == _KEY else (routing[slot] if routing else "")
-            parts += (word or "_", text)
+            parts += (word or "_", texts[place])
         return "".join(parts)
+
+    @property
+    def least(self) -> int:
+        """Bytes of the fixed text."""
+        return sum(len(text.encode()) for text in self.texts)
 
     @property
     def pattern(self) -> str:
