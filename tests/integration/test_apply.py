@@ -59,6 +59,7 @@ DRIFT = {
     "trigger for replicas only": f'ALTER TABLE t ENABLE REPLICA TRIGGER "{NAMES.trigger}"',
     "trigger renamed": f'ALTER TRIGGER "{NAMES.trigger}" ON t RENAME TO zz',
     "truncate trigger dropped": f'DROP TRIGGER "{NAMES.trigger}_truncate" ON t',
+    "insert trigger disabled": f'ALTER TABLE t DISABLE TRIGGER "{NAMES.trigger}_insert"',
     "function replaced": f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS trigger LANGUAGE plpgsql AS"
     " 'BEGIN RETURN NULL; END'",
     "function as invoker": f"ALTER FUNCTION {FUNCTION}() SECURITY INVOKER",
@@ -73,6 +74,7 @@ DRIFT = {
 INTERRUPTED = {
     "trigger dropped",
     "truncate trigger dropped",
+    "insert trigger disabled",
     "trigger disabled",
     "trigger for replicas only",
     "function dropped",
@@ -96,7 +98,7 @@ async def test_every_drift_is_repaired(database: Database) -> None:
             triggers = await database.execute(
                 "SELECT tgname, tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal"
             )
-            assert sorted(triggers) == [(NAMES.trigger, "t"), (f"{NAMES.trigger}_truncate", "t")], name
+            assert sorted(triggers) == [(f"{NAMES.trigger}{end}", "t") for end in ("", "_insert", "_truncate")], name
 
 
 async def test_a_trigger_disabled_on_one_partition_is_repaired(database: Database) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WHOLE_ROW, Action, WatcherSpec
 from .conditions import Filter
-from .quoting import identifier, literal
+from .expressions import changed, members_of_columns, names_array, object_of, parts, same, sequence
+from .quoting import literal
 from .shape import TableShape
-from .sql import CAPTURE, CAPTURE_CONTEXT, CAPTURE_FILTER, CAPTURE_SKIP, CAPTURE_UPKEEP
+from .sql import (
+    CAPTURE,
+    CAPTURE_CONTEXT,
+    CAPTURE_FILTER,
+    CAPTURE_NOTIFY,
+    CAPTURE_ROW,
+    CAPTURE_SKIP,
+    CAPTURE_STATEMENT,
+)
+from .statement_source import TRANSITION_TABLE, Selection
 
 MAX_KEY_BYTES = 1024
 MAX_CONTEXT_BYTES = 16_384
@@ -22,8 +31,9 @@ _FILTER_MEMBER = """',"filter":"' || filter_word || '"'"""
 class CaptureSource:
     """The body of one capture function, put together from the few decisions that differ between watchers."""
 
-    def __init__(self, spec: WatcherSpec, shape: TableShape, names: WatcherNames) -> None:
+    def __init__(self, spec: WatcherSpec, shape: TableShape, names: WatcherNames, *, statements: bool) -> None:
         self._spec = spec
+        self._statements = statements
         self._names = names
         self._table_oid = shape.oid
         self._key = shape.key
@@ -43,42 +53,94 @@ class CaptureSource:
 
     def text(self) -> str:
         """The whole body."""
-        columns, values = self._ring_row()
+        common = {**self._objects(), "context": CAPTURE_CONTEXT.format(max_context=MAX_CONTEXT_BYTES)}
+        notify = CAPTURE_NOTIFY.format(**common)
+        by_statement = self._spec.actions & {Action.INSERT} if self._statements else frozenset[Action]()
+        by_row = self._spec.actions - by_statement
         return CAPTURE.format(
-            **self._objects(),
-            gates=CAPTURE_SKIP.format(**self._objects()) if self._spec.capture.allow_skip else "",
-            fast=self._fast(),
+            # Of the transition table's columns none is to be taken for a variable.
+            head="#variable_conflict use_column\n<<tw>>\n" if by_statement else "",
+            variables=self._variables(),
+            picked=" picked record;" if by_statement else "",
+            gates=self._gates(),
+            statement=self._statement(common, notify) if by_statement else "",
+            rows=self._rows(by_row, "RETURN NULL", common) if by_row else "",
+            notify=notify if by_row else "",
+        )
+
+    def _gates(self) -> str:
+        if not self._spec.capture.allow_skip:
+            return ""
+        count = f"PERFORM nextval({sequence(self._names.skips)});"
+        if self._statements:
+            each = f"{count[:-1]} FROM {TRANSITION_TABLE};"
+            count = f"IF TG_OP = 'INSERT' THEN {each} ELSE {count} END IF;"
+        return CAPTURE_SKIP.format(count=count)
+
+    def _statement(self, common: dict[str, object], notify: str) -> str:
+        sent = members_of_columns(self.sent_columns)
+        selection = Selection(
+            columns=self.sent_columns,
+            key=self._key,
+            routes=self._spec.routing_columns,
+            body=f"""'"key":' || {members_of_columns(self.key_columns)} || ',"after":' || {sent}""",
+            key_bound=MAX_KEY_BYTES if self._long_key() else None,
+            max_event=self._spec.capture.max_event_bytes,
+        )
+        fast = selection.fast(
+            ids=str(common["ids"]),
+            stop=str(common["stop"]),
+            size=str(common["ring_size"]),
+            max_ring=self._spec.delivery.overflow_bytes,
+            traceparent=_TRACEPARENT,
+        )
+        return CAPTURE_STATEMENT.format(
+            **common,
+            ring_columns=self._ring_row()[0],
+            fast=fast,
+            rest=selection.rest(),
+            row_by_row=self._rows(frozenset({Action.INSERT}), "CONTINUE", common),
+            notify=notify,
+        )
+
+    def _rows(self, actions: frozenset[Action], leave: str, common: dict[str, object]) -> str:
+        """What makes of NEW and OLD one row of the ring. `leave`: the statement that ends it early."""
+        columns, values = self._ring_row()
+        return CAPTURE_ROW.format(
+            **common,
+            leave=leave,
+            fast=self._fast(actions, leave),
             long_key=self._long_key(),
             slow_unchanged=self._slow_unchanged(),
-            fast_new_key=self._parts("NEW", self._key),
-            fast_old_key=self._parts("OLD", self._key),
-            fast_same_key=self._same(self._key),
-            key_of_new=self._object("NEW", self._key),
-            key_of_old=self._object("OLD", self._key),
+            fast_new_key=parts("NEW", self._key),
+            fast_old_key=parts("OLD", self._key),
+            fast_same_key=same(self._key),
+            key_of_new=object_of("NEW", self._key),
+            key_of_old=object_of("OLD", self._key),
             before_always="true" if self._spec.include_before else "false",
-            key_names=self._names_array(self._key),
-            sent_names="NULL::text[]" if self._row_as_is else self._names_array(self._sent),
-            before_names=self._names_array(self._key)
+            key_names=names_array(self._key),
+            sent_names="NULL::text[]" if self._row_as_is else names_array(self._sent),
+            before_names=names_array(self._key)
             if not self._spec.include_before
-            else ("NULL::text[]" if self._row_as_is else self._names_array(self._sent)),
-            variables=self._variables(),
+            else ("NULL::text[]" if self._row_as_is else names_array(self._sent)),
             slow_routing=self._slow_routing(),
-            slow_filter=self._slow_filter(),
+            slow_filter=self._slow_filter(leave),
             filter_of_truncated=f" || coalesce({_FILTER_MEMBER}, '')" if self._filter else "",
-            context=CAPTURE_CONTEXT.format(max_context=MAX_CONTEXT_BYTES),
             ring_columns=columns,
             ring_values=values,
-            upkeep=CAPTURE_UPKEEP.format(size_is_due="ring_id % 1024 = 0", **self._objects()),
         )
 
     def _objects(self) -> dict[str, object]:
         return {
-            "stop": self._sequence(self._names.stop),
-            "slot": self._sequence(self._names.slot),
-            "wake": self._sequence(self._names.wake),
-            "ids": self._sequence(self._names.ids),
-            "skips": self._sequence(self._names.skips),
+            "stop": sequence(self._names.stop),
+            "slot": sequence(self._names.slot),
+            "wake": sequence(self._names.wake),
+            "ids": sequence(self._names.ids),
+            "skips": sequence(self._names.skips),
             "ring": f"{SCHEMA}.ring_{self._names.hash}",
+            "ring_size": " + ".join(
+                f"pg_total_relation_size('{SCHEMA}.{name}'::regclass)" for name in self._names.rings
+            ),
             "channel": literal(self._names.channel),
             "max_event": self._spec.capture.max_event_bytes,
             "max_key": MAX_KEY_BYTES,
@@ -97,7 +159,7 @@ class CaptureSource:
         )
         return (columns + ", routing", values + ", routes") if self._spec.routing_columns else (columns, values)
 
-    def _fast(self) -> str:
+    def _fast(self, actions: frozenset[Action], leave: str) -> str:
         """The form for the columns as they were when the function was written: one branch for each action."""
         forms = {
             Action.INSERT: ("TG_OP = 'INSERT'", self._fast_insert),
@@ -105,7 +167,7 @@ class CaptureSource:
             Action.DELETE: ("TG_OP = 'DELETE'", self._fast_delete),
             Action.TRUNCATE: ("true", self._truncate),
         }
-        branches = [(test, form()) for action, (test, form) in forms.items() if action in self._spec.actions]
+        branches = [(test, form(leave)) for action, (test, form) in forms.items() if action in actions]
         if len(branches) == 1:
             return _indented(branches[0][1], 4)
         words = ["IF", *["ELSIF"] * (len(branches) - 2)]
@@ -114,53 +176,53 @@ class CaptureSource:
         ]
         return "\n".join([*lines, f"    ELSE\n{_indented(branches[-1][1], 6)}\n    END IF;"])
 
-    def _fast_insert(self) -> list[str]:
-        body = f"""'"key":' || {self._object("NEW", self._key)} || ',"after":' || {self._row("NEW")}"""
-        return [*self._only_where("NEW"), *self._keys("NEW"), f"body := {body};"]
+    def _fast_insert(self, leave: str) -> list[str]:
+        body = f"""'"key":' || {object_of("NEW", self._key)} || ',"after":' || {self._row("NEW")}"""
+        return [*self._only_where("NEW", leave), *self._keys("NEW"), f"body := {body};"]
 
-    def _fast_delete(self) -> list[str]:
-        body = f"""'"key":' || {self._object("OLD", self._key)} || ',"before":' || {self._before()}"""
-        return [*self._only_where("OLD"), *self._keys("OLD"), f"body := {body};"]
+    def _fast_delete(self, leave: str) -> list[str]:
+        body = f"""'"key":' || {object_of("OLD", self._key)} || ',"before":' || {self._before()}"""
+        return [*self._only_where("OLD", leave), *self._keys("OLD"), f"body := {body};"]
 
-    def _fast_update(self) -> list[str]:
+    def _fast_update(self, leave: str) -> list[str]:
         before = f"""',"before":' || {self._before()}"""
-        body = f"""'"key":' || {self._object("NEW", self._key)} || ',"after":' || {self._row("NEW")}"""
-        changed = f"""',"changed":' || {self._changed()}"""
-        lines = [f"IF {self._fast_unchanged()} THEN RETURN NULL; END IF;"]
+        body = f"""'"key":' || {object_of("NEW", self._key)} || ',"after":' || {self._row("NEW")}"""
+        differing = f"""',"changed":' || {changed(self._sent)}"""
+        lines = [f"IF {self._fast_unchanged()} THEN {leave}; END IF;"]
         if self._filter:
             new, old = self._filter.of_record("NEW"), self._filter.of_record("OLD")
             word = f"CASE WHEN {new} THEN CASE WHEN {old} THEN 'stayed' ELSE 'entered' END WHEN {old} THEN 'left' END"
             lines += [
                 f"filter_word := {word};",
-                "IF filter_word IS NULL THEN RETURN NULL; END IF;",
+                f"IF filter_word IS NULL THEN {leave}; END IF;",
             ]
-            changed += f" || {_FILTER_MEMBER}"
+            differing += f" || {_FILTER_MEMBER}"
         lines += [
             *self._keys("NEW"),
-            f"IF NOT ({self._same(self._key)}) THEN old_key_parts := ARRAY[{self._parts('OLD', self._key)}]; END IF;",
+            f"IF NOT ({same(self._key)}) THEN old_key_parts := ARRAY[{parts('OLD', self._key)}]; END IF;",
         ]
         if self._spec.include_before:
-            return [*lines, f"body := {body} || {before} || {changed};"]
+            return [*lines, f"body := {body} || {before} || {differing};"]
         return [
             *lines,
-            f"body := {body} || CASE WHEN old_key_parts IS NULL THEN '' ELSE {before} END || {changed};",
+            f"body := {body} || CASE WHEN old_key_parts IS NULL THEN '' ELSE {before} END || {differing};",
         ]
 
-    def _truncate(self) -> list[str]:
+    def _truncate(self, _leave: str) -> list[str]:
         # Of a partition alone the event says which: the rows of the others are still there.
         partition = """',"partition":' || json_build_object('schema', TG_TABLE_SCHEMA, 'table', TG_TABLE_NAME)::text"""
         body = f"CASE WHEN TG_RELID = {self._table_oid}::oid THEN '' ELSE substr({partition}, 2) END"
         return ["key_parts := ARRAY[NULL::text];", f"body := {body};"]
 
-    def _only_where(self, record: str) -> list[str]:
+    def _only_where(self, record: str, leave: str) -> list[str]:
         if not self._filter:
             return []
-        return [f"IF ({self._filter.of_record(record)}) IS NOT TRUE THEN RETURN NULL; END IF;"]
+        return [f"IF ({self._filter.of_record(record)}) IS NOT TRUE THEN {leave}; END IF;"]
 
     def _keys(self, record: str) -> list[str]:
-        lines = [f"key_parts := ARRAY[{self._parts(record, self._key)}];"]
+        lines = [f"key_parts := ARRAY[{parts(record, self._key)}];"]
         if self._spec.routing_columns:
-            lines.append(f"routes := ARRAY[{self._parts(record, self._spec.routing_columns)}];")
+            lines.append(f"routes := ARRAY[{parts(record, self._spec.routing_columns)}];")
         return lines
 
     def _long_key(self) -> str:
@@ -176,65 +238,33 @@ class CaptureSource:
         values = ", ".join(f"coalesce(n, o) ->> {literal(name)}" for name in self._spec.routing_columns)
         return f"\n        routes := ARRAY[{values}]::text[];"
 
-    def _slow_filter(self) -> str:
+    def _slow_filter(self, leave: str) -> str:
         if not self._filter:
             return ""
         return CAPTURE_FILTER.format(
-            new_holds=self._filter.of_jsonb("n"), old_holds=self._filter.of_jsonb("o"), member=_FILTER_MEMBER
+            new_holds=self._filter.of_jsonb("n"),
+            old_holds=self._filter.of_jsonb("o"),
+            member=_FILTER_MEMBER,
+            leave=leave,
         )
-
-    @staticmethod
-    def _sequence(name: str) -> str:
-        return f"'{SCHEMA}.{name}'::regclass"
-
-    @staticmethod
-    def _names_array(names: Sequence[str]) -> str:
-        return f"ARRAY[{', '.join(literal(name) for name in names)}]::text[]"
-
-    @staticmethod
-    def _parts(record: str, names: Sequence[str]) -> str:
-        return ", ".join(f"{record}.{identifier(name)}::text" for name in names)
-
-    @staticmethod
-    def _object(record: str, names: Sequence[str]) -> str:
-        pieces = []
-        for nth, name in enumerate(names):
-            label = literal(("," if nth else "{") + json.dumps(name, ensure_ascii=False) + ":")
-            pieces.append(f"{label} || coalesce(to_json({record}.{identifier(name)})::text, 'null')")
-        return f"{' || '.join(pieces)} || '}}'"
 
     def _row(self, record: str) -> str:
-        return f"to_json({record})::text" if self._row_as_is else self._object(record, self._sent)
+        return f"to_json({record})::text" if self._row_as_is else object_of(record, self._sent)
 
     def _before(self) -> str:
-        return self._row("OLD") if self._spec.include_before else self._object("OLD", self._key)
-
-    @staticmethod
-    def _same(names: Iterable[str]) -> str:
-        # Record image: exact for every type, also json, xml and point, which have no equality.
-        return " AND ".join(
-            f"row(OLD.{identifier(name)})::record *= row(NEW.{identifier(name)})::record" for name in names
-        )
-
-    def _changed(self) -> str:
-        cases = ", ".join(
-            f"CASE WHEN NOT ({self._same([name])}) THEN {literal(json.dumps(name, ensure_ascii=False))} END"
-            for name in self._sent
-        )
-        # Not concat_ws: a function takes a hundred arguments, a table has up to 1,600 columns.
-        return f"'[' || array_to_string(ARRAY[{cases}]::text[], ',') || ']'"
+        return self._row("OLD") if self._spec.include_before else object_of("OLD", self._key)
 
     def _fast_unchanged(self) -> str:
         if self._spec.trigger_columns:
-            return self._same(self._spec.trigger_columns)
+            return same(self._spec.trigger_columns)
         # Column by column, narrow ones first: nearly every update differs early, and a wide value that did not
         # change is never fetched. The whole-row comparison at the end sees columns added since.
-        known = self._same(column.name for column in self._narrow_first)
+        known = same(column.name for column in self._narrow_first)
         return f"{known} AND OLD *= NEW"
 
     def _slow_unchanged(self) -> str:
         if self._spec.trigger_columns:
-            names = self._names_array(self._spec.trigger_columns)
+            names = names_array(self._spec.trigger_columns)
             return (
                 f"NOT EXISTS (SELECT FROM unnest({names}) AS c (name)"
                 " WHERE (o -> c.name) IS DISTINCT FROM (n -> c.name) OR NOT (n ? c.name))"

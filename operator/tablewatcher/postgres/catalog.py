@@ -172,6 +172,7 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
         tuple(Column(**row) for row in columns),
         tuple(row["name"] for row in key),
         tuple((row["oid"], row["name"]) for row in below),
+        tuple(row["why"] for row in await _all(connection, "rows_only", table_oid=oid)),
     )
     closed = tuple(row["name"] for row in below if not row["may_trigger"])
     facts = TableFacts(shape, found["kind"], found["may_trigger"], found["may_see"], found["owner"], closed)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WatcherSpec
 from .capture_source import CaptureSource
+from .granularity import by_statement
 from .quoting import identifier, literal, ours
 from .shape import SESSION_SETTINGS, Column, TableShape
 from .triggers import WantedTrigger, wanted_triggers
@@ -50,7 +51,7 @@ class Desired:
 
 def desired(spec: WatcherSpec, shape: TableShape, names: WatcherNames) -> Desired:
     """What `spec` wants on a table of this shape."""
-    source = CaptureSource(spec, shape, names)
+    source = CaptureSource(spec, shape, names, statements=by_statement(spec, shape))
     return Desired(
         function_source=source.text(),
         settings=_settings(source),

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
-from ..spec.model import WHOLE_ROW, Management, WatcherSpec
+from ..spec.model import WHOLE_ROW, Action, Granularity, Management, WatcherSpec
 from .catalog import Observed, TableFacts
+from .granularity import obstacles
 from .quoting import identifier
 
 
@@ -37,6 +38,7 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
             lambda: _check_columns(spec, facts, table),
             lambda: _check_conditions(observed),
             lambda: _check_routing(spec, facts),
+            lambda: _check_granularity(spec, facts),
         ]
     found = []
     for each in checks:
@@ -178,6 +180,17 @@ def _check_routing(spec: WatcherSpec, facts: TableFacts) -> None:
         raise DatabaseError(
             Reason.SPEC_INVALID,
             f"spec.sink.nats.subject: {{column:{unsent[0]}}} names a column that is not sent; add it to spec.columns",
+        )
+
+
+def _check_granularity(spec: WatcherSpec, facts: TableFacts) -> None:
+    if spec.capture.granularity is not Granularity.STATEMENT or Action.INSERT not in spec.actions:
+        return
+    found = obstacles(spec, facts.shape)
+    if found:
+        raise DatabaseError(
+            Reason.SPEC_INVALID,
+            f"spec.capture.granularity: Statement would not be exact here: {'; '.join(found)}; leave it to Auto",
         )
 
 

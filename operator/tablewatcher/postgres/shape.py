@@ -43,6 +43,9 @@ _SETTLED_TYPES = frozenset(
         "xml",
     ]
 )
+_HARMLESS_TYPES = (_SETTLED_TYPES - {"jsonb", "bit", "varbit", "xml"}) | frozenset(
+    ["timestamptz", "interval", "bytea", "float4", "float8", "money"]
+)
 _DATED_TYPES = frozenset(["date", "timestamp", "timestamptz"])
 _TYPE_SETTING = {
     "timestamptz": "TimeZone",
@@ -68,6 +71,21 @@ class Column:
     virtual: bool = False
     type_name: str = "pg_catalog.text"
     comparable: bool = True
+    type_oid: int = 25
+
+    @property
+    def long(self) -> bool:
+        """Whether a value may be of any length."""
+        return self.length < 0 and self.type != "numeric"
+
+    @property
+    def harmless(self) -> bool:
+        """Whether putting a value into text can neither fail nor make very much of little; else it needs a guard.
+
+        Not jsonb: `[1e131071]` takes ten bytes and reads as 131,072. Not what others define: their casts may do
+        anything.
+        """
+        return self.enum or (self.builtin and self.type in _HARMLESS_TYPES)
 
     @property
     def session_settings(self) -> frozenset[str]:
@@ -89,13 +107,15 @@ class Column:
 class TableShape:
     """A table's columns in order and its key; an empty key means: no immediate primary key.
 
-    partitions: oid and name, qualified and quoted, of all below it.
+    partitions: oid and name, qualified and quoted, of all below it. rows_only: what of the table itself makes
+    statement triggers inexact.
     """
 
     oid: int
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
     partitions: tuple[tuple[int, str], ...] = ()
+    rows_only: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from ..naming import WatcherNames
 from ..spec.model import Action, WatcherSpec
+from .granularity import by_statement
 from .quoting import identifier, ours
 from .shape import TableShape
+from .statement_source import TRANSITION_TABLE
 
 _BITS = {Action.INSERT: 4, Action.DELETE: 8, Action.UPDATE: 16, Action.TRUNCATE: 32}
 _ROW_BIT = 1
@@ -44,6 +46,10 @@ def wanted_triggers(spec: WatcherSpec, shape: TableShape, names: WatcherNames) -
     table = f"{identifier(spec.table.schema)}.{identifier(spec.table.name)}"
     found = []
     rows = spec.actions - {Action.TRUNCATE}
+    if by_statement(spec, shape):
+        rows -= {Action.INSERT}
+        bit = _BITS[Action.INSERT]
+        found.append(WantedTrigger(f"{names.trigger}_insert", shape.oid, table, bit, new_table=TRANSITION_TABLE))
     if rows:
         bits = _ROW_BIT | sum(_BITS[action] for action in rows)
         found.append(WantedTrigger(names.trigger, shape.oid, table, bits))

@@ -1,4 +1,4 @@
   IF current_setting('tablewatcher.skip', true) = 'on' THEN
-    PERFORM nextval({skips});
+    {count}
     RETURN NULL;
   END IF;

@@ -56,7 +56,7 @@ SELECT a.attname::text AS name, t.typname::text AS type, a.attlen::integer AS le
        t.typnamespace = 'pg_catalog'::regnamespace AS builtin, t.typtype = 'e' AS enum, a.attgenerated = 'v' AS virtual,
        pg_catalog.format('%%I.%%I', n.nspname, t.typname) AS type_name,
        coalesce(b.typnamespace, t.typnamespace) = 'pg_catalog'::regnamespace OR coalesce(b.typtype, t.typtype) = 'e'
-         OR t.typcategory = 'A' AS comparable
+         OR t.typcategory = 'A' AS comparable, t.oid::bigint AS type_oid
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
@@ -70,6 +70,25 @@ CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY AS k 
 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 WHERE i.indrelid = %(table_oid)s AND i.indisprimary AND i.indimmediate AND k.nth <= i.indnkeyatts
 ORDER BY k.nth
+
+-- name: rows_only
+-- What makes statement triggers of a table tell something else than row triggers would.
+SELECT 'the table has partitions' AS why FROM pg_catalog.pg_class WHERE oid = %(table_oid)s AND relkind = 'p'
+UNION ALL SELECT 'the table is a partition' FROM pg_catalog.pg_class WHERE oid = %(table_oid)s AND relispartition
+UNION ALL
+SELECT 'tables inherit from it, or it from others' WHERE EXISTS (
+    SELECT FROM pg_catalog.pg_inherits WHERE %(table_oid)s IN (inhparent, inhrelid))
+UNION ALL
+SELECT 'a subscription writes to it' WHERE EXISTS (
+    SELECT FROM pg_catalog.pg_subscription_rel WHERE srrelid = %(table_oid)s)
+UNION ALL
+SELECT 'a foreign key refers from the table to itself' WHERE EXISTS (
+    SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conrelid = %(table_oid)s AND confrelid = conrelid)
+UNION ALL
+SELECT pg_catalog.format('it has the row trigger %%I', t.tgname)
+FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND n.nspname <> 'tablewatcher'
 
 -- name: schema_version
 -- Not by to_regclass: it raises where we lack USAGE on the schema.

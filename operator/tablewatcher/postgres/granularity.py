@@ -1,0 +1,30 @@
+"""Row or statement triggers for inserts: which are exact on a table (decision 0007). Pure."""
+
+from __future__ import annotations
+
+from ..spec.model import WHOLE_ROW, Action, Granularity, WatcherSpec
+from .shape import TableShape
+
+
+def by_statement(spec: WatcherSpec, shape: TableShape) -> bool:
+    """Whether inserts are captured by a statement trigger: asked for, or left to us and exact."""
+    if Action.INSERT not in spec.actions or spec.capture.granularity is Granularity.ROW:
+        return False
+    return not obstacles(spec, shape)
+
+
+def obstacles(spec: WatcherSpec, shape: TableShape) -> list[str]:
+    """Why statement triggers would not tell exactly what row triggers do; none: they do."""
+    found = list(shape.rows_only)
+    if not shape.primary_key:
+        found.append("the table has no immediate primary key")
+    if spec.where:
+        found.append("spec.where compares row by row")
+    if spec.columns == WHOLE_ROW:
+        found.append("spec.columns is the whole row, with columns that may be added at any time")
+    captured = {*shape.primary_key, *spec.columns}
+    guarded = [column for column in shape.columns if column.name in captured and not column.harmless]
+    found += [
+        f"column {column.name!r} of type {column.type} must be put into text in a guarded place" for column in guarded
+    ]
+    return found

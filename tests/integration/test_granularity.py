@@ -1,0 +1,160 @@
+"""Inserts by statement trigger: where they are taken, where not, and that nobody could tell from the events."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.postgres.apply import apply
+from tablewatcher.spec.model import Action, Capture, Condition, Granularity, Operator
+
+from ..conftest import Database
+from .capturing import names_of, spec_of, watch
+
+STATEMENT = Capture(granularity=Granularity.STATEMENT)
+PLAIN = "CREATE TABLE t (id int PRIMARY KEY, n text, j jsonb)"
+PARTITIONED = (
+    "CREATE TABLE t (id int PRIMARY KEY, n text) PARTITION BY RANGE (id);"
+    " CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (100)"
+)
+WITH_TRIGGER = (
+    f"{PLAIN}; CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN UPDATE t SET n = ''changed'' WHERE id = NEW.id; RETURN NULL; END';"
+    " CREATE TRIGGER theirs AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()"
+)
+INEXACT = {
+    "partitions": (
+        PARTITIONED,
+        {},
+        "partitions",
+    ),
+    "child": (f"{PLAIN}; CREATE TABLE child () INHERITS (t)", {}, "inherit"),
+    "reference to itself": (
+        "CREATE TABLE t (id int PRIMARY KEY, n int REFERENCES t)",
+        {},
+        "refers from the table to itself",
+    ),
+    "row trigger": (
+        WITH_TRIGGER,
+        {},
+        "row trigger theirs",
+    ),
+    "no key": ("CREATE TABLE t (id int, n text)", {}, "no immediate primary key"),
+    "conditions": (PLAIN, {"where": (Condition("id", Operator.GREATER_THAN, ("0",)),)}, "spec.where"),
+    "whole row": (PLAIN, {"columns": ("*",)}, "whole row"),
+    "jsonb": (PLAIN, {"columns": ("j",)}, "'j' of type jsonb"),
+}
+
+
+async def levels(database: Database) -> set[str]:
+    """How our insert triggers fire."""
+    found = await database.execute(
+        "SELECT tgtype & 1 FROM pg_trigger WHERE tgname ~ '^00_tablewatcher_' AND tgtype & 4 > 0 AND tgparentid = 0"
+    )
+    return {"row" if row else "statement" for (row,) in found}
+
+
+@pytest.mark.parametrize("name", INEXACT)
+async def test_where_statement_triggers_are_not_exact_rows_are_captured(name: str, any_database: Database) -> None:
+    table, fields, words = INEXACT[name]
+    await any_database.execute(table)
+    asked = spec_of(capture=STATEMENT, **fields)
+    with pytest.raises(DatabaseError) as refused:
+        await apply(any_database.dsn, asked, names_of(asked))
+    assert refused.value.reason is Reason.SPEC_INVALID
+    assert "spec.capture.granularity" in refused.value.message
+    assert words in refused.value.message
+    watched = await watch(any_database.dsn, spec_of(**fields))
+    async with watched.reader:
+        assert await levels(any_database) == {"row"}
+        await any_database.execute("INSERT INTO t VALUES (1), (2)")
+        events = await watched.events()
+        for key in "12":
+            mine = [event.op for event in events if json.loads(event.body)["data"]["key"]["id"] == int(key)]
+            assert mine == (["i", "u"] if name == "row trigger" else ["i"])
+
+
+async def test_a_table_that_ceases_to_be_plain(any_database: Database) -> None:
+    await any_database.execute(PLAIN)
+    watched = await watch(any_database.dsn, spec_of(columns=("n",)))
+    async with watched.reader:
+        assert await levels(any_database) == {"statement"}
+        await any_database.execute("INSERT INTO t VALUES (1, 'a'); CREATE TABLE child () INHERITS (t)")
+        assert (await apply(any_database.dsn, watched.spec, watched.names)).plan
+        assert await levels(any_database) == {"row"}
+        await any_database.execute("INSERT INTO t VALUES (2, 'b')")
+        await any_database.execute("DROP TABLE child; ANALYZE t")
+        await apply(any_database.dsn, watched.spec, watched.names)
+        assert await levels(any_database) == {"statement"}
+        await any_database.execute("INSERT INTO t VALUES (3, 'c')")
+        # The triggers are exchanged in one transaction: nothing is missed, and no gap is told.
+        assert [(event.op, event.key) for event in await watched.events()] == [("i", "1"), ("i", "2"), ("i", "3")]
+
+
+async def test_two_watchers_on_a_table_both_take_statements(any_database: Database) -> None:
+    await any_database.execute(PLAIN)
+    for name in ("one", "two"):
+        spec = spec_of(name=name, columns=("n",))
+        await apply(any_database.dsn, spec, names_of(spec))
+    spec = spec_of(name="one", columns=("n",))
+    assert not (await apply(any_database.dsn, spec, names_of(spec))).plan
+    assert await levels(any_database) == {"statement"}
+
+
+async def test_a_big_statement_in_order_and_with_one_transaction_id(any_database: Database) -> None:
+    """Rows come in the statement's order; and no subtransaction takes an id: many of those slow every snapshot."""
+    await any_database.execute(PLAIN)
+    watched = await watch(any_database.dsn, spec_of(columns=("n",), capture=STATEMENT))
+    async with watched.reader:
+        async with await any_database.connect() as writer, writer.transaction():
+            await writer.execute("INSERT INTO t SELECT g, 'x' || g FROM generate_series(1, 5000) AS g")
+            for key in range(5001, 5101):
+                await writer.execute("INSERT INTO t VALUES (%s, 'y')", [key])
+            (row,) = await (await writer.execute("SELECT pg_current_xact_id()::text::bigint")).fetchall()
+        ((later,),) = await any_database.execute("SELECT pg_current_xact_id()::text::bigint")
+        # Hardly anybody else was here; a subtransaction a statement would have taken a hundred.
+        assert later - row[0] < 20
+        events = await watched.events()
+    assert [event.key for event in events] == [str(key) for key in range(1, 5101)]
+    assert {json.loads(event.body)["data"]["source"]["txId"] for event in events} == {row[0]}
+
+
+@pytest.mark.parametrize("statement", ["DROP COLUMN n", "RENAME n TO m", "ALTER n TYPE int USING 5", "ADD k int"])
+async def test_columns_change_under_statements(statement: str, any_database: Database) -> None:
+    """A session with cached plans and a new one: no insert fails, every one is told with its key."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, a int, n text, b int)")
+    watched = await watch(any_database.dsn, spec_of(columns=("n", "b"), capture=STATEMENT))
+    async with watched.reader, await any_database.connect() as writer:
+        await writer.execute("INSERT INTO t (id, b) SELECT g, g FROM generate_series(1, 3) AS g")
+        await any_database.execute(f"ALTER TABLE t {statement}")
+        await writer.execute("INSERT INTO t (id, b) SELECT g, g FROM generate_series(4, 6) AS g")
+        await any_database.execute("INSERT INTO t (id, b) VALUES (7, 7)")
+        found = await watched.data()
+    assert [(data["action"], data["key"]["id"], data["after"]["b"]) for data in found] == [
+        ("insert", key, key) for key in range(1, 8)
+    ]
+
+
+async def test_values_that_are_long(any_database: Database) -> None:
+    await any_database.execute(
+        "CREATE TABLE t (id text PRIMARY KEY, n text); ALTER TABLE t ALTER n SET STORAGE EXTERNAL"
+    )
+    watched = await watch(
+        any_database.dsn, spec_of(columns=("n",), actions=frozenset([Action.INSERT]), capture=STATEMENT)
+    )
+    async with watched.reader:
+        await any_database.execute(
+            "INSERT INTO t SELECT CASE g WHEN 2 THEN repeat('k', 2000) ELSE g::text END,"
+            " repeat('x', CASE g WHEN 3 THEN 250000 WHEN 4 THEN 300000 ELSE 3 END) FROM generate_series(1, 5) AS g"
+        )
+        found = {data["key"]["id"]: data for data in await watched.data()}
+    assert len(found) == 5
+    assert {key: len(data["after"]["n"]) for key, data in found.items() if "after" in data} == {
+        "1": 3,
+        "k" * 2000: 3,
+        "3": 250_000,
+        "5": 3,
+    }
+    assert found["4"]["truncated"] is True
