@@ -130,7 +130,10 @@ async def apply(scope: Scope) -> list[Result]:
         text = f"applied, {count} steps" if count else "in sync, nothing to do"
         if not applied.primary_key:
             text += f"; {_no_key(spec)}"
+        text = "; ".join([text, *applied.notes])
         extra = {"changed": bool(count), "primaryKey": list(applied.primary_key), "encrypted": applied.encrypted}
+        if applied.notes:
+            extra["notes"] = list(applied.notes)
         extra |= _steps_json(applied.plan)
         return Result(spec.qualified_name, ok=True, text=text, extra=extra)
 

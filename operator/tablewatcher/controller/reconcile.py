@@ -202,7 +202,8 @@ class Watcher:
             self._world.metrics.drift_repaired.labels(*self._labels, kind).inc()
         applied = self.database.applied
         keyed = applied is not None and bool(applied.primary_key)
-        triggers = Verdict(True, Reason.IN_SYNC) if keyed else Verdict(True, Reason.NO_PRIMARY_KEY, NO_KEY)
+        said = "; ".join([*([] if keyed else [NO_KEY]), *(applied.notes if applied is not None else ())])
+        triggers = Verdict(True, Reason.IN_SYNC if keyed else Reason.NO_PRIMARY_KEY, said)
         plain = applied is not None and not applied.encrypted
         return Verdict(True, Reason.CONNECTED, NOT_ENCRYPTED if plain else ""), triggers, True
 

@@ -14,6 +14,7 @@ from ..naming import SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, Management, WatcherSpec
 from . import plan as plans
 from .catalog import Observed
+from .granularity import notes
 from .plan import Plan
 from .preflight import refuse_foreign
 from .removal_sql import removal_sql
@@ -31,13 +32,14 @@ _ADVISORY_KEY = 0x7461626C65776174
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an apply found and did. `encrypted`: the connection was."""
+    """What an apply found and did. `encrypted`: the connection was. notes: what the watcher does not see."""
 
     plan: Plan
     database: str
     system_identifier: str
     primary_key: tuple[str, ...]
     encrypted: bool
+    notes: tuple[str, ...] = ()
 
 
 class StepsMissing(DatabaseError):
@@ -101,8 +103,15 @@ async def apply(
             )
         assert observed.table is not None  # noqa: S101 - plan() has refused it otherwise
         server = observed.server
-        key = observed.table.shape.primary_key
-        return Applied(found, server.database, server.system_identifier, key, encrypted(connection))
+        shape = observed.table.shape
+        return Applied(
+            found,
+            server.database,
+            server.system_identifier,
+            shape.primary_key,
+            encrypted(connection),
+            tuple(notes(shape)),
+        )
 
 
 async def neutralise(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> None:

@@ -103,6 +103,7 @@ class Observed:
     shared_readable: bool = True
     grantee: Grantee | None = None
     refused_conditions: tuple[str, ...] = ()
+    rings_without_routing: tuple[str, ...] = ()
 
 
 async def observe(
@@ -128,6 +129,9 @@ async def observe(
         schema_exists=version["schema_exists"],
         migrations=migrated,
         objects=await owned_objects(connection, names),
+        rings_without_routing=tuple(
+            row["name"] for row in await _all(connection, "rings_without_routing", names=list(names.rings))
+        ),
         function=function,
         triggers=tuple(Trigger(**row) for row in triggers),
         registered_table=await _registered(connection, names) if readable else None,

@@ -5,6 +5,10 @@ from __future__ import annotations
 from ..spec.model import WHOLE_ROW, Action, Granularity, WatcherSpec
 from .shape import TableShape
 
+# As the catalog query `rows_only` words them.
+SUBSCRIBED = "a subscription writes to it"
+INHERITED = "tables inherit from it"
+
 
 def by_statement(spec: WatcherSpec, shape: TableShape) -> bool:
     """Whether inserts are captured by a statement trigger: asked for, or left to us and exact."""
@@ -27,4 +31,17 @@ def obstacles(spec: WatcherSpec, shape: TableShape) -> list[str]:
     found += [
         f"column {column.name!r} of type {column.type} must be put into text in a guarded place" for column in guarded
     ]
+    return found
+
+
+def notes(shape: TableShape) -> list[str]:
+    """What of the table a watcher does not see, and what can be done about it."""
+    found = []
+    if SUBSCRIBED in shape.rows_only:
+        found.append(
+            "a subscription writes to the table, and triggers do not fire for what it applies: the table's owner can"
+            " run ALTER TABLE ... ENABLE ALWAYS TRIGGER for those named 00_tablewatcher_..."
+        )
+    if INHERITED in shape.rows_only:
+        found.append("the rows of tables that inherit from it are not captured: each needs a watcher of its own")
     return found

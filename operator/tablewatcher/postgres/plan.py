@@ -166,10 +166,7 @@ def _schema_steps(observed: Observed) -> list[Step]:
 def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
     owner = literal(names.identity)
     if names.ids in observed.objects:
-        if names.skips in observed.objects:
-            return []
-        # Rings of 0.1 were made without it.
-        return [Step("add to the ring's sequences", RING_SKIPS.format(hash=names.hash, identity=owner))]
+        return _ring_upgrade(observed, names)
     steps = [Step("create the ring's sequences", RING.format(hash=names.hash, identity=owner))]
     steps.append(Step("add to the ring's sequences", RING_SKIPS.format(hash=names.hash, identity=owner)))
     steps += [
@@ -182,6 +179,21 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
         " VALUES (0, 0, '', '-infinity', pg_catalog.pg_current_snapshot(), 0)"
     )
     return [*steps, Step("set the cursor to now", first)]
+
+
+def _ring_upgrade(observed: Observed, names: WatcherNames) -> list[Step]:
+    """What a ring of an earlier version lacks, read from the ring itself: nothing to get out of step with.
+
+    The lock is one that writers of the ring wait behind, like that on the watched table, and as short.
+    """
+    steps = [
+        Step(f"add routing to {ring}", f"ALTER TABLE {ours(ring)} ADD COLUMN routing text[]", locks_table=True)
+        for ring in observed.rings_without_routing
+    ]
+    if names.skips not in observed.objects:
+        made = RING_SKIPS.format(hash=names.hash, identity=literal(names.identity))
+        steps.insert(0, Step("add to the ring's sequences", made))
+    return steps
 
 
 def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:

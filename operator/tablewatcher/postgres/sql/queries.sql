@@ -76,8 +76,12 @@ ORDER BY k.nth
 SELECT 'the table has partitions' AS why FROM pg_catalog.pg_class WHERE oid = %(table_oid)s AND relkind = 'p'
 UNION ALL SELECT 'the table is a partition' FROM pg_catalog.pg_class WHERE oid = %(table_oid)s AND relispartition
 UNION ALL
-SELECT 'tables inherit from it, or it from others' WHERE EXISTS (
-    SELECT FROM pg_catalog.pg_inherits WHERE %(table_oid)s IN (inhparent, inhrelid))
+SELECT 'tables inherit from it' FROM pg_catalog.pg_class c WHERE c.oid = %(table_oid)s AND c.relkind = 'r' AND EXISTS (
+    SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
+UNION ALL
+SELECT 'it inherits from another table' FROM pg_catalog.pg_class c
+WHERE c.oid = %(table_oid)s AND NOT c.relispartition AND EXISTS (
+    SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
 UNION ALL
 SELECT 'a subscription writes to it' WHERE EXISTS (
     SELECT FROM pg_catalog.pg_subscription_rel WHERE srrelid = %(table_oid)s)
@@ -112,6 +116,14 @@ SELECT version FROM tablewatcher.migration ORDER BY version
 SELECT c.relname::text AS name, pg_catalog.obj_description(c.oid, 'pg_class') AS comment
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s)
+
+-- name: rings_without_routing
+-- Made by a version that knew no {column:NAME} in subjects.
+SELECT c.relname::text AS name
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s) AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'routing' AND NOT a.attisdropped)
+ORDER BY 1
 
 -- name: capture_function
 SELECT p.oid::bigint AS oid, p.prosrc AS source, p.prosecdef AS security_definer, coalesce(p.proconfig, ARRAY[]::text[]) AS settings,

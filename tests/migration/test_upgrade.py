@@ -1,0 +1,58 @@
+"""A watcher that an earlier version made is brought up to this one, with what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.spec.model import Capture, NatsSink
+
+from ..conftest import Database
+from ..integration.capturing import names_of, opened, spec_of
+
+EARLIER = (Path(__file__).parent / "watcher_0_1.sql").read_text()
+SINK = NatsSink(("nats://127.0.0.1:4222",), "s.{column:status}")
+SPEC = spec_of("bench", columns=("status", "total"), sink=SINK, capture=Capture(allow_skip=True))
+NAMES = names_of(SPEC)
+
+
+@pytest.fixture
+async def database(any_database: Database) -> Database:
+    await any_database.execute("CREATE TABLE bench (id bigint PRIMARY KEY, status text, total numeric)")
+    await any_database.execute(EARLIER)
+    await any_database.execute("INSERT INTO bench VALUES (1, 'old', 1); UPDATE bench SET total = 2")
+    return any_database
+
+
+async def test_what_an_earlier_version_caught_is_delivered_by_this_one(database: Database) -> None:
+    assert (await apply(database.dsn, SPEC, NAMES)).plan
+    assert not await plan(database.dsn, SPEC, NAMES)
+    await database.execute("INSERT INTO bench VALUES (2, 'new', 1)")
+    await database.execute("SET tablewatcher.skip = on; INSERT INTO bench VALUES (3, 'skipped', 1)")
+    watched = await opened(database.dsn, SPEC)
+    async with watched.reader:
+        events = await watched.events()
+        assert [(event.op, event.key, event.routing) for event in events] == [
+            ("i", "1", None),
+            ("u", "1", None),
+            ("i", "2", ["new"]),
+        ]
+    await destroy(database.dsn, SPEC, NAMES)
+    assert await database.execute("SELECT FROM pg_namespace WHERE nspname = 'tablewatcher'") == []
+
+
+async def test_a_writer_in_the_middle_of_it_is_not_held_up(database: Database) -> None:
+    async with await database.connect() as writer, writer.transaction():
+        await writer.execute("INSERT INTO bench VALUES (2, 'open', 1)")
+        with pytest.raises(DatabaseError) as refused:
+            await apply(database.dsn, SPEC, NAMES, patience=0.1)
+        assert refused.value.reason is Reason.TABLE_LOCKED
+        await writer.execute("SET LOCAL lock_timeout = '1s'")
+        await writer.execute("INSERT INTO bench VALUES (3, 'open', 1)")
+    assert (await apply(database.dsn, SPEC, NAMES)).plan
+    watched = await opened(database.dsn, SPEC)
+    async with watched.reader:
+        assert [event.key for event in await watched.events()] == ["1", "1", "2", "3"]
