@@ -75,7 +75,7 @@ def main() -> None:
 
 def measured(console: Console, runs: dict[str, Callable[[Stage], dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Each run on servers of its own, so that none inherits what another left on the disk."""
-    settings = {"shared_buffers": "256MB", "max_wal_size": "4GB"}
+    settings = {"shared_buffers": "256MB", "min_wal_size": "2GB", "max_wal_size": "4GB"}
     figures = {}
     with Progress(console=console, transient=True) as progress:
         for what, run in progress.track(runs.items(), description="measuring"):
