@@ -19,7 +19,7 @@ from psycopg import sql
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.apply import apply, destroy, plan
 from tablewatcher.postgres.quoting import identifier, literal
-from tablewatcher.spec.model import Action, DeletionPolicy, WatcherSpec
+from tablewatcher.spec.model import Action, Capture, Condition, DeletionPolicy, Granularity, Operator, WatcherSpec
 
 from ..conftest import Database
 from .capturing import names_of, opened, spec_of, watch
@@ -129,6 +129,29 @@ async def test_changed_actions_and_columns(database: Database) -> None:
         await database.execute("DELETE FROM t WHERE id = 2")
         found = [(data["action"], data.get("after"), data.get("before")) for data in await watched.data()]
     assert found == [("insert", {"id": 2, "n": 2}, None), ("delete", None, {"id": 2})]
+
+
+async def test_changed_conditions_and_bounds_lock_nobody_out(database: Database) -> None:
+    """A writer and a reader hold the table all the while: only the function is written anew."""
+    by_row = {"columns": ("n",), "capture": Capture(granularity=Granularity.ROW)}
+    watched = await watch(database.dsn, spec_of(**by_row))
+    changed = spec_of(
+        columns=("*",),
+        where=(Condition("n", Operator.GREATER_THAN, ("5",)),),
+        capture=Capture(granularity=Granularity.ROW, allow_skip=True, max_event_bytes=2048),
+    )
+    async with watched.reader, await database.connect() as writer, writer.transaction():
+        await writer.execute(
+            "INSERT INTO t VALUES (1, 1); SELECT * FROM t FOR UPDATE; LOCK TABLE t IN ROW EXCLUSIVE MODE"
+        )
+        steps = (await apply(database.dsn, changed, NAMES, patience=0)).plan.steps
+        assert steps
+        assert not any(step.locks_table for step in steps)
+        # The transaction that is under way goes by the new conditions from its next statement on.
+        await writer.execute("INSERT INTO t VALUES (2, 2), (3, 9)")
+    after = await opened(database.dsn, changed)
+    async with after.reader:
+        assert [event.key for event in await after.events()] == ["1", "3"]
 
 
 @pytest.mark.parametrize("removing", [False, True], ids=["apply", "destroy"])

@@ -44,6 +44,7 @@ INEXACT = {
     "no key": ("CREATE TABLE t (id int, n text)", {}, "no immediate primary key"),
     "conditions": (PLAIN, {"where": (Condition("id", Operator.GREATER_THAN, ("0",)),)}, "spec.where"),
     "whole row": (PLAIN, {"columns": ("*",)}, "whole row"),
+    "our own name": (f"{PLAIN}; ALTER TABLE t ADD tablewatcher_row int", {}, "tablewatcher_row"),
     "jsonb": (PLAIN, {"columns": ("j",)}, "'j' of type jsonb"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..spec.model import WHOLE_ROW, Action, Granularity, WatcherSpec
 from .shape import TableShape
+from .statement_source import ROW
 
 # As the catalog query `rows_only` words them.
 SUBSCRIBED = "a subscription writes to it"
@@ -26,6 +27,8 @@ def obstacles(spec: WatcherSpec, shape: TableShape) -> list[str]:
         found.append("spec.where compares row by row")
     if spec.columns == WHOLE_ROW:
         found.append("spec.columns is the whole row, with columns that may be added at any time")
+    if any(column.name == ROW for column in shape.columns):
+        found.append(f"a column is called {ROW}, as we call a whole row")
     captured = {*shape.primary_key, *spec.columns}
     guarded = [column for column in shape.columns if column.name in captured and not column.harmless]
     found += [

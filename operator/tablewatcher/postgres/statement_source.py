@@ -22,7 +22,7 @@ from .shape import Column
 TRANSITION_TABLE = "tablewatcher_new"
 # What may be long, taken together, as stored: a byte stored is at most 255 once decompressed, and six of those in JSON.
 _MAX_STORED = 200_000
-_ROW = "tablewatcher_row"
+ROW = "tablewatcher_row"
 _NOTE = "set_config('tablewatcher.one_by_one', 'on', true) IS NULL"
 
 
@@ -54,7 +54,7 @@ class Selection:
 
     def rest(self) -> str:
         """The rows that `fast` left out, whole."""
-        whole = f'c."{_ROW}" AS whole'
+        whole = f'c."{ROW}" AS whole'
         return f"SELECT r.whole FROM {self._rows(whole)} WHERE ({self._fits()}) IS NOT TRUE"
 
     def _fits(self) -> str:
@@ -83,7 +83,7 @@ class Selection:
         return (
             f"(SELECT {first}, {', '.join(through)}, CASE WHEN {self._safe()} THEN {self.body} END AS body\n"
             f"          FROM (SELECT {gone}) AS gone,\n"
-            f'            LATERAL (SELECT {", ".join(names)}, "{_ROW}" FROM {TRANSITION_TABLE} AS "{_ROW}") AS c'
+            f'            LATERAL (SELECT {", ".join(names)}, "{ROW}" FROM {TRANSITION_TABLE} AS "{ROW}") AS c'
             " OFFSET 0) AS r"
         )
 
