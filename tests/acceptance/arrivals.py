@@ -103,7 +103,10 @@ class Endpoint:
 
     def _answer(self, request: ReceivedRequest) -> web.Response:
         if b"io.tablewatcher.gap" in request.body:
-            self.gaps.append(json.loads(request.body)["data"]["gap"])
+            event = json.loads(request.body)
+            if isinstance(event, list):
+                (event,) = event  # nothing may be sent beside it
+            self.gaps.append(event["data"]["gap"])
             return web.Response(status=204)
         try:
             found = self._arrivals(request)

@@ -58,7 +58,9 @@ async def test_a_dump_that_runs_over_a_full_ring_is_named(
 ) -> None:
     """pg_dump locks every table of the schema until its end: the ring cannot be emptied, though all is delivered."""
     endpoint = Endpoint(http_receiver)
-    manifest = write_manifest(tmp_path / "dumped.yaml", http_sink(endpoint.url), overflow={"maxBytes": BOUND})
+    manifest = write_manifest(
+        tmp_path / "dumped.yaml", http_sink(endpoint.url, max_events=100), overflow={"maxBytes": BOUND}
+    )
     await database.execute(TABLES)
     await apply(manifest, database.dsn)
     listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=19, count=4)

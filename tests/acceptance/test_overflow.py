@@ -54,7 +54,9 @@ async def test_writers_go_on_and_the_gap_is_announced(
     tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
 ) -> None:
     endpoint = Endpoint(http_receiver)
-    manifest = write_manifest(tmp_path / "small.yaml", http_sink(endpoint.url), overflow={"maxBytes": BOUND})
+    manifest = write_manifest(
+        tmp_path / "small.yaml", http_sink(endpoint.url, max_events=100), overflow={"maxBytes": BOUND}
+    )
     await database.execute(TABLES)
     await apply(manifest, database.dsn)
     listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=9)
@@ -84,4 +86,5 @@ async def test_writers_go_on_and_the_gap_is_announced(
     assert check(writers.history, accepted, announced=excused) == []
     missing = writers.history.ok - {found.change for found in accepted}
     assert len(missing) > 100
-    assert [(gap["reason"], gap["certain"]) for gap in endpoint.gaps] == [("overflow", True)]
+    # On a slow machine so small a ring may well be full once more.
+    assert {(gap["reason"], gap["certain"]) for gap in endpoint.gaps} == {("overflow", True)}

@@ -87,7 +87,7 @@ async def test_a_gap_waits_for_those_that_ran_without_capture(
             (gap,) = await told(watched)
     assert gap["reason"] == "overflow"
     assert gap["certain"] is True
-    assert datetime.datetime.fromisoformat(gap["from"]).timestamp() == STOPPED
+    assert datetime.datetime.fromisoformat(gap["from"]).timestamp() == STOPPED - 1
     assert datetime.datetime.fromisoformat(gap["until"]) > datetime.datetime.fromisoformat(gap["from"])
     assert (await ring.gauge()).gaps == 0
     await gaps.announce(0)
@@ -143,7 +143,7 @@ async def test_a_listener_that_dies_in_between_tells_it_later(
     await gaps.resume_capture(STOPPED + 60)
     await gaps.announce(2)
     (gap,) = await told(watched)
-    assert datetime.datetime.fromisoformat(gap["from"]).timestamp() == STOPPED
+    assert datetime.datetime.fromisoformat(gap["from"]).timestamp() == STOPPED - 1
 
 
 async def test_a_function_replaced_by_hand(any_database: Database, watched: Watched, gaps: Gaps) -> None:

@@ -34,7 +34,8 @@ class Gaps:
     @translating
     async def resume_capture(self, stopped_at: int) -> None:
         """Starts capture again after an overflow. stopped_at: epoch seconds."""
-        since = f"pg_catalog.to_timestamp({stopped_at:d})"
+        # It was rounded to whole seconds, up or down: a gap may begin too early, never too late.
+        since = f"pg_catalog.to_timestamp({stopped_at - 1:d})"
         async with self._lock:
             # First: ended in between, the gap is told twice rather than never.
             await self._connection.execute(note_gap(self._names, OVERFLOW, certain=True, since=since))
