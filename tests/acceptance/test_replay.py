@@ -90,6 +90,27 @@ async def test_replay_under_writers(
     assert all(again[last - found["events"] : last])
 
 
+async def test_what_is_refused_now_does_not_keep_live_delivery_waiting(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """An endpoint that took an event may refuse it the second time. Nothing else comes that could prove it guilty."""
+    endpoint = Endpoint(http_receiver)
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url), maxAttempts=3)
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put(database, "a", "bad", "b")
+    await endpoint.accepts(3 - len(endpoint.accepted))
+    endpoint.refused = {"bad"}
+    found = await replay(manifest, database, "--since", "1h")
+    assert "1 of them are refused" in found["detail"]
+    await put(database, "c")
+    await poll(lambda: "c" in {each.key for each in endpoint.accepted}, 10)
+    endpoint.refused = set()
+    await poll(lambda: [each.key for each in endpoint.accepted].count("bad") == 2, 20)
+
+
 async def test_more_than_there_is_is_an_error(tmp_path: Path, database: Database) -> None:
     manifest = write_manifest(tmp_path / "http.yaml", http_sink("http://127.0.0.1:1/"))
     await database.execute(TABLES)

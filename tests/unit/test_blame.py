@@ -223,7 +223,7 @@ def test_what_comes_back_and_is_refused_goes_back_at_once() -> None:
     assert endpoint.attempts == [[1]]
     assert aside(machine) == [1, 2, 3]
     machine.put_aside(3)
-    assert not machine.adding
+    assert machine.is_quiet
     endpoint.bad = {}
     machine.release(page(*"aaa").events, ["a"], convicted=True)
     endpoint.run(5)

@@ -61,10 +61,15 @@ class Delivery(Generic[P]):
         """Events taken in and not yet delivered or put aside."""
         return len(self._pages.outstanding) - self._given_up
 
+    def unsettled(self, events: Iterable[Event]) -> int:
+        """How many of these, which `release` has added, are not settled."""
+        return len(self._added.intersection(events))
+
     @property
-    def adding(self) -> bool:
-        """Whether events added by `release` are not settled."""
-        return bool(self._added)
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way or might be: all that is left waits for a time, or for what does."""
+        backlog = self._backlog
+        return not (self.in_flight or backlog.ready or (backlog.fresh and not backlog.is_barred(idle=True)))
 
     @property
     def oldest(self) -> Event | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -24,6 +24,8 @@ log = structlog.get_logger("tablewatcher.listener")
 _NOTHING = Snapshot.parse("1:1:")
 _PIECE = 1000
 _STEP = 0.02
+# So long without one more event accepted, a replay is stuck at what is refused.
+STUCK_SECONDS = 3.0
 
 
 class Replaying:
@@ -77,7 +79,7 @@ class Replaying:
         self._aside.failed.clear()
         while left:
             events = await self._aside.bring_back(sorted(left), asked.id)
-            await self._settled()
+            await self._settled(events)
             failed = self._aside.failed
             sent += sum(1 for event in events if failed.isdisjoint(event.lane_keys))
             left -= failed
@@ -94,24 +96,52 @@ class Replaying:
     async def _replay(self, asked: Request) -> None:
         """Sends delivered rows of the ring again, while live delivery waits."""
         flow = self._flow
-        flow.replaying = True
-        flow.room.clear()
         try:
-            # What is read already goes out first: nothing of it comes in the middle of what is sent again.
-            await self._until(lambda: flow.delivery.waiting == 0 and not flow.reading)
+            left = 0
+            await self._pause_live()
             first, total = await flow.channels.history.since(asked.since, asked.key)
             asked = replace(asked, state=State.RUNNING, total=total, done=0)
             await self._requests.update(asked)
             async for piece in self._pieces(asked, first):
+                await self._pause_live()
                 flow.delivery.release(piece)
                 flow.changed.set()
-                await self._settled()
+                left += await self._mostly_settled(piece)
                 asked = replace(asked, done=asked.done + len(piece))
                 await self._requests.update(asked)
-            await self._finish(asked, f"{asked.done} sent again")
+            refused = f"; {left} of them are refused and tried on" if left else ""
+            await self._finish(asked, f"{asked.done} sent again{refused}")
         finally:
-            flow.replaying = False
-            flow.make_room()
+            self._let_live_go()
+
+    async def _pause_live(self) -> None:
+        """What is read already goes out first: nothing of it comes in the middle of what is sent again."""
+        flow = self._flow
+        flow.replaying = True
+        flow.room.clear()
+        await self._until(lambda: flow.delivery.is_quiet and not flow.reading)
+
+    def _let_live_go(self) -> None:
+        self._flow.replaying = False
+        self._flow.make_room()
+
+    async def _mostly_settled(self, piece: Sequence[Event]) -> int:
+        """Until a piece is settled, but for events that are refused, whose number is returned.
+
+        Live delivery must not wait for those for ever. Where the endpoint takes nothing at all, it goes on too and may
+        be the next probe.
+        """
+        flow, delivery = self._flow, self._flow.delivery
+        left, since = delivery.unsettled(piece), flow.now()
+        while left:
+            await asyncio.sleep(_STEP)
+            if (now_left := delivery.unsettled(piece)) != left:
+                left, since = now_left, flow.now()
+            elif flow.now() - since > STUCK_SECONDS:
+                if not delivery.circuit.failures:
+                    break
+                self._let_live_go()
+        return left
 
     async def _pieces(self, asked: Request, first: int) -> AsyncIterator[list[Event]]:
         """Delivered events that are meant, from ring id `first` on, in the order of delivery, a barrier by itself."""
@@ -128,9 +158,9 @@ class Replaying:
                 for piece in _divided(meant):
                     yield piece
 
-    async def _settled(self) -> None:
-        """Until everything that came back is delivered, or put aside once more."""
-        await self._until(lambda: not self._flow.delivery.adding)
+    async def _settled(self, events: Sequence[Event]) -> None:
+        """Until all that came back is delivered, or put aside once more."""
+        await self._until(lambda: not self._flow.delivery.unsettled(events))
         await self._aside.settle()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
