@@ -129,6 +129,9 @@ class Backlog:
             return
         fresh, events, ordered, number, shared = self.fresh, call.events, self.ordered, call.number, call.shared
         owners, lines, boundless = self.lanes.owners, self.lanes.lines, call.max_bytes is None
+        shared = (
+            shared and not self.lanes.parked
+        )  # what is parked must not be overtaken in the call of one that came back
         while fresh and len(events) < call.limit:
             event = fresh[0]
             if ordered and event.op in BARRIERS and (events or self.is_barred(idle=idle)):

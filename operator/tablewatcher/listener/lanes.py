@@ -59,7 +59,7 @@ class Lanes:
         keys, owners = event.lane_keys, self.owners
         if not any(key in self.lines for key in keys):
             found = [owners.get(key) for key in keys]
-            if all(owner is None or (shared and owner == call) for owner in found):
+            if all(owner is None or (shared and owner == call and self.parked.isdisjoint(keys)) for owner in found):
                 for key in keys:
                     owners[key] = call
                 return Place.CALL
