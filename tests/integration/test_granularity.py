@@ -161,3 +161,26 @@ async def test_values_that_are_long(any_database: Database) -> None:
         "5": 3,
     }
     assert found["4"]["truncated"] is True
+
+
+ORDERS = (
+    "CREATE TABLE t (id int PRIMARY KEY, n text); CREATE TABLE item (t int);"
+    " CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN UPDATE t SET n = ''changed'' WHERE id = NEW.t; RETURN NULL; END';"
+    " CREATE TRIGGER theirs AFTER INSERT ON item FOR EACH ROW EXECUTE FUNCTION f()"
+)
+
+
+async def test_what_another_tables_trigger_does_to_a_new_row_comes_after_it(any_database: Database) -> None:
+    """A statement on both tables: its row triggers fire before its statement triggers."""
+    await any_database.execute(ORDERS)
+    asked = spec_of(columns=("n",), capture=STATEMENT)
+    with pytest.raises(DatabaseError, match="table item has the trigger theirs"):
+        await apply(any_database.dsn, asked, names_of(asked))
+    watched = await watch(any_database.dsn, spec_of(columns=("n",)))
+    async with watched.reader:
+        await any_database.execute(
+            "WITH made AS (INSERT INTO t VALUES (1, 'new') RETURNING id) INSERT INTO item SELECT id FROM made"
+        )
+        found = [(data["action"], data["after"]["n"]) for data in await watched.data()]
+    assert found == [("insert", "new"), ("update", "changed")]

@@ -93,6 +93,14 @@ SELECT pg_catalog.format('it has the row trigger %%I', t.tgname)
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND n.nspname <> 'tablewatcher'
+UNION ALL
+-- In a statement on several tables it may change a row that the same statement has just put into this one. Triggers
+-- that are not AFTER do so before any event of that statement, of whichever kind.
+(SELECT pg_catalog.format('table %%s has the trigger %%I, which may write to this one', t.tgrelid::regclass, t.tgname)
+ FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+ JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE t.tgrelid <> %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 66 = 0 AND n.nspname <> 'tablewatcher'
+ ORDER BY t.oid LIMIT 1)
 
 -- name: schema_version
 -- Not by to_regclass: it raises where we lack USAGE on the schema.
