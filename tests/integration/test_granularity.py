@@ -140,6 +140,18 @@ async def test_columns_change_under_statements(statement: str, any_database: Dat
     ]
 
 
+@pytest.mark.parametrize("column", ["id", "other"])
+async def test_a_column_is_given_the_name_of_our_alias(column: str, any_database: Database) -> None:
+    """Rows that are formatted one by one need the whole row: that of the table, whatever its columns are called."""
+    await any_database.execute("CREATE TABLE t (id text PRIMARY KEY, n text, other text)")
+    watched = await watch(any_database.dsn, spec_of(columns=("n",), capture=STATEMENT))
+    async with watched.reader:
+        await any_database.execute(f"ALTER TABLE t RENAME {column} TO tablewatcher_row")
+        await any_database.execute("INSERT INTO t VALUES ('1', 'a', 'o'), (repeat('k', 2000), 'b', 'o')")
+        found = [(data["key"].get("id", " ")[0], data["after"]["n"]) for data in await watched.data()]
+    assert found == ([(" ", "a"), (" ", "b")] if column == "id" else [("1", "a"), ("k", "b")])
+
+
 async def test_values_that_are_long(any_database: Database) -> None:
     await any_database.execute(
         "CREATE TABLE t (id text PRIMARY KEY, n text); ALTER TABLE t ALTER n SET STORAGE EXTERNAL"

@@ -84,8 +84,9 @@ class Selection:
         return (
             f"(SELECT {first}, {', '.join(through)}, CASE WHEN {self._safe()} THEN {self.body} END AS body\n"
             f"          FROM (SELECT {gone}) AS gone,\n"
-            f'            LATERAL (SELECT {", ".join(names)}, "{ROW}" FROM {TRANSITION_TABLE} AS "{ROW}") AS c'
-            " OFFSET 0) AS r"
+            # With its star it is the row, also when the application calls a column so later.
+            f'            LATERAL (SELECT {", ".join(names)}, ("{ROW}".*)::pg_catalog.record AS "{ROW}"'
+            f' FROM {TRANSITION_TABLE} AS "{ROW}") AS c OFFSET 0) AS r'
         )
 
     def _safe(self) -> str:
