@@ -579,3 +579,22 @@ async def test_a_table_with_more_columns_than_a_function_takes_arguments(
     found = await watched.data()
     assert [each["action"] for each in found] == ["insert", "update"]
     assert found[1]["changed"] == ["c120"]
+
+
+async def test_a_failed_assertion_in_a_cast_of_the_applications(any_database: Database) -> None:
+    """OTHERS does not mean failed assertions, so the blocks that guard a writer name them too."""
+    await any_database.execute(
+        "CREATE TYPE mood AS ENUM ('a', 'b');"
+        " CREATE FUNCTION f(mood) RETURNS json LANGUAGE plpgsql AS 'BEGIN ASSERT false; RETURN NULL; END';"
+        " CREATE CAST (mood AS json) WITH FUNCTION f(mood);"
+        " CREATE TABLE t (id int PRIMARY KEY, m mood)"
+    )
+    watched = await watch(
+        any_database.dsn, spec_of(columns=("m",), capture=Capture(granularity=Granularity.ROW), include_before=True)
+    )
+    async with watched.reader:
+        await any_database.execute("INSERT INTO t VALUES (1, 'a')")
+        await any_database.execute("UPDATE t SET m = 'b'")
+        await any_database.execute("DELETE FROM t")
+        found = [(data["action"], data["key"], data["truncated"]) for data in await watched.data()]
+    assert found == [("insert", {"id": 1}, True), ("update", {"id": 1}, True), ("delete", {"id": 1}, True)]

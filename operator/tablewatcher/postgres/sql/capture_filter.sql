@@ -2,7 +2,7 @@
       BEGIN
         new_holds := TG_OP <> 'DELETE' AND coalesce({new_holds}, false);
         old_holds := TG_OP <> 'INSERT' AND coalesce({old_holds}, false);
-      EXCEPTION WHEN OTHERS THEN
+      EXCEPTION WHEN OTHERS OR assert_failure THEN
         -- A column that cannot be compared any more keeps nothing back.
         new_holds := TG_OP <> 'DELETE'; old_holds := TG_OP <> 'INSERT';
       END;

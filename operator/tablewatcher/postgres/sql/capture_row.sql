@@ -1,6 +1,6 @@
   BEGIN
 {fast}
-  EXCEPTION WHEN OTHERS THEN
+  EXCEPTION WHEN OTHERS OR assert_failure THEN
     body := NULL;
   END;
   IF body IS NULL OR octet_length(body) > {max_event}{long_key} THEN
@@ -16,7 +16,7 @@
             IF NOT ({fast_same_key}) THEN old_key_parts := ARRAY[{fast_old_key}]; END IF;
           END IF;
         END IF;
-      EXCEPTION WHEN OTHERS THEN
+      EXCEPTION WHEN OTHERS OR assert_failure THEN
         key_parts := NULL; key_json := NULL;
       END;
       BEGIN
@@ -47,7 +47,7 @@
           body := body || ',"changed":[' || (SELECT coalesce(string_agg(to_json(c.key)::text, ','), '') FROM jsonb_each(n) AS c
             WHERE ({sent_names} IS NULL OR c.key = ANY ({sent_names})) AND (o -> c.key) IS DISTINCT FROM c.value) || ']';
         END IF;
-      EXCEPTION WHEN OTHERS THEN
+      EXCEPTION WHEN OTHERS OR assert_failure THEN
         body := NULL;
       END;{slow_filter}
     END IF;
@@ -55,7 +55,7 @@
       IF key_json IS NULL THEN
         BEGIN
           IF TG_OP = 'DELETE' THEN key_json := {key_of_old}; ELSE key_json := {key_of_new}; END IF;
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
           key_json := NULL;
         END;
       END IF;
