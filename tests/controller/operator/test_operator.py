@@ -160,10 +160,11 @@ async def test_drift_is_repaired(
 ) -> None:
     await namespace.secret("shop", uri=orders.dsn)
     await namespace.create("orders", spec(stream))
-    trigger = "SELECT tgname FROM pg_trigger WHERE tgname LIKE '00_tablewatcher_%' AND tgenabled <> 'D'"
+    trigger = "SELECT tgname FROM pg_trigger WHERE tgname LIKE '00_tablewatcher_%' AND tgenabled <> 'D' ORDER BY 1"
     function = "SELECT prosrc FROM pg_proc WHERE proname LIKE 'capture_%'"
     await eventually(lambda: namespace.listing(DEPLOYMENTS), 15)
-    ((name,),) = await orders.execute(trigger)
+    triggers = await orders.execute(trigger)
+    name = min(trigger for (trigger,) in triggers)
     ((source,),) = await orders.execute(function)
     deployment = await namespace.one(DEPLOYMENTS)
     path = f"/apis/apps/v1/namespaces/{namespace.name}/deployments/{deployment['metadata']['name']}"
@@ -177,7 +178,7 @@ async def test_drift_is_repaired(
     async def repaired() -> bool:
         objects = await namespace.listing(DEPLOYMENTS), await namespace.listing(CONFIG_MAPS)
         whole = objects[0][0]["spec"]["replicas"] == 1 and [each["data"] for each in objects[1]]
-        return bool(whole and whole == [config_map["data"]] and await orders.execute(trigger))
+        return bool(whole and whole == [config_map["data"]] and await orders.execute(trigger) == triggers)
 
     await eventually(repaired, 40)
     await orders.execute(

@@ -143,6 +143,18 @@ async def test_a_namespace_that_ends(
     assert await orders.execute("SELECT FROM pg_namespace WHERE nspname = 'tablewatcher'") == []
 
 
+async def _is_up(namespace: Namespace, stream: Any, eventually: Eventually) -> None:
+    """The operator watches: stopped while it connects, kopf leaves connections to the end of the process."""
+    await namespace.create("probe", {**spec(stream), "database": {"secretRef": {"name": "none"}}})
+
+    async def is_seen() -> bool:
+        return bool(await namespace.conditions("probe"))
+
+    await eventually(is_seen, 15)
+    await namespace.delete("probe")
+    await eventually(lambda: is_gone(namespace, "probe"), 15)
+
+
 async def test_left_over_listeners_are_swept_at_the_start(
     namespace: Namespace, orders: Any, stream: Any, make_operator: Any, eventually: Eventually
 ) -> None:
@@ -167,6 +179,7 @@ async def test_left_over_listeners_are_swept_at_the_start(
         return [set(each["data"]) for each in await namespace.listing(CONFIG_MAPS)] == [{"kept.json"}]
 
     await eventually(one_left, 10)
+    await _is_up(namespace, stream, eventually)
     assert await second.stop() == 0
     await namespace.delete("kept")
     await namespace.api("PATCH", f"{namespace.watchers}/kept", {"metadata": {"finalizers": None}}, kind=MERGE)
@@ -177,5 +190,6 @@ async def test_left_over_listeners_are_swept_at_the_start(
         return not await namespace.listing(CONFIG_MAPS) and not await namespace.listing(DEPLOYMENTS)
 
     await eventually(none_left, 10)
+    await _is_up(namespace, stream, eventually)
     assert await third.stop() == 0
     third.check(orders.server.password)
