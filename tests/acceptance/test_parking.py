@@ -248,3 +248,42 @@ async def test_a_server_error_for_one_event_alone(
 
     await poll(aside, 40)
     await poll(lambda: has_parked(listener), 20)
+
+
+async def test_what_came_back_during_a_shutdown_is_not_sent_after_its_successors(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """SIGTERM finds the first event of a key that came back under way; the others go out while the listener drains."""
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = {"bad"}
+    accept = http_receiver.respond
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put(database, "bad", "bad")
+
+    async def aside() -> bool:
+        await put(database, "good")
+        return bool((await parked(manifest, database))["count"] == 2)
+
+    await poll(aside, 30)
+    endpoint.refused = set()
+    ending: list[asyncio.Task[int]] = []
+
+    async def respond(request: Any) -> Any:
+        if b'"partitionkey":"bad"' in request.body and not ending:
+            ending.append(asyncio.create_task(listener.terminate()))
+            await asyncio.sleep(0.5)
+        return accept(request)
+
+    http_receiver.respond = respond
+    replay = asyncio.create_task(command(manifest, database, "parked", "replay"))
+    await poll(lambda: bool(ending), 20)
+    assert await ending[0] == 0
+    assert [change for change in changes(endpoint) if change[0] == "bad"] == [("bad", 1), ("bad", 2)]
+    assert await _is_empty(database), "what is delivered is still aside: it would be sent after what follows it"
+    listener.start()
+    assert (await replay).code == 0
+    await put(database, "bad")
+    await poll(lambda: ("bad", 3) in changes(endpoint), 20)
+    assert [change for change in changes(endpoint) if change[0] == "bad"] == [("bad", 1), ("bad", 2), ("bad", 3)]

@@ -41,17 +41,19 @@ class Aside:
     async def settle(self) -> None:
         """Writes down what is given up, as far as there is room, and deletes what came back and is delivered."""
         delivery = self._flow.delivery
-        if not delivery.aside and not delivery.resent:
+        if not (delivery.aside or delivery.resent or self._lock.locked()):
             if 0 < self._count_at <= self._flow.now():
                 await self.count()
             return
         async with self._lock:
             await self._write()
+            settled = len(delivery.resent)
             resent = [event for event in delivery.resent if event in self._back]
-            delivery.resent.clear()
-            self._back.difference_update(resent)
             if resent:
                 await self._parked.delete(resent)
+            # Only now: cancelled before, they are still to be deleted. Others may have come meanwhile.
+            del delivery.resent[:settled]
+            self._back.difference_update(resent)
         # Not each time: where a busy key is aside, all are counted.
         if not self._count_at:
             self._count_at = self._flow.now() + COUNT_SECONDS

@@ -40,8 +40,9 @@ class Keeping:
         flow = self._flow
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
-            await self._aside.settle()
+            # In this order: the cursor passes no event whose predecessor came back and is still written down as aside.
             position = self.position()
+            await self._aside.settle()
             if position == self._committed and flow.now() - flow.proof < RENEW_SECONDS:
                 continue
             asked = flow.now()

@@ -65,6 +65,8 @@ class Relay:
             finally:
                 await _cancelled(steps)
             await self._sending.ended()
+            # What came back and went out by now must not be aside for the next owner: it would follow its successors.
+            await self._aside.settle()
         await self._keeping.release()
 
     async def _emptied(self) -> None:
