@@ -101,9 +101,19 @@ class Service:
         for name, spec in wanted.items():
             if name not in self._watches:
                 self._watches[name] = self._start(spec)
+        await self._close_unused()
+
+    async def _close_unused(self) -> None:
+        """Ends the connections of databases that no watcher names any more."""
+        used = {self._target_key(watch.spec) for watch in self._watches.values()}
+        for key in self._targets.keys() - used:
+            await self._targets.pop(key).close()
+
+    def _target_key(self, spec: WatcherSpec) -> tuple[object, ...]:
+        return ("dsn",) if self._options.dsn else (spec.namespace, spec.database)
 
     def _start(self, spec: WatcherSpec) -> Watch:
-        key = ("dsn",) if self._options.dsn else (spec.namespace, spec.database)
+        key = self._target_key(spec)
         if key not in self._targets:
             self._targets[key] = Target(lambda: self._conninfo(spec))
         return Watch(

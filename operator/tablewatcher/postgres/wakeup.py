@@ -27,10 +27,11 @@ class Wakeup:
     @translating
     async def subscribe(self, channel: str) -> asyncio.Event:
         """The event that every notification on `channel` sets."""
-        if channel not in self._events:
-            self._events[channel] = asyncio.Event()
-            async with self._lock:
+        async with self._lock:
+            if channel not in self._events:
                 await self._connection.execute(f"LISTEN {channel}")
+                # Only now: cancelled before, the next one to ask would believe that somebody listens.
+                self._events[channel] = asyncio.Event()
         return self._events[channel]
 
     @translating

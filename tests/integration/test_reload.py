@@ -1,0 +1,89 @@
+"""A listener's connections while its manifests change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+from tablewatcher.embedded import free_port
+from tablewatcher.listener.service import Options, Service
+from tablewatcher.postgres.database import open_session
+
+from ..conftest import Database, poll
+
+
+async def connections(database: Database) -> int:
+    found = await database.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name LIKE 'tablewatcher listener%'"
+    )
+    return int(found[0][0])
+
+
+def write_manifest(path: Path, secret: str) -> None:
+    spec = {
+        "database": {"secretRef": {"name": secret}},
+        "table": {"name": "t"},
+        "actions": ["insert"],
+        "sink": {"http": {"url": "http://127.0.0.1:9/"}},
+    }
+    metadata = {"name": "w", "namespace": "shop"}
+    kind = {"apiVersion": "tablewatcher.io/v1alpha1", "kind": "TableWatcher"}
+    path.write_text(json.dumps({**kind, "metadata": metadata, "spec": spec}))
+
+
+async def test_connections_that_no_manifest_names_any_more_are_closed(tmp_path: Path, database: Database) -> None:
+    """Else each change of a Secret's name would cost the database three connections until the listener ends."""
+    manifest = tmp_path / "w.json"
+    for secret in ("one", "second"):
+        (tmp_path / secret).mkdir()
+        for name, value in conninfo_to_dict(database.dsn).items():
+            (tmp_path / secret / name).write_text(str(value))
+    write_manifest(manifest, "one")
+    service = asyncio.create_task(
+        Service(Options(files=(manifest,), secrets_dir=tmp_path, http_port=free_port())).run()
+    )
+    try:
+
+        async def are_three() -> bool:
+            return await connections(database) == 3
+
+        await poll(are_three, 20)
+        before = await database.execute("SELECT clock_timestamp()")
+        write_manifest(manifest, "second")
+
+        async def are_new() -> bool:
+            found = await database.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name LIKE 'tablewatcher listener%%' AND backend_start > %s",
+                before[0][0],
+            )
+            return found[0][0] == 3
+
+        await poll(are_new, 20)
+        await poll(are_three, 10)
+    finally:
+        service.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await service
+
+
+async def test_a_subscription_that_was_cut_short_is_made_by_the_next_one(database: Database) -> None:
+    """The connections outlive a watcher that is stopped while it begins to listen."""
+    session = await open_session(database.dsn)
+    try:
+        async with session.wakeup._lock:
+            cut = asyncio.create_task(session.wakeup.subscribe("ch"))
+            await asyncio.sleep(0)
+            cut.cancel()
+            await asyncio.gather(cut, return_exceptions=True)
+        woken = await session.wakeup.subscribe("ch")
+        await database.execute("NOTIFY ch")
+        async with asyncio.timeout(5):
+            await woken.wait()
+    finally:
+        await session.close()
