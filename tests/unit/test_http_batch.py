@@ -69,6 +69,14 @@ def test_only_the_guilty_are_refused_and_nothing_is_overtaken(
         assert len(request) == 1 or len(batch_body(request)) <= max_bytes
 
 
+def test_what_is_sent_once_more_is_not_held_by_what_was_behind_it() -> None:
+    """The last changes its key from one that is held: it was passed over while the ones before it were on their way."""
+    events = [_event(0, "b"), *(_event(place, "a") for place in range(1, 6)), _event(6, "a", "b")]
+    call = Call(events, size=1, max_events=3, max_bytes=1 << 20)
+    _run(call, _endpoint({0, 5}))
+    assert call.outcomes == [REFUSED, *[DELIVERED] * 4, REFUSED, HELD]
+
+
 def test_one_guilty_of_many_takes_few_requests() -> None:
     events = [_event(ring_id) for ring_id in range(500)]
     for guilty in random.Random(7).sample(range(500), 20):

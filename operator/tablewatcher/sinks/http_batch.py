@@ -51,17 +51,20 @@ class Call:
         self._held: set[str] = set()
         self._sent: list[Event] = []
         self._places: list[int] = []
+        self._passed: list[int] = []
         self._found: dict[int, Outcome] = {}
         self._next = 0
 
     def request(self) -> list[Event]:
         """The events of the next request, in order; none: every event has its outcome."""
-        self._sent, self._places = [], []
-        place, left = self._next, self._max_bytes - 1
+        self._sent, self._places, self._passed = [], [], []
+        place, left, held = self._next, self._max_bytes - 1, self._held
         while place < len(self._events) and len(self._sent) < self.size:
             event = self._events[place]
-            if self._held and not self._held.isdisjoint(event.lane_keys):
-                self._hold(place, event)
+            if held and not held.isdisjoint(event.lane_keys):
+                # Its keys are held for what is behind it only: what is before it may have to be sent once more.
+                held = held.union(event.lane_keys)
+                self._passed.append(place)
             else:
                 left -= len(event.body) + 1
                 if left < 0 and self._sent:
@@ -70,6 +73,7 @@ class Call:
                 self._places.append(place)
             place += 1
         if not self._sent:
+            self._hold_passed()
             self.outcomes = [self._found[each] for each in range(len(self._events))]
         return self._sent
 
@@ -89,16 +93,21 @@ class Call:
             for event in self._sent:
                 self._held.update(event.lane_keys)
         self._next = self._places[-1] + 1
+        self._hold_passed()
 
     def give_up(self) -> None:
         """No further request: what has no outcome yet was not sent in time."""
         self._end(LATE)
 
-    def _hold(self, place: int, event: Event) -> None:
-        self._found[place] = HELD
-        self._held.update(event.lane_keys)  # an update of a key holds the events of both its keys
+    def _hold_passed(self) -> None:
+        """What was passed over on the way to the last one sent, or to the end, is held, and with it all of its keys."""
+        for place in self._passed:
+            if place < self._next or not self._sent:
+                self._found[place] = HELD
+                self._held.update(self._events[place].lane_keys)  # an update of a key holds both its keys
 
     def _end(self, outcome: Outcome) -> None:
+        self._found.update(dict.fromkeys(self._passed, HELD))
         for place in range(self._next, len(self._events)):
             self._found.setdefault(place, outcome)
         self._next = len(self._events)
