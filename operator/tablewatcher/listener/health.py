@@ -71,8 +71,15 @@ class HealthServer:
 
     def _on_the_loop(self, page: Callable[[], Answer]) -> Answer:
         found: Future[Answer] = Future()
+
+        def answer() -> None:
+            try:
+                found.set_result(page())
+            except Exception as error:  # noqa: BLE001 - raised where it is waited for, which answers 500
+                found.set_exception(error)
+
         try:
-            self._loop.call_soon_threadsafe(lambda: found.set_result(page()))
+            self._loop.call_soon_threadsafe(answer)
             return found.result(_LOOP_SECONDS)
         except (TimeoutError, RuntimeError):
             return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"the event loop does not answer\n"
