@@ -56,7 +56,7 @@ async def test_make_demo_loses_nothing_and_ends_by_itself() -> None:
 
 
 async def test_make_demo_hands_arguments_on() -> None:
-    code, out, err = await bash(INSTALLED + "make --dry-run demo ARGS=--keep", 30)
+    code, out, err = await bash(INSTALLED + "make --no-print-directory --dry-run demo ARGS=--keep", 30)
     assert code == 0, err
     assert out.rstrip().endswith("/tablewatcher demo -f examples --keep")
 
