@@ -180,10 +180,11 @@ def test_a_missing_secret_and_a_wrong_password_are_said_and_heal(shop: Shop) -> 
 
 
 def test_a_dropped_trigger_is_put_back(forwarding: Shop) -> None:
-    find = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'public.orders'::regclass AND NOT tgisinternal"
-    ((name,),) = forwarding.execute(find)
-    forwarding.execute(f'DROP TRIGGER "{name}" ON public.orders')
-    until(lambda: forwarding.execute(find) == [(name,)], "the trigger put back", 40)
+    find = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'public.orders'::regclass AND NOT tgisinternal ORDER BY 1"
+    triggers = forwarding.execute(find)
+    for (name,) in triggers:
+        forwarding.execute(f'DROP TRIGGER "{name}" ON public.orders')
+    until(lambda: forwarding.execute(find) == triggers, "the triggers put back", 40)
     order = forwarding.order()
     until(lambda: order in [event["data"].get("key", {}).get("id") for event in forwarding.events()], "its event", 10)
 
