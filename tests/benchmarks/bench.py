@@ -63,12 +63,6 @@ def main() -> None:
         parser.error(f"no benchmark {', '.join(unknown)}: choose of {', '.join(runs)}")
     console = Console()
     figures = measured(console, {what: runs[what] for what in options.what or runs})
-    table = Table("what", "figure", "value", "held")
-    for what, found in figures.items():
-        for figure, value in found.items():
-            shown = f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
-            table.add_row(what, figure, shown, HELD.get((what, figure), ""))
-    console.print(table)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
 
@@ -86,7 +80,18 @@ def measured(console: Console, runs: dict[str, Callable[[Stage], dict[str, float
                     EmbeddedNats(directory / "nats") as broker,
                 ):
                     figures[what] = run(Stage(directory, postgres, broker))
+            # At once: a run that fails takes nothing of the others with it.
+            show(console, what, figures[what])
     return figures
+
+
+def show(console: Console, what: str, found: dict[str, float]) -> None:
+    """What one run has measured, beside what is held."""
+    table = Table("what", "figure", "value", "held")
+    for figure, value in found.items():
+        shown = f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+        table.add_row(what, figure, shown, HELD.get((what, figure), ""))
+    console.print(table)
 
 
 if __name__ == "__main__":

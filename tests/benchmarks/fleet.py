@@ -20,7 +20,7 @@ IDLE_SECONDS = 10.0
 def fleet(stage: Stage, watchers: int) -> dict[str, float]:
     """One listener, `watchers` tables in one database, nothing written."""
     asyncio.run(new_stream(stage))
-    names = [f"fleet_{nth}" for nth in range(watchers)]
+    names = [f"fleet{nth}" for nth in range(watchers)]
     paths = [stage.manifest(name) for name in names]
     for name in names:
         stage.sql(f"CREATE TABLE {name} (id bigint PRIMARY KEY, status text, total numeric)")
