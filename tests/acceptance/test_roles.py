@@ -102,8 +102,26 @@ async def test_certificates_as_files_below_the_directory_of_secrets(
             await database.execute("INSERT INTO orders VALUES (1, 'new')")
             assert len(await stream.messages(1, 20)) == 1
         assert front.hellos >= 4
+        dsn = front.dsn("localhost", database.name)
+        # The server lets nobody in without our certificate.
+        async with listening(*options, "--dsn", dsn, "--http-port", free_port()):
+            await database.execute("INSERT INTO orders VALUES (2, 'new')")
+            assert len(await stream.messages(2, 20)) == 2
         checked = await tablewatcher("doctor", *options)
         assert "ok    connection       encrypted" in checked.out
+        await check_that_a_dsn_is_checked_the_same(dsn, files, place)
+
+
+async def check_that_a_dsn_is_checked_the_same(dsn: str, files: Path, secrets_dir: Path) -> None:
+    """With `--dsn` the manifest's tls holds, and what it needs is asked for; a dsn of its own mind is let be."""
+    with_secrets = await tablewatcher("plan", "-f", files, "--dsn", dsn, "--secrets-dir", secrets_dir)
+    assert with_secrets.code == 0, with_secrets.err
+    without = await tablewatcher("plan", "-f", files, "--dsn", dsn)
+    assert (without.code, "say in --dsn itself" in without.err) == (3, True), without.err
+    own = ("-f", files, "--dsn", f"{dsn}?sslmode=disable")
+    said = await tablewatcher("doctor", *own)
+    assert "spec.database.tls is left out" in said.out
+    assert "warn  connection       made, but not encrypted" in said.out
 
 
 async def test_a_dba_runs_what_sql_prints(

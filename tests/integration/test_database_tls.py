@@ -13,6 +13,7 @@ import trustme
 from tablewatcher.errors import DatabaseError, Reason, SecretError
 from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.conninfo import conninfo
+from tablewatcher.postgres.dsn import with_tls
 from tablewatcher.postgres.session import connected, encrypted
 from tablewatcher.spec.model import CaRef, DatabaseTls
 from tablewatcher.spec.model import Database as DatabaseSpec
@@ -153,6 +154,29 @@ async def test_apply_tells_whether_the_connection_is_encrypted(world: World, dat
     spec = replace(spec, actions=spec.actions - {"truncate"})
     assert (await apply(world.conninfo(DatabaseTls(ca=CA)), spec, names_of(spec))).encrypted
     assert not (await apply(database.dsn, spec, names_of(spec))).encrypted
+
+
+async def test_a_dsn_is_checked_as_the_manifest_says_unless_it_says_so_itself(world: World) -> None:
+    dsn = world.front.dsn("localhost", world.database)
+    elsewhere = world.front.dsn("127.0.0.1", world.database)
+    tls = DatabaseTls(ca=CA)
+    assert await is_encrypted(with_tls(dsn, tls, world.secrets))
+    with pytest.raises(DatabaseError) as refused:
+        await is_encrypted(with_tls(elsewhere, tls, world.secrets))
+    assert (refused.value.reason, "another host name" in refused.value.message) == (Reason.TLS_FAILED, True)
+    # Taken as they are: nothing of `tls` is read.
+    nothing = MemorySecrets()
+    assert await is_encrypted(with_tls(f"{elsewhere}?sslmode=require", tls, nothing))
+    assert not await is_encrypted(with_tls(f"{elsewhere}?sslmode=disable", tls, nothing))
+    assert with_tls(dsn, None, nothing) == dsn
+
+
+async def test_a_dsn_whose_check_needs_what_is_missing_says_both_ways_on(world: World) -> None:
+    with pytest.raises(SecretError) as refused:
+        with_tls(world.front.dsn("localhost", world.database), DatabaseTls(ca=CA), MemorySecrets())
+    assert refused.value.reason is Reason.CONFIG_MAP_NOT_FOUND
+    for said in ("'shop-ca'", "sslmode=require"):
+        assert said in refused.value.message
 
 
 NOTHING: dict[str, str] = {}

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ..errors import TableWatcherError
 from ..postgres.conninfo import Access
+from ..postgres.dsn import brings_tls
 from ..postgres.session import connected
 from ..postgres.standing import standing, surroundings
 from ..postgres.survey import survey
@@ -42,12 +43,20 @@ async def _checks(scope: Scope, spec: WatcherSpec) -> AsyncIterator[Check]:
     except TableWatcherError as error:
         yield Check.fault("secret", error)
     else:
-        yield Check("secret", Level.OK, "not needed: --dsn is given" if scope.dsn else "read")
+        yield Check("secret", Level.OK, _whose_connection(scope, spec))
         async for check in _database(scope, spec, to):
             yield check
     fault, notes = await look_at_sink(scope, spec)
     for check in sink_checks(fault, notes):
         yield check
+
+
+def _whose_connection(scope: Scope, spec: WatcherSpec) -> str:
+    if not scope.dsn:
+        return "read"
+    if spec.database.tls is not None and brings_tls(scope.dsn):
+        return "not needed: --dsn is given; it says itself how to encrypt, and spec.database.tls is left out"
+    return "not needed: --dsn is given"
 
 
 async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterator[Check]:

@@ -14,7 +14,7 @@ from ..listener.config import DirectorySecrets, load, manifest_files
 from ..naming import WatcherNames, watcher_names
 from ..postgres import apply as postgres
 from ..postgres.conninfo import Access, access, conninfo
-from ..postgres.dsn import checked
+from ..postgres.dsn import checked, with_tls
 from ..postgres.plan import Plan
 from ..postgres.script import Section, script
 from ..postgres.survey import Survey, survey
@@ -45,11 +45,16 @@ class Scope:
 
     def access(self, spec: WatcherSpec) -> Access:
         """The watcher's database, for changes. Raises SecretError, or SpecInvalid for a DSN that cannot be read."""
-        return Access(checked(self.dsn)) if self.dsn else access(spec, self.secrets)
+        return Access(self._given(self.dsn, spec)) if self.dsn else access(spec, self.secrets)
 
     def listener_conninfo(self, spec: WatcherSpec) -> str:
         """The same, as the listener connects."""
-        return checked(self.dsn) if self.dsn else conninfo(spec.database, self.secrets, namespace=spec.namespace)
+        if self.dsn:
+            return self._given(self.dsn, spec)
+        return conninfo(spec.database, self.secrets, namespace=spec.namespace)
+
+    def _given(self, dsn: str, spec: WatcherSpec) -> str:
+        return with_tls(dsn, spec.database.tls, self.secrets)
 
     def names(self, spec: WatcherSpec) -> WatcherNames:
         """The watcher's names under our instance."""

@@ -16,6 +16,7 @@ from ..errors import SpecInvalid, TableWatcherError
 from ..metrics import Metrics
 from ..naming import LOCAL_INSTANCE, watcher_names
 from ..postgres.conninfo import conninfo
+from ..postgres.dsn import with_tls
 from ..sinks.address import AddressPolicy
 from ..spec.model import WatcherSpec
 from .config import DirectorySecrets, load, manifest_files
@@ -32,7 +33,7 @@ RELOAD_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """As the command line has them. `dsn` wins over the Secrets the manifests name."""
+    """As the command line has them. `dsn` wins over the database's Secrets that the manifests name."""
 
     files: tuple[Path, ...]
     dsn: str | None = None
@@ -110,7 +111,7 @@ class Service:
             await self._targets.pop(key).close()
 
     def _target_key(self, spec: WatcherSpec) -> tuple[object, ...]:
-        return ("dsn",) if self._options.dsn else (spec.namespace, spec.database)
+        return ("dsn", spec.database.tls) if self._options.dsn else (spec.namespace, spec.database)
 
     def _start(self, spec: WatcherSpec) -> Watch:
         key = self._target_key(spec)
@@ -127,7 +128,7 @@ class Service:
 
     def _conninfo(self, spec: WatcherSpec) -> str:
         if self._options.dsn:
-            return self._options.dsn
+            return with_tls(self._options.dsn, spec.database.tls, self._secrets)
         return conninfo(spec.database, self._secrets, namespace=spec.namespace)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import ProgrammingError
 
-from ..errors import Reason, TableWatcherError
+from ..errors import Reason, SecretError, TableWatcherError
+from ..spec.model import DatabaseTls
+from ..spec.secrets import Secrets
+from .tls import tls_parameters
 
 _FORM = (
     "--dsn (or TABLEWATCHER_DSN) cannot be read as a connection string: write"
@@ -22,3 +25,25 @@ def checked(dsn: str) -> str:
         # libpq's own message quotes the text, which may be the password.
         raise TableWatcherError(Reason.SPEC_INVALID, _FORM) from None
     return dsn
+
+
+def brings_tls(dsn: str) -> bool:
+    """Whether `dsn` says itself how its connection is encrypted: any parameter of libpq's that begins with ssl."""
+    return any(parameter.startswith("ssl") for parameter in conninfo_to_dict(dsn))
+
+
+def with_tls(dsn: str, tls: DatabaseTls | None, secrets: Secrets) -> str:
+    """`dsn`, encrypted and checked as a manifest's `tls` says, unless it says so itself.
+
+    All or nothing: `sslmode=require` of one and an authority of the other would make a third thing of both. Raises
+    TableWatcherError(SpecInvalid) for a DSN that cannot be read, SecretError for what `tls` names and is not there.
+    """
+    checked(dsn)
+    if tls is None or brings_tls(dsn):
+        return dsn
+    try:
+        added = tls_parameters(tls, secrets, {})
+    except SecretError as error:
+        remedy = "or say in --dsn itself how to encrypt (such as sslmode=require): spec.database.tls is left out then"
+        raise SecretError(error.reason, f"{error.message}; {remedy}") from None
+    return make_conninfo(dsn, **added)
