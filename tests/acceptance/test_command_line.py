@@ -325,3 +325,6 @@ async def test_two_watchers_of_one_name_and_the_files_they_are_in(shop: Database
     assert answer.code == 2
     for said in ("declared more than once", "copy.yaml", "orders.yaml"):
         assert said in answer.err
+    assert not answer.out
+    (files / "copy.yaml").unlink()
+    assert (await tablewatcher("validate", "-f", files, "-f", files / "orders.yaml")).code == 0

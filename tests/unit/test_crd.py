@@ -11,7 +11,7 @@ import yaml
 
 from tablewatcher.errors import FieldError, SpecInvalid
 from tablewatcher.spec import checks, schema
-from tablewatcher.spec.parse import API_VERSION, KIND, load_manifests, parse_manifest
+from tablewatcher.spec.parse import API_VERSION, KIND, parse_manifest, read_manifests
 from tablewatcher.spec.unsupported import NOT_SUPPORTED, UNSUPPORTED
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +144,8 @@ def test_the_parser_says_what_the_rule_says(rule: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_the_examples_parse(example: Path) -> None:
-    found = load_manifests(example.read_text(), example.name)
+    found, fault = read_manifests(example.read_text(), example.name)
+    assert fault is None
     assert [(spec.namespace, spec.table.name) for spec in found] == [("shop", "orders")]
 
 

@@ -42,7 +42,7 @@ from tablewatcher.spec.model import (
     Tls,
     WatcherSpec,
 )
-from tablewatcher.spec.parse import TOO_LARGE, load_manifests, parse_manifest, to_manifest
+from tablewatcher.spec.parse import TOO_LARGE, parse_manifest, read_manifests, to_manifest
 
 MANIFEST: dict[str, Any] = {
     "apiVersion": "tablewatcher.io/v1alpha1",
@@ -370,6 +370,14 @@ def text_of(*documents: object) -> str:
     return yaml.safe_dump_all(documents)
 
 
+def load_manifests(text: str, origin: str) -> list[WatcherSpec]:
+    """All watchers of a text without a mistake."""
+    found, fault = read_manifests(text, origin)
+    if fault is not None:
+        raise fault
+    return found
+
+
 def named(name: str, **fields: Any) -> dict[str, Any]:
     return {**manifest(**fields), "metadata": {"name": name}}
 
@@ -396,18 +404,13 @@ def test_a_document_meant_to_be_a_watcher_is_not_passed_over(document: object) -
         load_manifests(text_of(document), "f.yaml")
 
 
-def test_two_watchers_of_one_name() -> None:
-    with pytest.raises(SpecInvalid, match=r"default/a.*\n.*metadata.name: is the name of two watchers"):
-        load_manifests(text_of(named("a"), named("b"), named("a")), "f.yaml")
-    other = {**named("a"), "metadata": {"name": "a", "namespace": "other"}}
-    assert len(load_manifests(text_of(named("a"), other), "f.yaml")) == 2
-
-
 def test_errors_of_all_documents() -> None:
     with pytest.raises(SpecInvalid) as refused:
         load_manifests(text_of(named("a", columns=1), named("b"), named("c", suspend=1)), "f.yaml")
     assert refused.value.name == "f.yaml"
     assert [error.path for error in refused.value.errors] == ["default/a: spec.columns", "default/c: spec.suspend"]
+    good, _ = read_manifests(text_of(named("a", columns=1), named("b")), "f.yaml")
+    assert [spec.name for spec in good] == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -439,6 +442,13 @@ def test_a_document_that_grows_by_aliases_is_refused_in_time() -> None:
     with pytest.raises(SpecInvalid) as refused:
         load_manifests(text, "f.yaml")
     assert FieldError("spec", TOO_LARGE) in refused.value.errors
+
+
+@pytest.mark.parametrize("place", ["apiVersion: {}", "kind: TableWatcher\nmetadata: {{namespace: {}}}"])
+def test_what_aliases_make_endless_is_not_written_out(place: str) -> None:
+    levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12))
+    with pytest.raises(SpecInvalid):
+        load_manifests(f"l0: &l0 [x, x]\n{levels}\nspec: {{}}\n{place.format('*l11')}\n", "f.yaml")
 
 
 # PostgreSQL takes any text as a name but one with NUL; a Secret's names and keys are plain.

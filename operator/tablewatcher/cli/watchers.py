@@ -196,7 +196,8 @@ async def each_watcher(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Resu
 
 
 def _load(files: tuple[Path, ...], *, require_secret: bool) -> tuple[list[WatcherSpec], list[SpecInvalid]]:
-    specs, faults = load(files, require_secret=require_secret)
+    found = load(files, require_secret=require_secret)
+    specs, faults = list(found.specs.values()), list(found.faults)
     if not specs and not faults:
         looked = ", ".join(str(path) for path in manifest_files(files)) or "no .yaml, .yml or .json file"
         nothing = FieldError("-f", f"no TableWatcher manifest found ({looked})")

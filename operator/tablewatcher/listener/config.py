@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FieldError, Reason, SecretError, SpecInvalid
 from ..spec.model import WatcherSpec
-from ..spec.parse import load_manifests
+from ..spec.parse import read_manifests
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -57,41 +58,74 @@ def _values(folder: Path, reason: Reason, what: str) -> dict[str, str]:
     return values
 
 
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """What files hold. specs: the good watchers by name; origins: the file of each; faulty: files with a mistake."""
+
+    specs: Mapping[str, WatcherSpec]
+    origins: Mapping[str, Path]
+    faults: tuple[SpecInvalid, ...]
+    faulty: frozenset[Path]
+
+    def are_silent_on(self, name: str, origin: Path) -> bool:
+        """Whether watcher `name`, last seen in file `origin`, may be meant to go on though it is not among `specs`."""
+        return name not in self.specs and not self.faulty.isdisjoint((origin, *origin.parents))
+
+
 def manifest_files(paths: Iterable[Path]) -> list[Path]:
     """The files that `-f` names: each file, and those of each directory that look like manifests."""
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        try:
             found += sorted(
                 entry
                 for entry in path.iterdir()
                 if entry.suffix in _SUFFIXES and not entry.name.startswith(".") and entry.is_file()
             )
-        else:
-            found.append(path)
-    return found
+        except OSError:
+            found.append(path)  # a file, or what cannot be read: whoever reads it says so
+    return list(dict.fromkeys(found))
 
 
-def load(paths: Iterable[Path], *, require_secret: bool) -> tuple[list[WatcherSpec], list[SpecInvalid]]:
-    """Every watcher that can be read, and what is wrong with those that cannot: a bad one stops no good one."""
-    specs: dict[str, WatcherSpec] = {}
-    origins: dict[str, Path] = {}
+def load(paths: Iterable[Path], *, require_secret: bool) -> Manifests:
+    """Every watcher that can be read, and what is wrong with those that cannot: a bad one stops no good one.
+
+    Of two watchers of one name neither is taken: nobody can say which is meant.
+    """
+    declared: dict[str, list[tuple[Path, WatcherSpec]]] = {}
     faults: list[SpecInvalid] = []
+    faulty: set[Path] = set()
     for path in manifest_files(paths):
-        try:
-            content = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            faults.append(SpecInvalid(str(path), (FieldError("-f", f"{path} cannot be read: {detail}"),)))
-            continue
-        try:
-            for spec in load_manifests(content, str(path), require_secret=require_secret):
-                name = spec.qualified_name
-                if name in specs:
-                    where = " and ".join(dict.fromkeys((str(origins[name]), str(path))))
-                    text = f"{name} is declared more than once (in {where}); names must differ, and the last one counts"
-                    faults.append(SpecInvalid(name, (FieldError("metadata.name", text),)))
-                specs[name], origins[name] = spec, path
-        except SpecInvalid as error:
-            faults.append(error)
-    return list(specs.values()), faults
+        found, fault = _read(path, require_secret=require_secret)
+        for spec in found:
+            declared.setdefault(spec.qualified_name, []).append((path, spec))
+        if fault is not None:
+            faults.append(fault)
+            faulty.add(path)
+    for name, places in declared.items():
+        if len(places) > 1:
+            files = tuple(dict.fromkeys(path for path, _ in places))
+            faults.append(_repeated(name, files))
+            faulty.update(files)
+    single = {name: places[0] for name, places in declared.items() if len(places) == 1}
+    return Manifests(
+        {name: spec for name, (_, spec) in single.items()},
+        {name: path for name, (path, _) in single.items()},
+        tuple(faults),
+        frozenset(faulty),
+    )
+
+
+def _read(path: Path, *, require_secret: bool) -> tuple[list[WatcherSpec], SpecInvalid | None]:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        return [], SpecInvalid(str(path), (FieldError("-f", f"{path} cannot be read: {detail}"),))
+    return read_manifests(content, str(path), require_secret=require_secret)
+
+
+def _repeated(name: str, files: Iterable[Path]) -> SpecInvalid:
+    where = " and ".join(map(str, files))
+    text = f"{name} is declared more than once (in {where}), so none of these is used: rename or remove all but one"
+    return SpecInvalid(name, (FieldError("metadata.name", text),))

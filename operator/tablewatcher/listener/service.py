@@ -52,6 +52,7 @@ class Service:
         self._secrets = DirectorySecrets(options.secrets_dir)
         self._metrics = Metrics(CollectorRegistry())
         self._watches: dict[str, Watch] = {}
+        self._origins: dict[str, Path] = {}
         self._targets: dict[tuple[object, ...], Target] = {}
         self._signature: object = None
 
@@ -85,21 +86,20 @@ class Service:
         if signature == self._signature:
             return
         self._signature = signature
-        specs, faults = load(self._options.files, require_secret=self._options.dsn is None)
-        for fault in faults:
+        found = load(self._options.files, require_secret=self._options.dsn is None)
+        for fault in found.faults:
             log.error(fault.message)
-        if faults and not specs and not self._watches and not any(path.is_dir() for path in self._options.files):
-            raise SpecInvalid(faults[0].name, faults[0].errors)
-        wanted = {spec.qualified_name: spec for spec in specs}
-        broken = {fault.name for fault in faults}
+        if found.faults and not found.specs and not self._watches and not any(map(Path.is_dir, self._options.files)):
+            raise SpecInvalid(found.faults[0].name, found.faults[0].errors)
         gone = [
             name
             for name, watch in self._watches.items()
-            # A manifest that was good and has a mistake now goes on as it was.
-            if wanted.get(name) != watch.spec and not (name in broken and name not in wanted)
+            # What was good and cannot be read now, or has a mistake, goes on as it was.
+            if found.specs.get(name) != watch.spec and not found.are_silent_on(name, self._origins[name])
         ]
+        self._origins.update(found.origins)
         await asyncio.gather(*(self._watches.pop(name).stop() for name in gone))
-        for name, spec in wanted.items():
+        for name, spec in found.specs.items():
             if name not in self._watches:
                 self._watches[name] = self._start(spec)
         await self._close_unused()

@@ -78,17 +78,20 @@ def _yaml(text: str, origin: str) -> list[object]:
         raise SpecInvalid(origin, (FieldError("(document)", f"is not YAML: {error}"),)) from None
 
 
-def _watchers(document: object) -> Iterator[object]:
+def _watchers(document: object, *, nested: bool = False) -> Iterator[object]:
+    # A list in a list is not opened, but refused: with aliases it could hold itself.
     if document is None:
         return
     if not isinstance(document, Mapping):
         yield document
         return
     kind, items = document.get("kind"), document.get("items")
-    if kind in ("List", f"{KIND}List") and isinstance(items, list):
+    version = document.get("apiVersion")
+    is_list = kind in ("List", f"{KIND}List") and isinstance(items, list)
+    if isinstance(items, list) and is_list and not nested:
         for item in items:
-            yield from _watchers(item)
-    elif kind == KIND or str(document.get("apiVersion", "")).startswith(f"{GROUP}/"):
+            yield from _watchers(item, nested=True)
+    elif is_list or kind == KIND or (isinstance(version, str) and version.startswith(f"{GROUP}/")):
         yield document
     elif kind is None and "spec" in document:
         # Somebody forgot the head of a watcher more often than a file of this form is something else.

@@ -21,9 +21,10 @@ from .schema import FIELDS, SpecShape
 from .unsupported import without_unsupported
 from .values import watcher
 
-__all__ = ["API_VERSION", "KIND", "MAX_BYTES", "load_manifests", "parse_manifest", "to_manifest"]
+__all__ = ["API_VERSION", "KIND", "MAX_BYTES", "parse_manifest", "read_manifests", "to_manifest"]
 
 MAX_BYTES = 32 * 1024
+MAX_GENERATION = 2**63 - 1
 TOO_LARGE = "is larger than 32 KiB: name fewer columns, or split it into several watchers"
 
 _TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
@@ -55,30 +56,29 @@ def parse_manifest(document: object, *, default_namespace: str = "default", requ
     return watcher(metadata.namespace, metadata.name, metadata.generation, shape)
 
 
-def load_manifests(
+def read_manifests(
     text: str, origin: str, *, default_namespace: str = "default", require_secret: bool = True
-) -> list[WatcherSpec]:
-    """Every TableWatcher of a YAML text, in order; documents of other kinds are left alone.
+) -> tuple[list[WatcherSpec], SpecInvalid | None]:
+    """Every good TableWatcher of a YAML text, in order, and all the mistakes of the others.
 
-    `origin` (a file's name, say) stands in the errors. Raises SpecInvalid with the errors of all documents.
+    Documents of other kinds are left alone. `origin` (a file's name, say) stands in the errors.
     """
-    found: dict[str, WatcherSpec] = {}
+    found: list[WatcherSpec] = []
     faults: list[SpecInvalid] = []
-    for document in watcher_documents(text, origin):
+    try:
+        documents = watcher_documents(text, origin)
+    except SpecInvalid as fault:
+        return [], fault
+    for document in documents:
         try:
-            spec = parse_manifest(document, default_namespace=default_namespace, require_secret=require_secret)
+            found.append(parse_manifest(document, default_namespace=default_namespace, require_secret=require_secret))
         except SpecInvalid as fault:
             faults.append(fault)
-            continue
-        if spec.qualified_name in found:
-            repeated = FieldError("metadata.name", "is the name of two watchers: rename or remove one")
-            faults.append(SpecInvalid(spec.qualified_name, (repeated,)))
-        found[spec.qualified_name] = spec
     if len(faults) == 1:
-        raise SpecInvalid(f"{origin}: {faults[0].name}", faults[0].errors)
+        return found, SpecInvalid(f"{origin}: {faults[0].name}", faults[0].errors)
     if faults:
-        raise SpecInvalid(origin, tuple(_named(fault, error) for fault in faults for error in fault.errors))
-    return list(found.values())
+        return found, SpecInvalid(origin, tuple(_named(fault, error) for fault in faults for error in fault.errors))
+    return found, None
 
 
 def _named(fault: SpecInvalid, error: FieldError) -> FieldError:
@@ -113,11 +113,12 @@ def _metadata(found: object, default_namespace: str) -> _Metadata:
         errors.append(FieldError("metadata.name", checks.DNS_NAME))
     if not checks.holds(checks.dns_label, namespace):
         errors.append(FieldError("metadata.namespace", checks.DNS_LABEL))
-    if not isinstance(generation, int) or isinstance(generation, bool) or generation < 0:
+    if not isinstance(generation, int) or isinstance(generation, bool) or not 0 <= generation <= MAX_GENERATION:
         errors.append(FieldError("metadata.generation", "must be a whole number from 0 on: remove it"))
         generation = 0
+    # Only text is shown: a list that aliases make a gigabyte long would be written out here.
     shown = name if isinstance(name, str) else ""
-    return _Metadata(str(namespace), shown, generation, tuple(errors))
+    return _Metadata(namespace if isinstance(namespace, str) else "?", shown, generation, tuple(errors))
 
 
 def _shape(document: Mapping[object, object], require_secret: bool) -> tuple[SpecShape | None, list[FieldError]]:
