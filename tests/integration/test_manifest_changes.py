@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,6 +10,8 @@ import pytest
 
 from tablewatcher.embedded import free_port
 from tablewatcher.listener.service import Options, Service
+
+from ..conftest import poll
 
 
 def manifest(name: str, **fields: object) -> str:
@@ -35,7 +36,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
     await service._reload()
     assert set(service._watches) == {"shop/a", "shop/b", "shop/c"}
     yield service
-    await asyncio.gather(*(watch.stop() for watch in service._watches.values()))
+    await service.close()
 
 
 ALL = {"shop/a", "shop/b", "shop/c"}
@@ -75,7 +76,44 @@ async def test_a_good_change_beside_a_mistake_is_taken(service: Service, tmp_pat
     both.write_text(f"{manifest('a', columns=1)}\n---\n{manifest('b', columns=['x'])}")
     await service._reload()
     assert service._watches["shop/a"] is before["shop/a"]
-    assert service._watches["shop/b"].spec.columns == ("x",)
+    await until(lambda: sent(service).get("shop/b") == ["x"])
     both.write_text(f"{manifest('a', columns=['y'])}\n---\n{manifest('b', columns=['x'])}")
     await service._reload()
-    assert service._watches["shop/a"].spec.columns == ("y",)
+    await until(lambda: sent(service).get("shop/a") == ["y"])
+
+
+async def test_a_watcher_that_takes_long_to_stop_delays_no_other(tmp_path: Path) -> None:
+    """Its database does not answer, or its endpoint has a request in hand; then it begins with what is newest."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for key, value in {"host": "127.0.0.1", "port": str(free_port()), "username": "u"}.items():
+            (tmp_path / name / key).write_text(value)
+
+    def write(**fields: object) -> None:
+        texts = [manifest(name, database={"secretRef": {"name": name}}, **fields) for name in ("a", "b")]
+        (tmp_path / "both.yaml").write_text("\n---\n".join(texts))
+
+    write()
+    service = Service(Options(files=(tmp_path / "both.yaml",), secrets_dir=tmp_path))
+    await service._reload()
+    try:
+        async with service._targets[service._target_key(service._watches["shop/a"].spec)]._lock:
+            for columns in (["x"], ["y"], ["z", "z2"]):
+                write(columns=columns)
+                await service._reload()
+                await until(lambda: sent(service).get("shop/b") == columns)  # noqa: B023
+                assert "shop/a" not in service._watches
+        await until(lambda: sent(service) == {"shop/a": ["z", "z2"], "shop/b": ["z", "z2"]})
+    finally:
+        await service.close()
+
+
+def sent(service: Service) -> dict[str, list[str]]:
+    return {name: list(watch.spec.columns) for name, watch in service._watches.items()}
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async def seen() -> bool:
+        return holds()
+
+    await poll(seen, 30)

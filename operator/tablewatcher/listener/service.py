@@ -45,13 +45,15 @@ class Options:
 
 
 class Service:
-    """All watchers of one listener."""
+    """All watchers of one listener: those that run, and those that end and may have to begin again."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._secrets = DirectorySecrets(options.secrets_dir)
         self._metrics = Metrics(CollectorRegistry())
         self._watches: dict[str, Watch] = {}
+        self._ending: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+        self._wanted: dict[str, WatcherSpec] = {}
         self._origins: dict[str, Path] = {}
         self._targets: dict[tuple[object, ...], Target] = {}
         self._signature: object = None
@@ -75,10 +77,16 @@ class Service:
                         await stop.wait()
             log.info("stopping", watchers=len(self._watches))
         finally:
-            await asyncio.gather(*(watch.stop() for watch in self._watches.values()))
-            for target in self._targets.values():
-                await target.close()
+            await self.close()
             await health.stop()
+
+    async def close(self) -> None:
+        """Stops every watcher and ends the connections."""
+        self._wanted = {}
+        stopping = [watch.stop() for watch in self._watches.values()]
+        await asyncio.gather(*stopping, *(task for _, task in self._ending.values()))
+        for target in self._targets.values():
+            await target.close()
 
     async def _reload(self) -> None:
         """Starts, stops and restarts watchers where the manifests have changed."""
@@ -91,24 +99,31 @@ class Service:
             log.error(fault.message)
         if found.faults and not found.specs and not self._watches and not any(map(Path.is_dir, self._options.files)):
             raise SpecInvalid(found.faults[0].name, found.faults[0].errors)
-        gone = [
-            name
-            for name, watch in self._watches.items()
-            # What was good and cannot be read now, or has a mistake, goes on as it was.
-            if found.specs.get(name) != watch.spec and not found.are_silent_on(name, self._origins[name])
-        ]
+        # What was good and cannot be read now, or has a mistake, goes on as it was.
+        silent = {name for name in self._wanted if found.are_silent_on(name, self._origins[name])}
+        self._wanted = {**found.specs, **{name: self._wanted[name] for name in silent}}
         self._origins.update(found.origins)
-        await asyncio.gather(*(self._watches.pop(name).stop() for name in gone))
-        for name, spec in found.specs.items():
-            if name not in self._watches:
+        for name in [name for name, watch in self._watches.items() if self._wanted.get(name) != watch.spec]:
+            watch = self._watches.pop(name)
+            self._ending[name] = watch, asyncio.create_task(self._end(name, watch))
+        for name, spec in self._wanted.items():
+            if name not in self._watches and name not in self._ending:
                 self._watches[name] = self._start(spec)
+
+    async def _end(self, name: str, watch: Watch) -> None:
+        """Stops a watcher, which may take as long as its endpoint; then it begins again if it is wanted by now."""
+        await watch.stop()
+        del self._ending[name]
+        if name in self._wanted:
+            self._watches[name] = self._start(self._wanted[name])
         await self._close_unused()
 
     async def _close_unused(self) -> None:
         """Ends the connections of databases that no watcher names any more."""
-        used = {self._target_key(watch.spec) for watch in self._watches.values()}
-        for key in self._targets.keys() - used:
-            await self._targets.pop(key).close()
+        running = [*self._watches.values(), *(watch for watch, _ in self._ending.values())]
+        used = {self._target_key(watch.spec) for watch in running}
+        for target in [self._targets.pop(key) for key in self._targets.keys() - used]:
+            await target.close()
 
     def _target_key(self, spec: WatcherSpec) -> tuple[object, ...]:
         return ("dsn", spec.database.tls) if self._options.dsn else (spec.namespace, spec.database)
