@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import os
+import pty
 import secrets
 import signal
+import struct
 import subprocess
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -51,6 +57,22 @@ def checks(answer: Answer) -> dict[str, dict[str, Any]]:
     return {each["check"]: each for each in answer.watchers["shop/orders"]["checks"]}
 
 
+async def on_terminal(columns: int, *arguments: object) -> str:
+    """What the program shows on a terminal of that width, without colours."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    plain = {name: text for name, text in os.environ.items() if name != "COLUMNS"} | {"TERM": "dumb"}
+    process = await asyncio.create_subprocess_exec(PROGRAM, *map(str, arguments), stdout=slave, stderr=slave, env=plain)
+    os.close(slave)
+    found = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := await asyncio.to_thread(os.read, master, 65536):
+            found += part
+    os.close(master)
+    assert await process.wait() == 0, found
+    return found.decode()
+
+
 async def doctor(files: Path, dsn: str, *options: str) -> Answer:
     return await tablewatcher("doctor", "-f", files, "--dsn", dsn, *options)
 
@@ -83,6 +105,7 @@ async def test_a_watcher_that_is_well(
         found = await state(files, shop.dsn)
         assert (found["says"], found["lastError"], found["oldestSeconds"]) == ("Forwarding", "", None)
         assert found["leaseSeconds"] > 0 < found["ringBytes"]
+        assert (found["gaps"], found["notes"], found["pid"] > 0 <= found["saysSeconds"]) == ([], [], True)
         answer = await doctor(files, shop.dsn, "-o", "json")
         assert answer.code == 0, answer.out
         lines = checks(answer)
@@ -98,6 +121,10 @@ async def test_a_watcher_that_is_well(
         assert "warn  connection" in text.out
         table = await tablewatcher("status", "-f", files, "--dsn", shop.dsn)
         assert "forwarding" in table.out
+    # Released, and said so: who looks at night need not guess whether it died.
+    ended = await tablewatcher("status", "-f", files, "--dsn", shop.dsn)
+    assert "shop/orders: listener: none runs; the last one, on " in ended.out
+    assert "was stopped and released its lease" in ended.out
 
 
 async def test_nobody_delivers(shop: Database, files: Path) -> None:
@@ -121,6 +148,39 @@ async def test_nobody_delivers(shop: Database, files: Path) -> None:
     found = await state(files, shop.dsn)
     assert (found["state"], found["waiting"], found["parked"]) == ("stopped", 5, 1)
     assert found["oldestSeconds"] > 10_000
+    lines = [line for line in (await tablewatcher("status", "-f", files, "--dsn", shop.dsn)).out.splitlines() if line]
+    assert [line.split(": ")[1] for line in lines if line.startswith("shop/orders: ")] == [
+        "capture",
+        "listener",
+        "delivery",
+        "parked",
+    ]
+
+
+async def test_a_gap_that_waits_names_the_transaction_that_it_waits_for(shop: Database, files: Path) -> None:
+    await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
+    async with await psycopg.AsyncConnection.connect(shop.dsn, application_name="till") as writer:
+        await writer.execute("INSERT INTO orders VALUES (1, 'new')")
+        # As `apply` notes it where the function had been replaced by hand.
+        await shop.execute(
+            f"INSERT INTO tablewatcher.gap (hash, reason, certain) VALUES ('{NAMES.hash}', 'functionReplaced', false)"
+        )
+        line = checks(await doctor(files, shop.dsn, "-o", "json"))["gaps"]
+        assert line["level"] == "warn"
+        assert f"pid {writer.info.backend_pid} (till), open since" in line["text"]
+        found = await state(files, shop.dsn)
+        assert [(gap["reason"], gap["certain"]) for gap in found["gaps"]] == [("functionReplaced", False)]
+    line = checks(await doctor(files, shop.dsn, "-o", "json"))["gaps"]
+    assert ("see that one runs" in line["text"], "till" in line["text"]) == (True, False)
+
+
+async def test_a_terminal_of_80_columns_shows_names_and_states_whole(shop: Database, files: Path) -> None:
+    await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
+    shown = await on_terminal(80, "status", "-f", files, "--dsn", shop.dsn)
+    row = next(line for line in shown.splitlines() if "no listener" in line)
+    assert "shop/orders" in row
+    assert "0.2 MiB" in row or "0.0 MiB" in row
+    assert "…" not in shown
 
 
 async def test_drift_and_what_is_not_installed(shop: Database, files: Path) -> None:

@@ -12,20 +12,37 @@ from tablewatcher.cli.checks import Level, span, standing_checks, surrounding_ch
 from tablewatcher.cli.status import state
 from tablewatcher.errors import Reason
 from tablewatcher.postgres.holders import Holder
-from tablewatcher.postgres.standing import Standing, Surroundings
+from tablewatcher.postgres.standing import OpenGap, Standing, Surroundings
 from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
 
 SPEC = WatcherSpec(
     "shop", "w", Database("s"), Table("public", "t"), frozenset({Action.INSERT}), NatsSink(("nats://n",), "x")
 )
-WELL = Standing("host", 9.0, "Forwarding", "", True, 1, 0, None, 1 << 20, 0, 0)
+WELL = Standing(
+    last_host="host",
+    last_pid=41,
+    lease_seconds=9.0,
+    ended_seconds=None,
+    reason="Forwarding",
+    message="",
+    forwarding=True,
+    generation=1,
+    said_seconds=7200.0,
+    waiting=0,
+    oldest_seconds=None,
+    ring_bytes=1 << 20,
+    stopped_at=0,
+    parked=0,
+)
+NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, tzinfo=datetime.UTC)
+GAP = OpenGap("triggerRepaired", certain=False, since=None, until=NOON, told=False)
 
 
 @pytest.mark.parametrize(
     ("changes", "spec", "line", "level", "reason", "word"),
     [
         ({}, SPEC, "listener", Level.OK, None, "forwarding"),
-        ({"host": ""}, SPEC, "listener", Level.FAIL, Reason.LISTENER_ROLLING_OUT, "no listener"),
+        ({"lease_seconds": 0.0}, SPEC, "listener", Level.FAIL, Reason.LISTENER_ROLLING_OUT, "no listener"),
         ({"reason": "", "forwarding": False}, SPEC, "listener", Level.WARN, None, "starting"),
         (
             {"reason": "SinkUnreachable", "message": "gone", "forwarding": False},
@@ -40,6 +57,7 @@ WELL = Standing("host", 9.0, "Forwarding", "", True, 1, 0, None, 1 << 20, 0, 0)
         ({"waiting": 3, "oldest_seconds": 2.0}, SPEC, "delivery", Level.OK, None, "forwarding"),
         ({"waiting": 3, "oldest_seconds": 61.0}, SPEC, "delivery", Level.WARN, None, "forwarding"),
         ({"waiting": 3}, replace(SPEC, suspend=True), "delivery", Level.WARN, Reason.SUSPENDED, "suspended"),
+        ({"gaps": (GAP,)}, SPEC, "gaps", Level.WARN, None, "forwarding"),
         ({"parked": 2}, SPEC, "parked", Level.WARN, Reason.EVENTS_PARKED, "forwarding"),
     ],
 )
@@ -51,6 +69,33 @@ def test_lines(
     assert (lines[line].level, lines[line].reason) == (level, reason)
     assert all(check.level is Level.OK for name, check in lines.items() if name != line)
     assert state(spec, found) == word
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "on host (pid 41), lease for 9 s more; for 2 h it has said Forwarding"),
+        ({"last_host": "", "last_pid": None, "lease_seconds": 0.0}, "none has run yet: start `tablewatcher listen`"),
+        ({"lease_seconds": 0.0}, "the last one, on host (pid 41), was stopped and released its lease: start"),
+        ({"lease_seconds": 0.0, "ended_seconds": 7300.0}, "ran out 2 h ago: it was killed or cut off: start"),
+        ({"forwarding": False, "reason": "SinkUnreachable", "message": "gone"}, "it has said SinkUnreachable: gone"),
+    ],
+)
+def test_who_delivers_or_did(changes: dict[str, Any], said: str) -> None:
+    lines = {check.name: check.text for check in standing_checks(SPEC, replace(WELL, **changes))}
+    assert said in lines["listener"]
+
+
+def test_a_gap_names_whom_it_waits_for() -> None:
+    def text(gap: OpenGap) -> str:
+        return next(check.text for check in standing_checks(SPEC, replace(WELL, gaps=(gap,))) if check.name == "gaps")
+
+    assert "triggerRepaired: changes may have been missed until 2026-01-02 12:00:00 UTC" in text(GAP)
+    assert "see that one runs" in text(GAP)
+    waited = replace(GAP, certain=True, since=NOON, told=True, waits_for=(Holder(7, None, NOON, "psql"),))
+    assert "changes were missed from 2026-01-02 12:00:00 UTC" in text(waited)
+    assert "told as open" in text(waited)
+    assert "pid 7 (psql), open since 2026-01-02 12:00:00 UTC" in text(waited)
 
 
 def test_what_is_not_installed() -> None:

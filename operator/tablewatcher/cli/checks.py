@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import Reason, TableWatcherError
-from ..postgres.standing import LONG_SECONDS, Standing, Surroundings
+from ..postgres.standing import LONG_SECONDS, OpenGap, Standing, Surroundings
 from ..postgres.survey import Survey
 from ..spec.model import Management, WatcherSpec
 
@@ -97,12 +97,18 @@ def _triggers(spec: WatcherSpec, found: Survey) -> Check:
     return Check("triggers", Level.FAIL, f"not as the manifest wants them ({what}): {run}", Reason.TRIGGERS_DRIFTED)
 
 
+def filling(spec: WatcherSpec, found: Standing) -> bool:
+    """Whether the ring is so full that it matters who keeps it from being emptied."""
+    return bool(found.stopped_at) or found.ring_bytes > spec.delivery.overflow_bytes * _FULL
+
+
 def standing_checks(spec: WatcherSpec, found: Standing) -> Iterator[Check]:
-    """Ring, capture, listener, delivery, parked events."""
+    """Ring, capture, gaps, listener, delivery, parked events."""
     bound = spec.delivery.overflow_bytes
     size = f"{found.ring_bytes / 2**20:.1f} of {bound / 2**20:.0f} MiB"
     if found.ring_bytes > bound * _FULL:
-        text = f"{size}: past the bound capture stops; see that the listener runs and the sink takes events"
+        remedy = "mend what lines listener and sink say, or raise spec.delivery.overflow.maxBytes"
+        text = f"{size}: past the bound capture stops; {remedy}"
         yield Check("ring", Level.WARN, text)
     else:
         yield Check("ring", Level.OK, size)
@@ -111,7 +117,10 @@ def standing_checks(spec: WatcherSpec, found: Standing) -> Iterator[Check]:
         yield Check("capture", Level.FAIL, text, Reason.CAPTURE_STOPPED)
     else:
         yield Check("capture", Level.OK, "runs")
-    yield _listener(spec, found)
+    yield from map(_gap, found.gaps)
+    if not found.gaps:
+        yield Check("gaps", Level.OK, "none waits to be told")
+    yield _listener(found)
     yield _delivery(spec, found)
     if found.parked:
         text = f"{found.parked} put aside as undeliverable: `tablewatcher parked list` shows them"
@@ -120,18 +129,42 @@ def standing_checks(spec: WatcherSpec, found: Standing) -> Iterator[Check]:
         yield Check("parked", Level.OK, "none")
 
 
-def _listener(spec: WatcherSpec, found: Standing) -> Check:
+def _gap(gap: OpenGap) -> Check:
+    begun = f" from {gap.since:%Y-%m-%d %H:%M:%S %Z}" if gap.since else ""
+    missed = f"{gap.reason}: changes {'were' if gap.certain else 'may have been'} missed{begun}"
+    ended = f"{missed} until {gap.until:%Y-%m-%d %H:%M:%S %Z}{', told as open' if gap.told else ''}"
+    if not gap.waits_for:
+        return Check("gaps", Level.WARN, f"{ended}; the listener tells it at its next look: see that one runs")
+    who = ", ".join(map(str, gap.waits_for))
+    return Check("gaps", Level.WARN, f"{ended}; its end is told when these have ended: {who}; end what hangs")
+
+
+def _listener(found: Standing) -> Check:
     if not found.host:
-        text = "no listener holds the lease: start `tablewatcher listen`, or look at its log"
+        text = f"{_last_listener(found)}: start `tablewatcher listen`, or see in its log why it does not run"
         return Check("listener", Level.FAIL, text, Reason.LISTENER_ROLLING_OUT)
-    held = f"on {found.host}, whose lease runs for {found.lease_seconds:.0f} s more"
-    if found.forwarding:
-        return Check("listener", Level.OK, f"{held}; it says {found.reason}")
+    held = f"on {_who(found)}, lease for {found.lease_seconds:.0f} s more"
     if not found.reason:
-        return Check("listener", Level.WARN, f"{held}; it has said nothing yet")
+        return Check("listener", Level.WARN, f"{held}; it has said nothing yet: wait, or look at its log")
+    said = f"{held}; for {span(found.said_seconds or 0.0)} it has said {found.reason}"
+    if found.forwarding:
+        return Check("listener", Level.OK, said)
     reason = Reason(found.reason) if found.reason in set(Reason) else Reason.RECONCILING
     level = Level.WARN if reason is Reason.RECONCILING else Level.FAIL
-    return Check("listener", level, f"{held}; it says {found.reason}: {found.message}", reason)
+    return Check("listener", level, f"{said}: {found.message}", reason)
+
+
+def _last_listener(found: Standing) -> str:
+    if not found.last_host:
+        return "none has run yet"
+    if found.ended_seconds is None:
+        return f"none runs; the last one, on {_who(found)}, was stopped and released its lease"
+    ago = span(found.ended_seconds)
+    return f"none runs; the lease of the last one, on {_who(found)}, ran out {ago} ago: it was killed or cut off"
+
+
+def _who(found: Standing) -> str:
+    return found.last_host if found.last_pid is None else f"{found.last_host} (pid {found.last_pid})"
 
 
 def _delivery(spec: WatcherSpec, found: Standing) -> Check:
@@ -141,7 +174,9 @@ def _delivery(spec: WatcherSpec, found: Standing) -> Check:
     text = f"{found.waiting} wait, the oldest for {span(age)}"
     if spec.suspend:
         return Check("delivery", Level.WARN, f"{text}: spec.suspend is true", Reason.SUSPENDED)
-    return Check("delivery", Level.WARN if age > OLD_SECONDS else Level.OK, text)
+    if age > OLD_SECONDS:
+        return Check("delivery", Level.WARN, f"{text}: lines listener and sink say why")
+    return Check("delivery", Level.OK, text)
 
 
 def surrounding_checks(found: Surroundings) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""`tablewatcher status`: how each watcher stands, a line each, read from the database alone."""
+"""`tablewatcher status`: how each watcher stands, a line each, and below what is wrong. From the database alone."""
 
 from __future__ import annotations
 
@@ -11,23 +11,33 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..postgres.standing import Standing, standing
+from ..postgres.standing import OpenGap, Standing, standing, surroundings
 from ..spec.model import WatcherSpec
-from .checks import span
+from .checks import Level, filling, span, standing_checks, surrounding_checks
 from .results import Result
 from .watchers import Scope, each_watcher
 
 _WIDE = 1000
 _GOOD = frozenset({"forwarding", "suspended"})
-_COLUMNS = ("watcher", "state", "listener", "waiting", "oldest", "ring", "parked", "says")
+_COLUMNS = ("watcher", "state", "listener", "waiting", "oldest", "ring", "parked")
+_NUMBERS = frozenset({"waiting", "oldest", "ring", "parked"})
+_NOT_INSTALLED = "nothing of it is in this database: run `tablewatcher apply`"
 
 
 async def status(scope: Scope) -> list[Result]:
     """One result a watcher, whatever its state; a fault only where the database cannot be asked."""
 
     async def one(spec: WatcherSpec) -> Result:
-        found = await standing(scope.access(spec).conninfo, scope.names(spec))
-        return Result(spec.qualified_name, ok=True, text="", extra=_as_json(spec, found))
+        conninfo, names = scope.access(spec).conninfo, scope.names(spec)
+        found = await standing(conninfo, names)
+        if found is None:
+            extra: dict[str, Any] = {"state": state(spec, None), "notes": [_NOT_INSTALLED]}
+            return Result(spec.qualified_name, ok=True, text="", extra=extra)
+        checks = list(standing_checks(spec, found))
+        if filling(spec, found):
+            checks += surrounding_checks(await surroundings(conninfo, names))
+        notes = [f"{check.name}: {check.text}" for check in checks if check.level is not Level.OK]
+        return Result(spec.qualified_name, ok=True, text="", extra=_as_json(spec, found) | {"notes": notes})
 
     return await each_watcher(scope, one)
 
@@ -47,42 +57,60 @@ def state(spec: WatcherSpec, found: Standing | None) -> str:
     return "forwarding" if found.forwarding else "failing"
 
 
-def _as_json(spec: WatcherSpec, found: Standing | None) -> dict[str, Any]:
-    if found is None:
-        return {"state": state(spec, None)}
+def _as_json(spec: WatcherSpec, found: Standing) -> dict[str, Any]:
     return {
         "state": state(spec, found),
         "listener": found.host,
+        "pid": found.last_pid if found.host else None,
         "leaseSeconds": round(found.lease_seconds, 1),
         "waiting": found.waiting,
-        "oldestSeconds": None if found.oldest_seconds is None else round(found.oldest_seconds, 1),
+        "oldestSeconds": _rounded(found.oldest_seconds),
         "ringBytes": found.ring_bytes,
         "parked": found.parked,
+        "gaps": [_gap_as_json(gap) for gap in found.gaps],
         "says": found.reason,
+        "saysSeconds": _rounded(found.said_seconds),
         "lastError": "" if found.forwarding else found.message,
     }
 
 
+def _gap_as_json(gap: OpenGap) -> dict[str, Any]:
+    since = None if gap.since is None else gap.since.isoformat()
+    return {"reason": gap.reason, "certain": gap.certain, "since": since, "until": gap.until.isoformat()}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
 def show_status(results: Iterable[Result]) -> None:
-    """Prints a table for people."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    """Prints a table for people, and below it what is wrong and what to do, a line each."""
+    found = list(results)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in ("waiting", "oldest", "ring", "parked") else "left")
-    for result in results:
+        # What a name is cut to, nobody could look for.
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+    for result in found:
         table.add_row(Text(result.name, "bold"), *_cells(result))
     # Not wrapped where nobody watches: a script reads lines.
     Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
+    console = Console(highlight=False, soft_wrap=True)
+    for result in found:
+        lines = result.extra.get("notes", []) if result.ok else [f"{result.reason}: {result.text}"]
+        for line in lines:
+            console.print(Text.assemble((result.name, "bold"), f": {line}"))
 
 
 def _cells(result: Result) -> list[Text]:
     if not result.ok:
-        return [Text("unknown", "bold red"), *[Text("")] * 5, Text(f"{result.reason}: {result.text}")]
+        return [Text("unknown", "bold red"), *[Text("")] * 5]
     row = result.extra
     word = Text(row["state"], "green" if row["state"] in _GOOD else "bold yellow")
     if "waiting" not in row:
-        return [word, *[Text("")] * 6]
+        return [word, *[Text("")] * 5]
     oldest = "" if row["oldestSeconds"] is None else span(row["oldestSeconds"])
     parked = "" if row["parked"] is None else str(row["parked"])
-    numbers = (row["listener"], str(row["waiting"]), oldest, f"{row['ringBytes'] / 2**20:.1f} MiB", parked)
-    says = f"{row['says']}: {row['lastError']}" if row["lastError"] else row["says"]
-    return [word, *map(Text, numbers), Text(says)]
+    return [
+        word,
+        *map(Text, (row["listener"], str(row["waiting"]), oldest, f"{row['ringBytes'] / 2**20:.1f} MiB", parked)),
+    ]

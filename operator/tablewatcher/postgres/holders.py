@@ -1,11 +1,11 @@
-"""Who keeps a ring from being emptied: transactions that hold a lock on one of its tables, and since when."""
+"""Who keeps us waiting: transactions that hold a lock on a table of the ring, or on the watched one, and since when."""
 
 from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
 
-from ..naming import WatcherNames
+from ..naming import SCHEMA, WatcherNames
 from .quoting import ours
 from .session import Connection
 
@@ -29,10 +29,20 @@ class Holder:
 async def holders(connection: Connection, names: WatcherNames, *, older_than: float = 5.0) -> list[Holder]:
     """Those that have held a lock on the ring of a watcher for longer than that many seconds, the longest first."""
     tables = [ours(name) for name in (*names.rings, *names.cursors)]
-    cursor = await connection.execute(_HOLDERS, [tables, older_than])
+    cursor = await connection.execute(_HOLDERS.format(modes="", relations=_RING), [tables, older_than])
     return [Holder(**row) for row in await cursor.fetchall()]
 
 
+async def writers(connection: Connection, names: WatcherNames) -> list[Holder]:
+    """Transactions that may have written to the watched table and have not ended, the longest first."""
+    cursor = await connection.execute(_HOLDERS.format(modes=_WRITING, relations=_WATCHED), [names.hash, 0.0])
+    return [Holder(**row) for row in await cursor.fetchall()]
+
+
+_RING = "SELECT pg_catalog.to_regclass(name)::oid FROM pg_catalog.unnest(%s::text[]) AS u (name)"
+_WATCHED = f"""SELECT r.oid FROM {SCHEMA}.watcher AS w CROSS JOIN LATERAL (SELECT w.table_oid UNION
+    SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(w.table_oid::regclass) AS p) AS r (oid) WHERE w.hash = %s"""
+_WRITING = "AND held.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
 _HOLDERS = """
 SELECT DISTINCT held.pid, p.gid, coalesce(a.xact_start, p.prepared) AS since,
        coalesce(a.application_name, '') AS application
@@ -43,7 +53,7 @@ LEFT JOIN pg_catalog.pg_locks AS own
   AND own.locktype = 'transactionid'
 LEFT JOIN pg_catalog.pg_prepared_xacts AS p ON p.transaction = own.transactionid
 WHERE held.locktype = 'relation' AND held.granted AND held.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
-  AND held.relation IN (SELECT pg_catalog.to_regclass(name)::oid FROM pg_catalog.unnest(%s::text[]) AS u (name))
+  {modes} AND held.relation IN ({relations})
   AND held.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
   AND (held.pid IS NOT NULL OR p.gid IS NOT NULL)
   AND coalesce(a.xact_start, p.prepared, '-infinity')

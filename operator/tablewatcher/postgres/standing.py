@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from dataclasses import dataclass
 from typing import Any
 
 from ..naming import SCHEMA, WatcherNames
 from .ddl import literal, ours
-from .holders import Holder, holders
+from .holders import Holder, holders, writers
 from .progress import UNDELIVERED, installed
 from .session import Connection, connected
 
@@ -20,26 +21,52 @@ _TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
+class OpenGap:
+    """Capture was interrupted from `since` (None: not known) to `until`, and that is not told to an end yet.
+
+    told: once, as open. waits_for: transactions that write to the watched table and hold the end back.
+    """
+
+    reason: str
+    certain: bool
+    since: datetime.datetime | None
+    until: datetime.datetime
+    told: bool
+    waits_for: tuple[Holder, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """One installed watcher now.
 
-    host: of the listener that holds the lease, "" where none does; lease_seconds: until that lease runs out. The
-    report (reason, message, forwarding, generation) is that listener's word, "" where it has said nothing.
-    waiting: events captured and not delivered; oldest_seconds: the age of the oldest of them. stopped_at: epoch
-    seconds, 0 while capture runs. parked: None where this version's table is not there yet.
+    last_host, last_pid: of the listener that held the lease last, "" and None where none ever has. lease_seconds: until
+    that lease runs out, 0 where nobody holds it; ended_seconds: since it ran out without being released, else None. The
+    report (reason, message, forwarding, generation) is that listener's word, "" where it has said nothing, and
+    said_seconds how long ago it was said. waiting: events captured and not delivered; oldest_seconds: the age of the
+    oldest of them. stopped_at: epoch seconds, 0 while capture runs. parked: None where this version's table is not
+    there yet.
     """
 
-    host: str
+    last_host: str
+    last_pid: int | None
     lease_seconds: float
+    ended_seconds: float | None
     reason: str
     message: str
     forwarding: bool
     generation: int
+    said_seconds: float | None
     waiting: int
     oldest_seconds: float | None
     ring_bytes: int
     stopped_at: int
     parked: int | None
+    gaps: tuple[OpenGap, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """Of the listener that holds the lease now, "" where none does."""
+        return self.last_host if self.lease_seconds > 0 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +94,8 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
         ring = await _one(
             connection, f"SELECT ({sizes})::bigint AS ring_bytes, last_value AS stopped_at FROM {ours(names.stop)}"
         )
-        return Standing(**lease, **waiting, **ring, parked=await _parked(connection, names))
+        parked, gaps = await _parked(connection, names), await _gaps(connection, names)
+        return Standing(**lease, **waiting, **ring, parked=parked, gaps=gaps)
 
 
 async def surroundings(conninfo: str, names: WatcherNames) -> Surroundings:
@@ -93,11 +121,26 @@ async def _holders(connection: Connection, names: WatcherNames) -> tuple[Holder,
 
 
 async def _parked(connection: Connection, names: WatcherNames) -> int | None:
-    found = await _one(connection, f"SELECT pg_catalog.to_regclass('{SCHEMA}.parked') IS NOT NULL AS there")
-    if not found["there"]:
+    if not await _is_there(connection, "parked"):
         return None
     counted = f"SELECT pg_catalog.count(*) AS parked FROM {SCHEMA}.parked WHERE hash = {literal(names.hash)}"
     return int((await _one(connection, counted))["parked"])
+
+
+async def _gaps(connection: Connection, names: WatcherNames) -> tuple[OpenGap, ...]:
+    if not await _is_there(connection, "gap"):
+        return ()
+    cursor = await connection.execute(
+        f"SELECT reason, certain, since, until, told FROM {SCHEMA}.gap WHERE hash = %s ORDER BY until", [names.hash]
+    )
+    rows = await cursor.fetchall()
+    waits_for = tuple(await writers(connection, names))[:_TOLD] if rows else ()
+    return tuple(OpenGap(**row, waits_for=waits_for) for row in rows)
+
+
+async def _is_there(connection: Connection, table: str) -> bool:
+    found = await _one(connection, f"SELECT pg_catalog.to_regclass('{SCHEMA}.{table}') IS NOT NULL AS there")
+    return bool(found["there"])
 
 
 async def _one(connection: Connection, query: str) -> dict[str, Any]:
@@ -111,11 +154,15 @@ def _log(names: WatcherNames) -> str:
 
 
 _LEASE = """
-SELECT CASE WHEN l.seconds > 0 THEN pg_catalog.split_part(l.holder, '/', 1) ELSE '' END AS host,
-       greatest(l.seconds, 0) AS lease_seconds, coalesce(p.reason, '') AS reason, coalesce(p.message, '') AS message,
-       coalesce(p.forwarding, false) AS forwarding, coalesce(p.spec_generation, 0) AS generation
-FROM (SELECT epoch, holder, coalesce(extract(epoch FROM CASE WHEN expires_at = '-infinity' THEN NULL
-             ELSE expires_at - pg_catalog.clock_timestamp() END), 0)::float8 AS seconds
+SELECT pg_catalog.split_part(l.holder, '/', 1) AS last_host,
+       substring(pg_catalog.split_part(l.holder, '/', 4) FROM '^[0-9]{{1,9}}$')::integer AS last_pid,
+       coalesce(greatest(l.seconds, 0), 0) AS lease_seconds,
+       CASE WHEN l.seconds <= 0 THEN -l.seconds END AS ended_seconds,
+       coalesce(p.reason, '') AS reason, coalesce(p.message, '') AS message,
+       coalesce(p.forwarding, false) AS forwarding, coalesce(p.spec_generation, 0) AS generation,
+       extract(epoch FROM pg_catalog.clock_timestamp() - p.changed_at)::float8 AS said_seconds
+FROM (SELECT epoch, holder, extract(epoch FROM CASE WHEN expires_at = '-infinity' THEN NULL
+             ELSE expires_at - pg_catalog.clock_timestamp() END)::float8 AS seconds
       FROM ({log}) AS c ORDER BY epoch DESC, n DESC LIMIT 1) AS l
 LEFT JOIN {schema}.progress AS p ON p.hash = {hash} AND p.epoch = l.epoch
 """
