@@ -86,6 +86,10 @@ class SpecInvalid(TableWatcherError):
         self.name = name
         self.errors = errors
 
+    def __reduce__(self) -> tuple[type[SpecInvalid], tuple[str, tuple[FieldError, ...]]]:
+        """Made anew of what it was made of, in the process that reads manifests for a listener."""
+        return type(self), (self.name, self.errors)
+
 
 class SecretError(TableWatcherError):
     """A Secret that is missing, lacks a key, or may not be read."""

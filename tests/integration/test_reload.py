@@ -10,7 +10,8 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict
 
 from tablewatcher.embedded import free_port
-from tablewatcher.listener.service import Options, Service
+from tablewatcher.listener.options import Options
+from tablewatcher.listener.service import Service
 from tablewatcher.postgres.database import open_session
 
 from ..conftest import Database, poll

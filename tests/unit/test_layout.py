@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,30 @@ def test_chart_carries_the_crd_unchanged() -> None:
     assert [copy for copy in copies if copy.read_bytes() != CRD.read_bytes()] == []
 
 
+def loaded(*modules: str, among: Iterable[str]) -> str:
+    """Which libraries importing `modules` loads. In a fresh interpreter: another test may have loaded them here."""
+    code = (
+        f"import sys, importlib; [importlib.import_module(name) for name in {modules!r}];"
+        f" print(sorted(set(sys.modules) & set({list(among)!r})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "tests",
+        env={"PYTHONPATH": str(ROOT / "operator")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_listener_carries_nothing_that_reads_options_and_manifests() -> None:
+    """Twenty megabytes of sixty (decision 0014)."""
+    libraries = ["aiohttp", "pydantic", "pydantic_core", "rich", "typer", "yaml"]
+    assert loaded("tablewatcher.cli.listening", "tablewatcher.sinks.nats", among=libraries) == "[]"
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -82,15 +107,4 @@ def test_chart_carries_the_crd_unchanged() -> None:
     ],
 )
 def test_only_the_controller_loads_the_operators_libraries(name: str) -> None:
-    """In a fresh interpreter: another test may have loaded them in this one."""
-    loaded = f"sorted(set(sys.modules) & set({OPERATOR_LIBRARIES!r}))"
-    code = f"import sys, importlib; importlib.import_module({name!r}); print({loaded})"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT / "tests",
-        env={"PYTHONPATH": str(ROOT / "operator")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+    assert loaded(name, among=OPERATOR_LIBRARIES) == "[]"

@@ -11,7 +11,7 @@ def main() -> None:
     """The console script."""
     # A listener is loaded alone: what the other commands need would stay in its memory for as long as it runs.
     if sys.argv[1:2] == ["listen"]:
-        from .listening import app
+        from .listen import app
     else:
         from .app import app
     app()

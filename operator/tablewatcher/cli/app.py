@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..listener.service import Options
+from ..listener.options import Options
 from ..naming import LOCAL_INSTANCE
 from . import doctor as diagnosis
 from . import status as standings
 from . import watchers
-from .listening import address_policy, listen, run_listener
+from .listen import address_policy, become_listener, listen
 from .options import (
     Adopt,
     Allow,
@@ -152,7 +152,7 @@ def run(
         show(results)
     else:
         finish(results, Output.TEXT)
-    run_listener(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, addresses))
+    become_listener(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, addresses))
 
 
 @app.command()

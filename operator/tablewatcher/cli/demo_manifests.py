@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import FieldError, SpecInvalid
-from ..listener.config import manifest_files
+from ..listener.files import manifest_files
 from ..spec.parse import KIND
 
 PACKAGED = Path(__file__).with_name("examples")

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import FieldError, Reason, SpecInvalid, TableWatcherError
-from ..listener.config import DirectorySecrets, load, manifest_files
+from ..listener.files import manifest_files
+from ..listener.load import load
+from ..listener.secrets import DirectorySecrets
 from ..naming import WatcherNames, watcher_names
 from ..postgres import apply as postgres
 from ..postgres.conninfo import Access, access, conninfo

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -14,34 +13,23 @@ from prometheus_client import CollectorRegistry
 
 from ..errors import SpecInvalid, TableWatcherError
 from ..metrics import Metrics
-from ..naming import LOCAL_INSTANCE, watcher_names
+from ..naming import watcher_names
 from ..postgres.conninfo import conninfo
 from ..postgres.dsn import with_tls
-from ..sinks.address import AddressPolicy
 from ..spec.model import WatcherSpec
-from .config import DirectorySecrets, load, manifest_files
+from .files import signature
 from .health import HealthServer
 from .holder import this_process
+from .manifests import NotRead, read
 from .observe import Observer
+from .options import Options
+from .secrets import DirectorySecrets
 from .target import Target
 from .watch import Watch
 
 log = structlog.get_logger("tablewatcher.listener")
 
 RELOAD_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """As the command line has them. `dsn` wins over the database's Secrets that the manifests name."""
-
-    files: tuple[Path, ...]
-    dsn: str | None = None
-    secrets_dir: Path | None = None
-    instance: str = LOCAL_INSTANCE
-    http_host: str = "127.0.0.1"
-    http_port: int = 8080
-    addresses: AddressPolicy = field(default_factory=AddressPolicy)
 
 
 class Service:
@@ -90,11 +78,15 @@ class Service:
 
     async def _reload(self) -> None:
         """Starts, stops and restarts watchers where the manifests have changed."""
-        signature = _signature(self._options.files)
-        if signature == self._signature:
+        newest = signature(self._options.files)
+        if newest == self._signature:
             return
-        self._signature = signature
-        found = load(self._options.files, require_secret=self._options.dsn is None)
+        try:
+            found = await read(self._options.files, require_secret=self._options.dsn is None)
+        except NotRead as error:
+            log.warning("manifests cannot be read, trying again", fault=str(error))
+            return
+        self._signature = newest
         for fault in found.faults:
             log.error(fault.message)
         if found.faults and not found.specs and not self._watches and not any(map(Path.is_dir, self._options.files)):
@@ -145,16 +137,6 @@ class Service:
         if self._options.dsn:
             return with_tls(self._options.dsn, spec.database.tls, self._secrets)
         return conninfo(spec.database, self._secrets, namespace=spec.namespace)
-
-
-def _signature(files: tuple[Path, ...]) -> object:
-    found = []
-    with contextlib.suppress(OSError):
-        for path in manifest_files(files):
-            with contextlib.suppress(OSError):
-                status = path.stat()  # of the file a link leads to: a kubelet swaps links
-                found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
-    return tuple(found)
 
 
 def serve(options: Options) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..naming import WatcherNames
-from .ddl import ours
 from .outbox import Position
+from .quoting import ours
 from .session import Connection, translating
 from .snapshot import Snapshot
 

@@ -10,7 +10,7 @@ import json
 from ..event import ACTION_NAMES, DATA_CONTENT_TYPE, TYPES
 from ..naming import WatcherNames, source, token
 from ..spec.model import Format, WatcherSpec
-from .ddl import literal
+from .quoting import literal
 
 RAW_COLUMNS = "id, xid, at, op, key, old_key, data, context, traceparent, routing"
 

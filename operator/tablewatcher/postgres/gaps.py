@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from ..naming import SCHEMA, WatcherNames
-from .ddl import note_gap
+from .gap_sql import note_gap
 from .quoting import literal, ours
 from .session import Connection, translating
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
-from .ddl import insert_gap
+from .gap_sql import insert_gap
 from .quoting import literal, ours
 
 _COLUMNS = "id, at, op, key, old_key, data, context, traceparent, routing"

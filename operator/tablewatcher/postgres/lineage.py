@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 from ..naming import SCHEMA, WatcherNames
-from .ddl import insert_gap, literal
+from .gap_sql import insert_gap
 from .home import Home, refusal
+from .quoting import literal
 from .session import Connection, translating
 from .sql import QUERIES
 

@@ -25,8 +25,8 @@ from psycopg.rows import tuple_row
 from ..event import Event
 from ..naming import WatcherNames
 from ..spec.model import WatcherSpec
-from .ddl import ours
 from .envelope import EVENT_COLUMNS, RAW_COLUMNS, event_rows
+from .quoting import ours
 from .session import Connection, translating
 from .snapshot import Snapshot, late_commits
 

@@ -12,7 +12,8 @@ from ..errors import DatabaseError, Reason
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, WatcherSpec
 from .catalog import Observed, TableFacts
-from .ddl import Desired, create_function, desired, insert_gap, neutral_source, note_gap, source_digest
+from .ddl import Desired, create_function, desired, neutral_source, source_digest
+from .gap_sql import insert_gap, note_gap
 from .grants import missing
 from .home import Home, adoption, moves_here
 from .preflight import check, refuse_foreign, shared_grant

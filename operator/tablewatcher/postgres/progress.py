@@ -11,7 +11,7 @@ import psycopg
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
-from .ddl import literal, ours
+from .quoting import literal, ours
 from .session import Connection, connect, connected, translated
 
 POLL_SECONDS = 0.2

@@ -12,8 +12,8 @@ import psycopg
 
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeliveryPolicy
-from .ddl import ours
 from .holders import holders
+from .quoting import ours
 from .session import Connection, translating
 from .snapshot import Snapshot
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..naming import SCHEMA, WatcherNames
-from .ddl import literal, ours
 from .holders import Holder, holders, writers
 from .progress import UNDELIVERED, installed
+from .quoting import literal, ours
 from .session import Connection, connected
 
 _STATEMENT_SECONDS = 30

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tablewatcher.errors import Reason, SinkError
-from tablewatcher.listener.config import DirectorySecrets
+from tablewatcher.listener.secrets import DirectorySecrets
 from tablewatcher.sinks.tls import client_context
 from tablewatcher.spec.model import CaRef, Tls
 

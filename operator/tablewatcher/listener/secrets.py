@@ -1,0 +1,52 @@
+"""Secrets and ConfigMaps as a kubelet mounts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import Reason, SecretError
+
+
+class DirectorySecrets:
+    """Secrets as a kubelet mounts them: `<directory>/<secret>/<key>`."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+
+    def read(self, name: str) -> dict[str, str]:
+        """Every key of Secret `name`. Raises SecretError."""
+        if self._directory is None:
+            raise SecretError(
+                Reason.SECRET_NOT_FOUND,
+                f"Secret {name!r} is needed; give --secrets-dir DIR with one file a key in DIR/{name}/,"
+                " or --dsn for the database",
+            )
+        return _values(self._directory / name, Reason.SECRET_NOT_FOUND, f"Secret {name!r}")
+
+    def config_map(self, name: str) -> dict[str, str]:
+        """Every key of ConfigMap `name`: in `<directory>/configmaps/<name>`, else beside the Secrets."""
+        if self._directory is None:
+            raise SecretError(
+                Reason.CONFIG_MAP_NOT_FOUND,
+                f"ConfigMap {name!r} is needed; give --secrets-dir DIR with one file a key in DIR/configmaps/{name}/",
+            )
+        folder = self._directory / "configmaps" / name
+        if not folder.is_dir():
+            folder = self._directory / name
+        return _values(folder, Reason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name!r}")
+
+
+def _values(folder: Path, reason: Reason, what: str) -> dict[str, str]:
+    """The text of each file in `folder` by its name."""
+    # A kubelet swaps a link `..data`; its names begin with dots and are no keys.
+    try:
+        files = [entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file()]
+        values = {entry.name: entry.read_text(encoding="utf-8") for entry in files}
+    except (OSError, UnicodeDecodeError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SecretError(
+            reason, f"{what} cannot be read from {folder} ({detail}): put a file for each key there"
+        ) from None
+    if not values:
+        raise SecretError(reason, f"{what} has no keys in {folder}")
+    return values

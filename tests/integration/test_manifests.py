@@ -1,0 +1,43 @@
+"""Manifests read in a process of their own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tablewatcher.listener.load import load
+from tablewatcher.listener.manifests import NotRead, read
+
+WATCHER = """
+apiVersion: tablewatcher.io/v1alpha1
+kind: TableWatcher
+metadata: {name: NAME, namespace: shop}
+spec:
+  table: {name: "a table"}
+  actions: [insert, update]
+  where: [{column: total, operator: GreaterThan, values: ["9.5"]}]
+  sink: {nats: {servers: ["nats://127.0.0.1:4222"], subject: "shop.{table}"}}
+"""
+
+
+async def test_what_is_read_apart_is_what_is_read_here(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(WATCHER.replace("NAME", "orders"))
+    (tmp_path / "bad.yaml").write_text(WATCHER.replace("NAME", "more").replace("[insert", "[inserted"))
+    (tmp_path / "none.yaml").write_text("{")
+    here = load([tmp_path], require_secret=False)
+    assert (list(here.specs), len(here.faults)) == (["shop/orders"], 2), here.faults
+    apart = await read([tmp_path], require_secret=False)
+    assert (apart.specs, apart.origins, apart.faulty) == (here.specs, here.origins, here.faulty)
+    assert [(fault.name, fault.errors, fault.message) for fault in apart.faults] == [
+        (fault.name, fault.errors, fault.message) for fault in here.faults
+    ]
+    assert (await read([tmp_path], require_secret=True)).specs == {}
+
+
+async def test_a_reader_that_dies_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken for an empty directory it would stop every watcher."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(NotRead, match="exit code 1"):
+        await read([tmp_path], require_secret=False)
