@@ -6,7 +6,7 @@ import os
 import pickle
 import sys
 import tempfile
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import typer
 
@@ -56,7 +56,7 @@ def address_policy(public_only: bool, allow: list[str] | None, deny: list[str] |
 def become_listener(options: Options) -> NoReturn:
     """Puts the listener in the place of this process, under the same process id."""
     # Not as arguments: a connection string of the environment would show in the list of processes.
-    with tempfile.TemporaryFile() as file:
+    with _unnamed_file() as file:
         file.write(pickle.dumps(options))
         file.seek(0)
         os.set_inheritable(file.fileno(), True)
@@ -66,3 +66,10 @@ def become_listener(options: Options) -> NoReturn:
         os.execv(  # noqa: S606 - our own interpreter
             sys.executable, [sys.executable, "-m", LISTENER, str(file.fileno()), *sys.argv[1:]]
         )
+
+
+def _unnamed_file() -> IO[bytes]:
+    """In memory where the system has such files: a container's root is read-only."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("tablewatcher"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
