@@ -24,7 +24,10 @@ _FRESH_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """headers: name and value of those that the manifest adds. keys: to sign with. tls: None for http."""
+    """headers: name and value of those that the manifest adds. keys: to sign with. tls: None for http.
+
+    host: in ASCII, the one spelling that is looked up, connected to and compared with the policy alike.
+    """
 
     url: URL
     host: str
@@ -57,7 +60,7 @@ class EndpointSource:
     def read(self) -> Endpoint:
         """Everything anew. Raises SinkError."""
         url = self._url()
-        host, port = url.host, url.port
+        host, port = url.raw_host, url.port
         if url.scheme not in ("http", "https") or host is None or port is None:
             raise SinkError(Reason.SPEC_INVALID, f"spec.sink.http.url {checks.URL_FORM}")
         tls = self._context() if url.scheme == "https" else None
@@ -88,7 +91,7 @@ class EndpointSource:
     def _url(self) -> URL:
         place = self._spec.url_secret
         if place is None:
-            return URL(self._spec.url)
+            return self._written()
         text = self._value(place).strip()
         try:
             return URL(checks.http_url(text))
@@ -98,6 +101,12 @@ class EndpointSource:
                 f"key {place.key!r} of Secret {place.name!r} (spec.sink.http.urlSecretRef) is no URL to post to: it"
                 " must be an http:// or https:// URL with a host, and without spaces, user, password or fragment",
             ) from None
+
+    def _written(self) -> URL:
+        try:
+            return URL(self._spec.url)
+        except ValueError:  # a name that cannot be, such as one with a label of 70 letters
+            raise SinkError(Reason.SPEC_INVALID, f"spec.sink.http.url {checks.URL_FORM}") from None
 
     def _header(self, header: Header) -> tuple[str, str]:
         try:

@@ -16,6 +16,7 @@ from .address import AddressPolicy, service_name
 from .http_fault import AddressRefusedError
 
 _CONNECT_SECONDS = 2.0
+_NEXT_SECONDS = 0.25
 _REFUSAL_SECONDS = 0.05
 
 # Addresses that were dialled for the request of this context; whoever asks puts a list there first.
@@ -78,7 +79,7 @@ class Guard(AbstractResolver):
             # First as a Service and nothing else: a public name must not pass for one.
             try:
                 infos = await look_up(self._service, port, family=family, type=SOCK_STREAM)
-            except OSError:
+            except (OSError, UnicodeError):
                 self._own = frozenset()
             else:
                 self._own = frozenset(str(info[4][0]) for info in infos)
@@ -90,17 +91,33 @@ class Guard(AbstractResolver):
 
 
 async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: Guard) -> None:
-    """Resolve `host`, connect, shake hands, hang up. OSError or TimeoutError where that fails."""
-    found = await guard.resolve(host, port)
+    """Resolve `host`, connect, shake hands, hang up. OSError or TimeoutError where that fails.
+
+    Where an address says nothing the next one is tried beside it, as a request would: a name may have addresses of a
+    family that leads nowhere from here.
+    """
+    waiting = [each["host"] for each in await guard.resolve(host, port)]
+    trying: set[asyncio.Task[None]] = set()
     failure: OSError | None = None
-    async with asyncio.timeout(_CONNECT_SECONDS):
-        for each in found:
-            try:
-                await _connect(each["host"], port, tls, host)
-            except OSError as error:
-                failure = failure or error
-            else:
-                return
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            while waiting or trying:
+                if waiting:
+                    trying.add(asyncio.create_task(_connect(waiting.pop(0), port, tls, host)))
+                ended, trying = await asyncio.wait(
+                    trying, timeout=_NEXT_SECONDS if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for each in ended:
+                    error = each.exception()
+                    if error is None:
+                        return
+                    if not isinstance(error, OSError):
+                        raise error
+                    failure = failure or error
+    finally:
+        for each in trying:
+            each.cancel()
+        await asyncio.gather(*trying, return_exceptions=True)
     raise failure or OSError("the name has no address")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -192,3 +193,45 @@ async def test_a_secret_that_names_another_address_later_gets_no_further(
     await sink.close()
     assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, reason, True)
     assert len(http_server.received) == 1
+
+
+async def test_a_name_in_another_script_is_denied_by_its_one_spelling(http_server: HttpServer, names: Names) -> None:
+    names["xn--bcher-kva.example"] = ["127.0.0.1"]
+    for host in ("bücher.example", "BÜCHER.example", "xn--bcher-kva.example"):
+        await _refused(http_server, host, AddressPolicy(deny=Places.of(["xn--bcher-kva.example"])))
+
+
+async def test_the_name_that_is_looked_at_is_the_name_that_is_sent_to(http_server: HttpServer, names: Names) -> None:
+    """By the rules of 2003 this would be strasse.example, a host of somebody else."""
+    names["xn--strae-oqa.example"] = ["127.0.0.1"]
+    assert (await _deliver(http_server, "straße.example", AddressPolicy())).verdict is Verdict.DELIVERED
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("a\u200db.example", Reason.SPEC_INVALID),
+        ("é" * 70, Reason.SPEC_INVALID),
+        ("a" * 64, Reason.SINK_UNREACHABLE),
+        ("a..b", Reason.SINK_UNREACHABLE),
+        ("xn--a", Reason.SINK_UNREACHABLE),
+    ],
+)
+async def test_a_name_that_cannot_be(host: str, reason: Reason) -> None:
+    sink = http_sink(f"http://{host}/", addresses=ONLY_PUBLIC)
+    with pytest.raises(SinkError) as caught:
+        await sink.open()
+    assert caught.value.reason is reason
+    await sink.close()
+
+
+async def test_an_address_that_leads_nowhere_hides_no_other(http_server: HttpServer, names: Names) -> None:
+    """As that of IPv6 where there is none: nothing comes back from it, not even that it is not there."""
+    names["two.example"] = ["127.0.0.2", "127.0.0.1"]
+    with contextlib.ExitStack() as sockets:
+        hole = sockets.enter_context(socket.create_server(("127.0.0.2", http_server.port), backlog=0))
+        for _ in range(3):  # what is beyond its backlog is not answered
+            caller = sockets.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(hole.getsockname())
+        assert (await _deliver(http_server, "two.example", AddressPolicy())).verdict is Verdict.DELIVERED
