@@ -203,7 +203,8 @@ async def test_what_another_role_has_made_is_said_with_the_remedy(clerk: Clerk) 
     await apply(clerk.database.dsn, clerk.spec, names)
     await clerk.database.execute(
         f"GRANT USAGE, CREATE ON SCHEMA tablewatcher TO {clerk.role}; GRANT USAGE ON SCHEMA public TO {clerk.role};"
-        f" GRANT TRIGGER ON t TO {clerk.role}; GRANT ALL ON ALL TABLES IN SCHEMA tablewatcher TO {clerk.role}"
+        f" GRANT TRIGGER ON t TO {clerk.role}; GRANT ALL ON ALL TABLES IN SCHEMA tablewatcher TO {clerk.role};"
+        f" GRANT EXECUTE ON FUNCTION tablewatcher.token(text[]) TO {clerk.role}"
     )
     assert not (await apply(clerk.dsn, clerk.spec, names)).plan
     with pytest.raises(DatabaseError) as refused:
@@ -319,3 +320,20 @@ async def test_a_pooler_is_noticed_before_anything_is_done(clerk: Clerk) -> None
         found = await survey(through, replace(clerk.spec, columns=("nothing",)), names)
         assert [fault.reason for fault in found.faults] == [Reason.POOLER_DETECTED, Reason.COLUMN_NOT_FOUND]
     assert await clerk.database.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'") == [(0,)]
+
+
+async def test_a_role_beside_another_is_told_all_that_delivery_needs(clerk: Clerk) -> None:
+    """Both install and deliver; what all watchers share was made by the first."""
+    await clerk.database.execute("CREATE TABLE other (id int PRIMARY KEY)")
+    first = spec_of("other", name="first", actions=ACTIONS)
+    await apply(clerk.database.dsn, first, names_of(first))
+    names = names_of(clerk.spec)
+    with pytest.raises(DatabaseError) as refused:
+        await apply(clerk.dsn, clerk.spec, names)
+    assert refused.value.reason is Reason.PERMISSION_DENIED
+    await clerk.database.execute(refused.value.message.partition("must run: ")[2])
+    await apply(clerk.dsn, clerk.spec, names)
+    await clerk.database.execute("INSERT INTO t VALUES ('a', 1)")
+    assert await deliver(clerk) == ["a"]
+    await destroy(clerk.dsn, clerk.spec, names)
+    assert not (await apply(clerk.database.dsn, first, names_of(first))).plan

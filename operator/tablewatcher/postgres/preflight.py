@@ -143,9 +143,12 @@ def _rights_to_apply(spec: WatcherSpec, observed: Observed, role: str) -> list[s
 
 
 def shared_grant(role: str) -> str:
-    """What lets `role` use the tables that another role made for all watchers."""
+    """What lets `role` use the tables, and the function, that another role made for all watchers."""
     tables = ", ".join(f"{SCHEMA}.{name}" for name in ("migration", "watcher", "progress", "gap", "parked", "request"))
-    return f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {tables} TO {identifier(role)}"
+    return (
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {tables} TO {identifier(role)};"
+        f" GRANT EXECUTE ON FUNCTION {SCHEMA}.token(text[]) TO {identifier(role)}"
+    )
 
 
 def _check_columns(spec: WatcherSpec, facts: TableFacts, table: str) -> None:
