@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.apply import _ADVISORY_KEY, _drop_empty_schema, apply, destroy, plan
+from tablewatcher.postgres.plan import SCHEMA_COMMENT
 from tablewatcher.postgres.quoting import identifier, literal
+from tablewatcher.postgres.session import connected
 from tablewatcher.spec.model import Action, Capture, Condition, DeletionPolicy, Granularity, Operator, WatcherSpec
 
 from ..conftest import Database
@@ -181,7 +183,9 @@ async def test_an_open_transaction_holds_us_and_we_hold_nobody(removing: bool, d
         done.set()
         await writer
     assert refused.value.reason is Reason.TABLE_LOCKED
-    assert re.search(rf"\b{pid}\b", refused.value.message)
+    assert f"pid {pid}" in refused.value.message
+    left = "capture has stopped, and nothing else was changed" if removing else "try again: nothing was changed"
+    assert left in refused.value.message
     assert longest < 0.8  # lock_timeout is 0.5 s; the rest is for a busy machine
     if removing:
         await destroy(database.dsn, SPEC, NAMES)
@@ -228,6 +232,19 @@ async def test_destroy_leaves_the_catalog_as_it_was(database: Database) -> None:
     await destroy(database.dsn, SPEC, NAMES)
     assert await database.execute(CATALOG) == before
     await destroy(database.dsn, SPEC, NAMES)
+
+
+async def test_the_schema_is_not_taken_from_under_an_apply(database: Database) -> None:
+    """Which has looked at it, and is about to make tables there."""
+    await database.execute(f"CREATE SCHEMA tablewatcher; COMMENT ON SCHEMA tablewatcher IS '{SCHEMA_COMMENT}'")
+    async with await database.connect() as applying, connected(database.dsn) as destroying:
+        async with applying.transaction():
+            await applying.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
+            await _drop_empty_schema(destroying)
+            await applying.execute("CREATE TABLE tablewatcher.t ()")
+        await applying.execute("DROP TABLE tablewatcher.t")
+        await _drop_empty_schema(destroying)
+    assert await database.execute("SELECT FROM pg_namespace WHERE nspname = 'tablewatcher'") == []
 
 
 async def test_a_schema_that_others_made_stays(database: Database) -> None:

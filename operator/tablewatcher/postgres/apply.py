@@ -54,6 +54,19 @@ class StepsMissing(DatabaseError):
         self.plan = plan
 
 
+class TableLocked(DatabaseError):
+    """Table `where` stayed locked by `who`, sessions by their pid. left: what was changed before."""
+
+    def __init__(self, where: str, who: tuple[str, ...], left: str = "nothing was changed") -> None:
+        super().__init__(
+            Reason.TABLE_LOCKED,
+            f"{where} stayed locked by other transactions ({', '.join(who) or 'gone by now'});"
+            f" end them or try again: {left}, and no writer was held up for longer than half a second",
+        )
+        self.where = where
+        self.who = who
+
+
 async def plan(
     conninfo: str,
     spec: WatcherSpec,
@@ -143,7 +156,10 @@ async def destroy(
             await _refuse_removal(connection, spec, names, kept)
             return Plan(())
         await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=patience)
-        done = await _execute(connection, spec, names, decide, patience=patience, with_connection=True)
+        try:
+            done = await _execute(connection, spec, names, decide, patience=patience, with_connection=True)
+        except TableLocked as error:
+            raise TableLocked(error.where, error.who, "capture has stopped, and nothing else was changed") from None
         await _drop_empty_schema(connection)
         return done
 
@@ -196,19 +212,17 @@ async def _execute(
             await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311
 
 
-async def _locked(connection: Connection, spec: WatcherSpec) -> DatabaseError:
+async def _locked(connection: Connection, spec: WatcherSpec) -> TableLocked:
     cursor = await connection.execute(
-        "SELECT DISTINCT l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation"
+        "SELECT DISTINCT coalesce('pid ' || l.pid, 'a prepared transaction') AS who"
+        " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()"
         " WHERE n.nspname = %s AND c.relname = %s AND l.granted ORDER BY 1 LIMIT 5",
         [spec.table.schema, spec.table.name],
     )
-    pids = ", ".join(str(row["pid"]) for row in await cursor.fetchall()) or "unknown"
-    return DatabaseError(
-        Reason.TABLE_LOCKED,
-        f"{spec.table.schema}.{spec.table.name} stayed locked by other transactions (pid {pids});"
-        " end them or try again: nothing was changed, and no writer was held up for longer than half a second",
-    )
+    who = tuple(str(row["who"]) for row in await cursor.fetchall())
+    return TableLocked(f"{spec.table.schema}.{spec.table.name}", who)
 
 
 async def _others(connection: Connection, seen: Observed, names: WatcherNames) -> bool:
@@ -223,6 +237,8 @@ async def _drop_empty_schema(connection: Connection) -> None:
     try:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+            # An apply that has found the schema there must not lose it on the way.
+            await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
             cursor = await connection.execute(
                 "SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = %s"
                 " AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')"
