@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nats
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error
 from nats.js.api import StreamConfig
 
@@ -65,6 +66,29 @@ class NatsCluster:
 
             return await _until_done(ask)
 
+    async def stored(self, stream: str) -> list[Msg]:
+        """Every message of `stream` in its order, once all copies are level. Read from the beginning after a fault."""
+        async with self.client() as client:
+            jetstream = client.jetstream(timeout=10)
+
+            async def level() -> int:
+                found = await jetstream.stream_info(stream)
+                copies = found.cluster.replicas or []
+                if not found.cluster.leader or len(copies) != SIZE - 1 or not all(copy.current for copy in copies):
+                    raise Error("the copies are not level")
+                return found.state.messages
+
+            async def read() -> list[Msg]:
+                count = await level()
+                # Needs the leader of the whole cluster as well, which may still be missing, and then nobody answers.
+                subscription = await jetstream.subscribe(">", stream=stream, ordered_consumer=True)
+                try:
+                    return [await subscription.next_msg(10) for _ in range(count)]
+                finally:
+                    await subscription.unsubscribe()
+
+            return await _until_done(read)
+
     async def step_down(self, stream: str) -> None:
         """Have the leader of `stream` hand over."""
         async with self.client() as client:
@@ -75,7 +99,7 @@ class NatsCluster:
             server.kill()
 
 
-async def _until_done(step, seconds: float = 40):
+async def _until_done(step, seconds: float = 90):
     """The result of `step`, tried again while the cluster has no leader."""
     deadline = time.monotonic() + seconds
     while True:

@@ -78,9 +78,6 @@ async def test_nothing_is_lost_or_overtaken_while_leaders_change(cluster: NatsCl
 
 async def _stored(cluster: NatsCluster) -> list[int]:
     """Ring ids in the order of the stream."""
-    await cluster.leader("SHOP")
-    async with cluster.client() as client:
-        messages = (await client.jetstream().stream_info("SHOP")).state.messages
-        subscription = await client.jetstream().subscribe(">", stream="SHOP", ordered_consumer=True)
-        by_id = {event(ring_id).event_id: ring_id for ring_id in range(1, messages + 1)}
-        return [by_id[(await subscription.next_msg(10)).headers["Nats-Msg-Id"]] for _ in range(messages)]
+    ids = [message.headers["Nats-Msg-Id"] for message in await cluster.stored("SHOP")]
+    by_id = {event(ring_id).event_id: ring_id for ring_id in range(1, len(ids) + 1)}
+    return [by_id[event_id] for event_id in ids]
