@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import nats
@@ -285,6 +290,23 @@ async def test_a_server_that_stands_still_is_given_up_and_found_again(nats_serve
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
     await sink.close()
+
+
+def test_no_lost_connection_leaves_anything_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sinks.leftovers", str(tmp_path)]
+    # A group of its own: if it hangs, its server must go with it.
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as program:
+        try:
+            _, said = program.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            program.send_signal(signal.SIGABRT)  # has it say where it stands
+            _, said = program.communicate(timeout=20)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+    assert program.returncode == 0, said
 
 
 AUTH = """

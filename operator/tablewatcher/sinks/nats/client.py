@@ -8,12 +8,16 @@ sink fails if that comes; so the library is pinned.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
+from urllib.parse import ParseResult
 
 from nats import errors as nats_errors
-from nats.aio.client import Client
-from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+from nats.aio.client import Client, Srv
+from nats.aio.transport import TcpTransport
+from nats.protocol.parser import AWAITING_CONTROL_LINE, PERMISSIONS_ERR, Parser
 
 from . import pub_ack
 
@@ -27,6 +31,7 @@ class PipelinedClient(Client):
     on_delivered: gets the numbers (digits) in the subjects of good acknowledgements that came together.
     encrypted_only: nothing is sent to a server that offers no TLS.
     on_answer: gets subject and content of every other answer that has no headers.
+    on_lost: called with the fault that made an established connection useless; it is not made again.
     """
 
     def __init__(self, stream: str | None) -> None:
@@ -35,8 +40,10 @@ class PipelinedClient(Client):
         self.encrypted_only = False
         self.on_delivered: Callable[[Sequence[bytes]], None]
         self.on_answer: Callable[[bytes, bytes], None]
+        self.on_lost: Callable[[Exception], None]
         self._answer_prefix = b"\n"
         self._stream = stream
+        self._socket: _Socket | None = None
         self._answers = self._ps = _AnswerParser(self)
 
     def answers_to(self, inbox: str) -> None:
@@ -54,7 +61,38 @@ class PipelinedClient(Client):
             raise nats_errors.ConnectionClosedError
         drain: Callable[[], Awaitable[None]] = self._transport.drain
         self._transport.write(commands)
-        await drain()
+        try:
+            await drain()
+        except OSError as error:
+            # Known here before the reader has had its turn. It must not wait for that: whoever sends again at once
+            # would be refused at once, again and again, and nobody else would ever get a turn.
+            await self._process_op_err(error)
+            raise
+
+    def abort(self) -> None:
+        """Cut the socket, whatever is still to be written."""
+        if self._socket is not None:
+            self._socket.abort()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if self._socket is None:
+            make: Callable[[], _Socket] = _Socket
+            self._transport = self._socket = make()
+        await super()._connect_to_server(s)
+
+    async def _process_op_err(self, e: Exception) -> None:
+        # The library would connect again by itself, and may get there after it was closed: tasks and a socket that
+        # nobody knows of.
+        if self.is_connected:
+            self._process_disconnect()
+            self.on_lost(e)
+
+    async def _process_err(self, err_msg: str) -> None:
+        # The library would close itself, in a task of its own that nobody can wait for.
+        if PERMISSIONS_ERR in err_msg:
+            await super()._process_err(err_msg)
+        else:
+            await self._process_op_err(nats_errors.Error(f"nats: {err_msg}"))
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         # Credentials follow. The library would send them in the clear where the server, or whoever stands between us,
@@ -70,6 +108,33 @@ class PipelinedClient(Client):
             self.on_answer(subject, data)
         else:
             await super()._process_msg(sid, subject, reply, data, headers)
+
+
+class _Socket(TcpTransport):
+    """The library's socket, which can be cut, and whose faults are those of a connection on every event loop."""
+
+    def __bool__(self) -> bool:
+        # Else the library takes one of its own: what it asks is whether there is one.
+        return True
+
+    def write(self, payload: bytes) -> None:
+        # To a closed socket: uvloop raises this, asyncio drops the bytes. The reader learns of the end either way.
+        write: Callable[[bytes], None] = super().write
+        with suppress(RuntimeError):
+            write(payload)
+
+    async def connect_tls(
+        self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
+    ) -> None:
+        try:
+            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        except RuntimeError as error:  # likewise
+            raise ConnectionResetError(str(error)) from None
+
+    def abort(self) -> None:
+        for writer in (self._io_writer, self._bare_io_writer):
+            if writer is not None:
+                writer.transport.abort()
 
 
 class _AnswerParser(Parser):

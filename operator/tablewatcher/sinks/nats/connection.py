@@ -62,6 +62,7 @@ class Connection:
         self.client = PipelinedClient(stream)
         self.client.encrypted_only = login.encrypted
         self.client.on_answer = self._on_answer
+        self.client.on_lost = self._on_fault
         self.windows = AckWindows()
         self.client.on_delivered = self.windows.settle_delivered
         self._batches: dict[str, OpenBatch] = {}
@@ -107,7 +108,10 @@ class Connection:
         return next((each for each in found if each.reason is not Reason.SINK_UNREACHABLE), found[-1])
 
     async def _give_up(self, attempt: asyncio.Future[None]) -> None:
-        attempt.cancel()
+        # Again and again: before Python 3.12 the library may swallow a cancellation, and would go on for ever.
+        while not attempt.done():
+            attempt.cancel()
+            await asyncio.wait({attempt}, timeout=_RETRY_SECONDS)
         await asyncio.gather(attempt, return_exceptions=True)
         await self.close()
 
@@ -122,8 +126,6 @@ class Connection:
             pending_size=0,
             skip_subject_validation=True,
             error_cb=self._on_error,
-            disconnected_cb=self._on_disconnect,
-            closed_cb=self._on_disconnect,
             **options,
         )
         inbox = f"{self.client.new_inbox()}."
@@ -156,9 +158,12 @@ class Connection:
         # Bounded: the client waits for its socket buffer, which a dead peer never empties. And a task of its
         # own: after a lost connection the client's close may end as cancelled, and would cancel the caller.
         closing = asyncio.ensure_future(self.client.close())
-        await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
-        closing.cancel()
-        await asyncio.gather(closing, return_exceptions=True)
+        try:
+            await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+        finally:
+            self.client.abort()
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
 
     @contextmanager
     def batch(self, size: int, stream: str) -> Iterator[OpenBatch]:
@@ -197,8 +202,6 @@ class Connection:
             self._settle_all(Outcome(Verdict.RETRY, Reason.SINK_AUTH_FAILED, self.refusal, endpoint=True))
         elif not self._connected:
             await self._note_failure(error)
-        elif isinstance(error, OSError | nats_errors.UnexpectedEOF | nats_errors.StaleConnectionError):
-            self._lose(self._gone())
 
     async def _note_failure(self, error: Exception) -> None:
         self._failures.append(error)
@@ -209,8 +212,13 @@ class Connection:
         # The client waits for this before it tries again; its own pause counts in whole seconds.
         await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _on_disconnect(self) -> None:
-        self._lose(self._gone())
+    def _on_fault(self, error: Exception) -> None:
+        if self._connected:
+            self._lose(self._gone())
+        else:
+            # Cut between the greeting and the first round trip.
+            self._failures.append(error)
+            self._all_failed.set()
 
     def _gone(self) -> Outcome:
         return pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost")

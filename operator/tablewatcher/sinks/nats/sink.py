@@ -57,6 +57,7 @@ class NatsSink:
         self._way: Way = WindowWay(self._writer) if spec.jet_stream else CoreWay(self._writer)
         self._max_stored: int | None = None
         self._connection: Connection | None = None
+        self._lost: Connection | None = None
         self._reconnecting: asyncio.Task[None] | None = None
         self._down = self._not_connected(None)
 
@@ -132,10 +133,13 @@ class NatsSink:
             self._reconnecting.cancel()
             await asyncio.gather(self._reconnecting, return_exceptions=True)
             self._reconnecting = None
-        connection, self._connection = self._connection, None
+        # The lost one too: what was cancelled just now may not even have begun to close it.
+        connections = self._connection, self._lost
+        self._connection = self._lost = None
         self._down = self._not_connected(None)
-        if connection is not None:
-            await connection.close()
+        for connection in connections:
+            if connection is not None:
+                await connection.close()
 
     async def deliver(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Publish `events` and wait for every acknowledgement, 5 s at most."""
@@ -143,7 +147,9 @@ class NatsSink:
         if connection is None or connection.lost:
             if self._reconnecting is not None and self._reconnecting.done():
                 # It ends by itself only when connected: whatever stopped it must not stop delivery for good.
-                self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect(None))
+                self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
+            # Whoever tries again at once must not keep the event loop from connecting.
+            await asyncio.sleep(0)
             return [self._down] * len(events)
         deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         answers_before = connection.windows.answers
@@ -172,13 +178,14 @@ class NatsSink:
     def _replace(self, lost: Connection) -> None:
         """`lost` is of no more use: connect anew in the background, for as long as it takes."""
         if self._connection is lost and self._reconnecting is None:
-            self._connection = None
+            self._connection, self._lost = None, lost
             self._down = self._not_connected(None)
-            self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect(lost))
+            self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
 
-    async def _reconnect(self, lost: Connection | None) -> None:
-        if lost is not None:
-            await lost.close()
+    async def _reconnect(self) -> None:
+        if self._lost is not None:
+            await self._lost.close()
+            self._lost = None
         pause = _RECONNECT_FIRST_SECONDS
         while True:
             try:
