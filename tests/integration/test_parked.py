@@ -14,7 +14,7 @@ from tablewatcher.event import Event
 from tablewatcher.postgres.asking import ask, listed
 from tablewatcher.postgres.cursor_log import CursorLog, Lease
 from tablewatcher.postgres.parked import PIECE_EVENTS, Held, Parked, Row
-from tablewatcher.postgres.requests import Kind, Request, Requests, State
+from tablewatcher.postgres.requests import Dropped, Kind, Request, Requests, State
 from tablewatcher.postgres.session import Connection, connect
 from tablewatcher.spec.model import Format
 
@@ -152,22 +152,21 @@ async def test_what_is_skipped_lets_its_followers_go(database: Database, watched
     assert await parked.write(1, [Row(first, 8), Row(second), Row(other, 8), Row(alone, 8)])
     requests = Requests(writer, asyncio.Lock(), NAMES)
 
-    async def skip(**meant: str) -> tuple[int, list[str], list[str]]:
+    async def skip(**meant: str) -> Dropped:
         await ask(watched.dsn, NAMES, Kind.SKIP, **meant)
-        asked = await requests.next()
-        assert asked is not None
+        (asked,) = await requests.open()
         dropped = await requests.drop(asked)
-        going_on = await requests.next()
-        assert going_on is not None
-        assert (going_on.kind, going_on.keys, going_on.done) == (Kind.PARKED, dropped[1], dropped[0])
-        await requests.update(replace(going_on, state=State.DONE))
+        going_on = await requests.open()
+        assert [(each.kind, each.keys) for each in going_on] == [(Kind.PARKED, dropped.freed)] * bool(dropped.freed)
+        for each in going_on:
+            await requests.update(replace(each, state=State.DONE))
         return dropped
 
-    assert await skip(event_id=second.event_id) == (1, [], [])
+    assert await skip(event_id=second.event_id) == Dropped(1, [], [])
     assert await parked.write(1, [Row(second)])
-    assert await skip(event_id=first.event_id) == (1, ["a"], [])
-    assert await skip(key="b") == (1, [], ["b"])
-    assert await skip() == (2, [], ["a", "c"])
+    assert await skip(event_id=first.event_id) == Dropped(1, ["a"], [])
+    assert await skip(key="b") == Dropped(1, [], ["b"])
+    assert await skip() == Dropped(2, [], ["a", "c"])
 
 
 async def test_a_request_is_refused_where_it_means_nothing(database: Database, watched: Watched) -> None:

@@ -24,7 +24,7 @@ from tablewatcher.postgres.lineage import Lineage
 from tablewatcher.postgres.outbox import Outbox
 from tablewatcher.postgres.parked import Parked, Row
 from tablewatcher.postgres.progress import ProgressReader, drained
-from tablewatcher.postgres.requests import Kind, Requests, State
+from tablewatcher.postgres.requests import Dropped, Kind, Requests, State
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.script import Section, script
 from tablewatcher.postgres.survey import survey
@@ -121,13 +121,14 @@ async def put_aside_and_bring_back(session: Session, clerk: Clerk, lease: Lease)
     back, _ = await parked.first(["a"], 1)
     await parked.delete(back)
     assert await listed(clerk.dsn, names, None, 5) == ([], 0)
-    await ask(clerk.dsn, names, Kind.SKIP)
+    assert await parked.write(lease.epoch, [Row(event), Row(replace(event, ring_id=2, event_id="f" * 32))])
+    await ask(clerk.dsn, names, Kind.SKIP, event_id=event.event_id)
     assert await session.requests.has(names)
-    asked = await requests.next()
-    assert asked is not None
-    assert await requests.selected(asked) == []
-    assert await requests.drop(asked) == (0, [], [])
-    await requests.update(replace(asked, state=State.DONE))
+    (asked,) = await requests.open()
+    assert set(await requests.selected(asked)) == {"a", "b"}
+    assert await requests.drop(asked) == Dropped(1, ["a", "b"], [])
+    (follow,) = await requests.open()
+    await requests.update(replace(follow, state=State.DONE))
     assert not (await followed(clerk.dsn, names, asked, lambda *_: True)).is_open
     assert await History(session.reader, session.reader_lock, names).since(None, "a") == (0, 0)
 

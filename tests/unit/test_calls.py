@@ -48,7 +48,7 @@ def test_a_key_with_more_aside_stays_so_while_a_piece_of_it_comes_back() -> None
     machine.offer(page("a", start=3))
     assert machine.take(0.0, shared()) == []
     machine.settle([back], [DELIVERED], 0.0)
-    assert machine.resent == [back]
+    assert machine.again.delivered == [back]
     machine.offer(page("a", start=4))
     assert machine.take(0.0, shared()) == []
     assert [parking.event.ring_id for parking in machine.aside] == [3, 4]

@@ -31,6 +31,7 @@ class Deliveries(RuleBasedStateMachine):
         self.rows: list[Event] = []
         self.earlier: list[Event] = []
         self.back: list[Event] = []
+        self.convicted = False
         self.position = 0
 
     @initialize(is_shared=st.booleans(), attempts=st.sampled_from([2, 2, 1000]), earlier=st.lists(KEYS, max_size=6))
@@ -100,7 +101,7 @@ class Deliveries(RuleBasedStateMachine):
         written = self.delivery.aside[:number]
         self.rows += [parking.event for parking in written if parking.event not in self.rows]
         self.back = [found for found in self.back if found not in [parking.event for parking in written]]
-        self.delivery.put_aside(len(written))
+        self.delivery.put_aside(written)
 
     @precondition(lambda self: self.rows and not self.back)
     @rule(number=st.sampled_from([1, 2, 3, 20]), convicted=st.booleans())
@@ -109,8 +110,18 @@ class Deliveries(RuleBasedStateMachine):
         released, left = self.rows[:number], self.rows[number:]
         unparked = {key for found in released for key in found.lane_keys}
         unparked -= {key for found in left for key in found.lane_keys}
-        self.back = list(released)
+        self.back, self.convicted = list(released), convicted
         self.delivery.release(released, unparked, convicted=convicted)
+
+    @precondition(lambda self: self.back and self.convicted)
+    @rule()
+    def withdraw(self) -> None:
+        """What came back is aside again, but for what is under way: that follows when it fails."""
+        self.delivery.withdraw(self.back)
+        self.note_withdrawn()
+        under_way = {found for call in self.flying for found in call}
+        aside = {parking.event for parking in self.delivery.aside}
+        assert set(self.back) <= under_way | aside
 
     @rule()
     def commit(self) -> None:
@@ -181,11 +192,17 @@ class Deliveries(RuleBasedStateMachine):
             told.append(outcome)
         return told
 
+    def note_withdrawn(self) -> None:
+        """They have kept their rows."""
+        self.back = [found for found in self.back if found not in self.delivery.again.withdrawn]
+        self.delivery.again.withdrawn.clear()
+
     def note_resent(self) -> None:
-        for found in self.delivery.resent:
+        self.note_withdrawn()
+        for found in self.delivery.again.delivered:
             self.rows.remove(found)
             self.back.remove(found)
-        self.delivery.resent.clear()
+        self.delivery.again.delivered.clear()
 
     def teardown(self) -> None:
         """Whatever happened, an endpoint that accepts everything from now on gets all the rest."""

@@ -8,18 +8,20 @@ from dataclasses import replace
 
 from ..event import Event
 from ..postgres.parked import PIECE_EVENTS, Held, Row
+from ..postgres.requests import Dropped, Request
 from .delivery import Parking
 from .flow import Flow, LeaseLost
 
 # How soon after a change all are counted anew.
 COUNT_SECONDS = 0.5
+_STEP = 0.02
 
 
 class Aside:
     """Writes down events that delivery gives up, and forgets those that are delivered in the end.
 
-    failed: keys of events that came back and were put aside once more. ring_bytes: the size of the ring, which shares
-    the room.
+    failed: keys of events that were brought back last and are put aside once more. ring_bytes: the size of the ring,
+    which shares the room.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -41,19 +43,19 @@ class Aside:
     async def settle(self) -> None:
         """Writes down what is given up, as far as there is room, and deletes what came back and is delivered."""
         delivery = self._flow.delivery
-        if not (delivery.aside or delivery.resent or self._lock.locked()):
+        if not (delivery.aside or delivery.again.delivered or self._lock.locked()):
             if 0 < self._count_at <= self._flow.now():
                 await self.count()
             return
         async with self._lock:
             await self._write()
-            settled = len(delivery.resent)
-            resent = [event for event in delivery.resent if event in self._back]
-            if resent:
-                await self._parked.delete(resent)
+            resent = list(delivery.again.delivered)
+            found = [event for event in resent if event in self._back]
+            if found:
+                await self._parked.delete(found)
             # Only now: cancelled before, they are still to be deleted. Others may have come meanwhile.
-            del delivery.resent[:settled]
-            self._back.difference_update(resent)
+            del delivery.again.delivered[: len(resent)]
+            self._back.difference_update(found)
         # Not each time: where a busy key is aside, all are counted.
         if not self._count_at:
             self._count_at = self._flow.now() + COUNT_SECONDS
@@ -66,6 +68,7 @@ class Aside:
         """Puts the first events of `keys` back into delivery, as many as one piece has; they are returned."""
         async with self._lock:
             await self._write()
+            self.failed = set()
             events, more = await self._parked.first(keys, replay)
             # Nothing may come between what was read and what is let in.
             self._back.update(events)
@@ -73,23 +76,48 @@ class Aside:
         self._flow.changed.set()
         return events
 
+    async def take_back(self, events: Sequence[Event]) -> set[Event]:
+        """Takes events out of delivery that are not settled, and waits for those under way; which were taken."""
+        delivery = self._flow.delivery
+        while delivery.unsettled(events):
+            delivery.withdraw(events)
+            await asyncio.sleep(_STEP)
+        await self.settle()
+        found = delivery.again.withdrawn.intersection(events)
+        delivery.again.withdrawn -= found
+        self._back -= found
+        self._flow.changed.set()
+        return found
+
+    async def drop(self, asked: Request) -> Dropped:
+        """Drops what is aside and meant; nothing of it may be in delivery. Keys that have nothing left are free."""
+        async with self._lock:
+            # What is given up and not written down yet is behind what is: it would be freed with its key.
+            await self._write()
+            dropped = await self._flow.channels.requests.drop(asked)
+            self._flow.delivery.release((), dropped.empty)
+        await self.count()
+        self._flow.changed.set()
+        return dropped
+
     async def _write(self) -> None:
         delivery = self._flow.delivery
         while delivery.aside:
             room = self._flow.spec.delivery.overflow_bytes - self.ring_bytes - self._held.bytes
-            piece = that_fits(delivery.aside[:PIECE_EVENTS], room, self._back)
+            piece = that_fits(delivery.aside, room, self._back)[:PIECE_EVENTS]
             self._full = not piece
             if not piece:
                 return
             if not await self._parked.write(self._flow.lease.epoch, [_row(parking) for parking in piece]):
                 raise LeaseLost
+            new = [parking.event for parking in piece if parking.event not in self._back]
             for parking in piece:
                 if parking.event in self._back:
                     self._back.discard(parking.event)
                     self.failed.update(parking.event.lane_keys)
-            delivery.put_aside(len(piece))
-            size = sum(len(parking.event.body) for parking in piece)
-            self._held = replace(self._held, events=self._held.events + len(piece), bytes=self._held.bytes + size)
+            delivery.put_aside(piece)
+            size = sum(len(event.body) for event in new)
+            self._held = replace(self._held, events=self._held.events + len(new), bytes=self._held.bytes + size)
 
     async def count(self) -> None:
         """Looks how much is aside, and tells it."""
@@ -99,14 +127,15 @@ class Aside:
 
 
 def that_fits(aside: Sequence[Parking], room: int, back: Container[Event]) -> Sequence[Parking]:
-    """The first of `aside` that fit in `room` bytes. Those of `back` have their place already."""
-    for nth, parking in enumerate(aside):
-        if parking.event in back:
-            continue
-        room -= len(parking.event.body)
-        if room < 0:
-            return aside[:nth]
-    return aside
+    """Those of `aside` that fit in `room` bytes, up to the first that does not. Those of `back` have their place."""
+    found: list[Parking] = []
+    for parking in aside:
+        if parking.event not in back:
+            room -= len(parking.event.body)
+            if room < 0:
+                continue
+        found.append(parking)
+    return found
 
 
 def _row(parking: Parking) -> Row:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -183,6 +183,15 @@ class Backlog:
         heapq.heapify(self.later)
         self.aside = [parking for parking in self.aside if parking.event not in given_up]
         self.lanes.forget(given_up)
+
+    def withdraw(self, events: Sequence[Event]) -> None:
+        """Drops events that were added and are not under way; what stood behind them moves on."""
+        gone = set(events)
+        self.ready = deque(event for event in self.ready if event not in gone)
+        self.later = [entry for entry in self.later if entry[2] not in gone]
+        heapq.heapify(self.later)
+        if self.ordered:
+            self.move(self.lanes.withdraw(events))
 
     def _has_entered(self, event: Event, call: Call) -> bool:
         place = self.lanes.enter(event, call.number, shared=call.shared)

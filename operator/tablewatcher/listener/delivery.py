@@ -16,6 +16,7 @@ from typing import Generic
 from ..event import Event
 from ..sinks.base import DELIVERED, Limits, Outcome, Verdict
 from ..spec.model import DeliveryPolicy, OnExhausted, Ordering
+from .again import Again
 from .backlog import BARRIERS, Backlog, Parking
 from .blame import Blame, Circuit
 from .lanes import PARKED, Moved
@@ -27,22 +28,20 @@ __all__ = ["BARRIERS", "Delivery", "PageLike", "Parking"]
 class Delivery(Generic[P]):
     """The delivery of one watcher. `chance` gives numbers in [0, 1), `age` the seconds since an event's capture.
 
-    in_flight: events sent and not settled. resent: events added by `release` that are delivered. halted: the event at
-    which everything has stopped.
+    in_flight: events sent and not settled. again: events added by `release`. halted: the event at which everything has
+    stopped.
     """
 
     def __init__(
         self, policy: DeliveryPolicy, chance: Callable[[], float], age: Callable[[Event], float] = lambda _: 0.0
     ) -> None:
         self.in_flight = 0
-        self.resent: list[Event] = []
+        self.again = Again()
         self.halted: Parking | None = None
         self._policy = policy
         self._blame = Blame(policy, chance, age)
         self._backlog = Backlog(ordered=policy.ordering is Ordering.PER_KEY, alone=self._blame.alone)
         self._pages: Pages[P] = Pages()
-        self._added: set[Event] = set()
-        self._convicted: set[Event] = set()
         self._given_up = 0
         self._ending = False
 
@@ -63,7 +62,12 @@ class Delivery(Generic[P]):
 
     def unsettled(self, events: Iterable[Event]) -> int:
         """How many of these, which `release` has added, are not settled."""
-        return len(self._added.intersection(events))
+        return len(self.again.open.intersection(events))
+
+    @property
+    def accepted(self) -> int:
+        """How many events the endpoint has accepted."""
+        return self._blame.accepted
 
     @property
     def is_quiet(self) -> bool:
@@ -103,11 +107,13 @@ class Delivery(Generic[P]):
             backlog.take_ready(call)
             backlog.take_fresh(call, idle=not self.in_flight)
         self.in_flight += len(call.events)
+        self.again.take(call.events)
         return call.events
 
     def settle(self, events: Sequence[Event], outcomes: Sequence[Outcome], now: float) -> None:
         """Notes what came of a call that `take` gave, one outcome an event."""
         self.in_flight -= len(events)
+        self.again.land(events)
         if outcomes.count(DELIVERED) == len(events):
             self._delivered(events)
             if self._backlog.ordered:
@@ -122,9 +128,12 @@ class Delivery(Generic[P]):
         for event, outcome in failed.items():
             wait = self._blame.failed(event, outcome, now, company=len(events), first=not due and not done)
             due[event] = None if wait is None else now + wait
-        if failed and len(events) == 1 and self._is_exhausted(events[0], outcomes[0]):
+        recalled = [event for event in failed if event in self.again.recalled]
+        if recalled:
+            self._withdraw(recalled)
+        elif failed and len(events) == 1 and self._is_exhausted(events[0], outcomes[0]):
             return
-        back = list(failed)
+        back = [event for event in failed if event not in recalled]
         moved = self._backlog.lanes.put_back(events, back) if self._backlog.ordered else Moved(back, [])
         self._backlog.move(moved, due)
 
@@ -152,11 +161,11 @@ class Delivery(Generic[P]):
                 self._backlog.lanes.parked.add(key)
                 self._backlog.lanes.owners.setdefault(key, PARKED)
 
-    def put_aside(self, number: int) -> None:
-        """The first `number` of `aside` are written down: they are settled."""
-        for parking in self._backlog.aside[:number]:
-            self._pages.outstanding.discard(parking.event)
-        del self._backlog.aside[:number]
+    def put_aside(self, written: Iterable[Parking]) -> None:
+        """These of `aside` are written down: they are settled."""
+        events = {parking.event for parking in written}
+        self._pages.outstanding.difference_update(events)
+        self._backlog.aside = [parking for parking in self._backlog.aside if parking.event not in events]
 
     def release(self, events: Sequence[Event], unparked: Iterable[str] = (), *, convicted: bool = False) -> None:
         """Adds events (in order) that go before all others of their keys; keys `unparked` have none aside any more.
@@ -170,14 +179,21 @@ class Delivery(Generic[P]):
                 free.difference_update(parking.event.lane_keys)
         back = [parking.event for parking in backlog.aside if not free.isdisjoint(parking.event.lane_keys)]
         backlog.aside = [parking for parking in backlog.aside if free.isdisjoint(parking.event.lane_keys)]
-        self._added.update(events)
-        if convicted:
-            self._convicted.update(events)
+        self.again.add(events, convicted=convicted)
         self._pages.outstanding.update(events)
         if backlog.ordered:
             backlog.move(backlog.lanes.release([*events, *back], free))
         else:
             backlog.ready.extend([*events, *back])
+
+    def withdraw(self, events: Sequence[Event]) -> None:
+        """Takes events back that `release` has added, into `again.withdrawn`; one that is under way, when it fails.
+
+        The keys of those that had been put aside are so again, with what has come for them since.
+        """
+        back = self.again.recall(events)
+        self._withdraw(back)
+        self._backlog.withdraw(back)
 
     def keep_overtaken(self) -> int:
         """Gives up every event after the last one delivered; the number of those before it that still wait.
@@ -196,17 +212,14 @@ class Delivery(Generic[P]):
         self._backlog.settled(events)
         if self.halted is not None and self.halted.event in events:
             self.halted = None
-        if self._added:
-            found = [event for event in events if event in self._added]
-            self.resent += found
-            self._added.difference_update(found)
-            self._convicted.difference_update(found)
+        if self.again.open:
+            found = self.again.deliver(events)
             self._backlog.lanes.released.difference_update(found)
 
     def _is_exhausted(self, event: Event, outcome: Outcome) -> bool:
         """Puts an event aside that has had its chances. False: it is to be sent again, perhaps as the only one."""
         # One that comes back has been found guilty already: it would wait for a proof for ever where it is quiet.
-        refused_again = event in self._convicted and not outcome.endpoint
+        refused_again = event in self.again.convicted and not outcome.endpoint
         if not refused_again and not self._blame.is_exhausted(event):
             return False
         record = self._blame.records[event]
@@ -219,6 +232,18 @@ class Delivery(Generic[P]):
         self._backlog.settled([event])
         for each in (event, *behind):
             self._blame.forget(each)
-            self._added.discard(each)
-            self._convicted.discard(each)
+        self.again.forget([event, *behind])
         return True
+
+    def _withdraw(self, events: Sequence[Event]) -> None:
+        lanes = self._backlog.lanes
+        for event in events:
+            self._blame.forget(event)
+            if event in self.again.convicted and self._backlog.ordered:
+                lanes.parked.update(event.lane_keys)
+            if self.halted is not None and self.halted.event is event:
+                self.halted = None
+        lanes.released.difference_update(events)
+        self._pages.outstanding.difference_update(events)
+        self.again.forget(events)
+        self.again.withdrawn.update(events)

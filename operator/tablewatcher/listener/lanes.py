@@ -144,6 +144,20 @@ class Lanes:
             if self.owners[key] == WAITING:
                 self._let_go(key)
 
+    def withdraw(self, events: Sequence[Event]) -> Moved:
+        """Takes events out that stand in lines or are held, wherever they are; what stood behind them moves on."""
+        gone, keys = set(events), dict.fromkeys(key for event in events for key in event.lane_keys)
+        standing = {event for key in keys for event in self.lines.get(key, ())}
+        for key in keys:
+            kept = deque(event for event in self.lines.pop(key, ()) if event not in gone)
+            if kept:
+                self.lines[key] = kept
+        held = {key for event in events if event not in standing for key in event.lane_keys}
+        for key in keys:
+            if key in held or self.owners.get(key) in (WAITING, PARKED):
+                self._let_go(key)
+        return self._advance(keys)
+
     def _stand_first(self, event: Event) -> None:
         for key in event.lane_keys:
             self.lines.setdefault(key, deque()).appendleft(event)

@@ -10,7 +10,7 @@ from .aside import Aside
 from .flow import Flow
 from .keeping import Keeping
 from .reading import Reading
-from .replaying import Replaying
+from .requesting import Requesting
 from .sending import Sending
 
 DRAIN_SECONDS = 5.0
@@ -25,7 +25,7 @@ class Relay:
         self._sending = Sending(flow)
         self._aside = Aside(flow)
         self._keeping = Keeping(flow, self._aside)
-        self._replaying = Replaying(flow, self._aside, self._keeping)
+        self._requesting = Requesting(flow, self._aside, self._keeping)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set, then drained, committed and the lease released. Raises LeaseLost or DatabaseError."""
@@ -35,7 +35,7 @@ class Relay:
             "check": self._sending.check,
             "cursor": self._keeping.cursor,
             "upkeep": self._keeping.upkeep,
-            "requests": self._replaying.run,
+            "requests": self._requesting.run,
         }
         await self._aside.begin()
         async with contextlib.AsyncExitStack() as stack:

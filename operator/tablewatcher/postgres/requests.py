@@ -63,6 +63,15 @@ class Request:
         return self.state in (State.ASKED, State.RUNNING)
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """How many events were dropped, keys whose first is gone and that have more, and keys that have none left."""
+
+    number: int
+    freed: Sequence[str]
+    empty: Sequence[str]
+
+
 COLUMNS = "id, kind, since, key, event_id, keys, state, total, done, message"
 
 
@@ -103,15 +112,14 @@ class Requests:
         self._hash = names.hash
 
     @translating
-    async def next(self) -> Request | None:
-        """The oldest that is to be done."""
+    async def open(self) -> list[Request]:
+        """Those that are to be done, oldest first."""
         async with self._lock, self._connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(
-                f"SELECT {COLUMNS} FROM {TABLE} WHERE hash = %s AND state IN ('asked', 'running') ORDER BY id LIMIT 1",
+                f"SELECT {COLUMNS} FROM {TABLE} WHERE hash = %s AND state IN ('asked', 'running') ORDER BY id",
                 [self._hash],
             )
-            row = await cursor.fetchone()
-        return None if row is None else request(row)
+            return [request(row) for row in await cursor.fetchall()]
 
     @translating
     async def update(self, asked: Request) -> None:
@@ -137,10 +145,10 @@ class Requests:
             return [row["key"] for row in await cursor.fetchall()]
 
     @translating
-    async def drop(self, asked: Request) -> tuple[int, list[str], list[str]]:
-        """Drops the events put aside that are meant: how many, keys whose first is gone, keys that have none left.
+    async def drop(self, asked: Request) -> Dropped:
+        """Drops the events put aside that are meant, and with that the request is done.
 
-        The keys whose first is gone are written into the request with it: what follows there may be sent.
+        What stood behind a first one of its key may be sent: that is a new request.
         """
         parameters = {"hash": self._hash, **_meant(asked)}
         async with self._lock, self._connection.transaction():
@@ -151,12 +159,19 @@ class Requests:
             heads = {row["key"]: row["n"] for row in await cursor.fetchall()}
             first_dropped = {key: min(row["n"] for row in rows if row["key"] == key) for key in keys}
             freed = [key for key in keys if key in heads and first_dropped[key] < heads[key]]
-            number = len({row["n"] for row in rows})
+            number, follow = len({row["n"] for row in rows}), 0
+            if freed:
+                cursor = await self._connection.execute(
+                    f"INSERT INTO {TABLE} (hash, kind, keys) VALUES (%s, %s, %s) RETURNING id",
+                    [self._hash, str(Kind.PARKED), freed],
+                )
+                follow = (await cursor.fetchall())[0]["id"]
+            behind = f"; what was held behind that is sent by request {follow}" if follow else ""
             await self._connection.execute(
-                f"UPDATE {TABLE} SET kind = %s, keys = %s, done = %s, state = %s WHERE id = %s",
-                [str(Kind.PARKED), freed, number, str(State.RUNNING), asked.id],
+                f"UPDATE {TABLE} SET state = %s, done = %s, total = %s, message = %s WHERE id = %s",
+                [str(State.DONE), number, number, f"{number} dropped{behind}", asked.id],
             )
-        return number, freed, [key for key in keys if key not in heads]
+        return Dropped(number, freed, [key for key in keys if key not in heads])
 
 
 def _meant(asked: Request) -> dict[str, Any]:
