@@ -88,3 +88,26 @@ async def test_a_subscription_that_was_cut_short_is_made_by_the_next_one(databas
             await woken.wait()
     finally:
         await session.close()
+
+
+async def test_nobody_listens_for_watchers_that_are_gone(database: Database) -> None:
+    session = await open_session(database.dsn)
+
+    async def heard() -> set[str]:
+        found = await session.wakeup._connection.execute("SELECT pg_listening_channels() AS name")
+        return {row["name"] for row in await found.fetchall()}
+
+    try:
+        stays = await session.wakeup.subscribe("stays")
+        for nth in range(3):
+            await session.wakeup.subscribe(f"goes_{nth}")
+        assert await session.wakeup.subscribe("stays") is stays
+        assert await heard() == {"stays"}
+        await session.wakeup.subscribe("goes_0")
+        comes_back = await session.wakeup.subscribe("goes_0")
+        assert await heard() == {"stays", "goes_0"}
+        await database.execute("NOTIFY goes_0")
+        async with asyncio.timeout(5):
+            await comes_back.wait()
+    finally:
+        await session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from weakref import WeakValueDictionary
 
 import psycopg
 from psycopg import Notify
@@ -19,20 +20,27 @@ class Wakeup:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._events: dict[str, asyncio.Event] = {}
+        # Watchers come and go while the connection stays: whoever still waits for a channel holds its event.
+        self._events: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._heard: set[str] = set()
         self._lock = asyncio.Lock()
         self._broken = asyncio.Event()
         connection.add_notify_handler(self._notified)
 
     @translating
     async def subscribe(self, channel: str) -> asyncio.Event:
-        """The event that every notification on `channel` sets."""
+        """The event that every notification on `channel` sets, for as long as somebody keeps it."""
         async with self._lock:
-            if channel not in self._events:
+            woken = self._events.get(channel)
+            for gone in self._heard.difference(self._events.keys(), {channel}):
+                await self._connection.execute(f"UNLISTEN {gone}")
+                self._heard.discard(gone)
+            if woken is None:
                 await self._connection.execute(f"LISTEN {channel}")
                 # Only now: cancelled before, the next one to ask would believe that somebody listens.
-                self._events[channel] = asyncio.Event()
-        return self._events[channel]
+                self._events[channel] = woken = asyncio.Event()
+                self._heard.add(channel)
+        return woken
 
     @translating
     async def usable(self) -> bool:
