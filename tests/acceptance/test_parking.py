@@ -287,3 +287,48 @@ async def test_what_came_back_during_a_shutdown_is_not_sent_after_its_successors
     await put(database, "bad")
     await poll(lambda: ("bad", 3) in changes(endpoint), 20)
     assert [change for change in changes(endpoint) if change[0] == "bad"] == [("bad", 1), ("bad", 2), ("bad", 3)]
+
+
+async def test_the_lease_is_released_even_where_what_came_back_cannot_be_written_down(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Or a successor elsewhere would wait until it runs out."""
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = {"bad"}
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
+    await database.execute(f"ALTER DATABASE {database.name} SET lock_timeout = 1000")
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put(database, "bad", "bad")
+
+    async def aside() -> bool:
+        await put(database, "good")
+        return await database.execute("SELECT count(*) FROM tablewatcher.parked") == [(2,)]
+
+    await poll(aside, 30)
+    accept, ending = http_receiver.respond, asyncio.Event()
+    endpoint.refused = set()
+
+    async def respond(request: Any) -> Any:
+        if b'"partitionkey":"bad"' in request.body and not ending.is_set():
+            ending.set()
+            await asyncio.sleep(0.5)
+        return accept(request)
+
+    http_receiver.respond = respond
+    async with await database.connect() as other:
+        replay = asyncio.create_task(command(manifest, database, "parked", "replay"))
+        await asyncio.wait_for(ending.wait(), 30)
+        await other.execute("BEGIN; LOCK TABLE tablewatcher.parked IN EXCLUSIVE MODE")
+        assert await listener.terminate() == 0
+        (cursor,) = await database.execute(
+            "SELECT 'tablewatcher.' || relname FROM pg_class WHERE relname ~ '^cursor_.*_0$' AND relkind = 'r'"
+        )
+        newest = f"SELECT expires_at = '-infinity' FROM {cursor[0]} ORDER BY epoch DESC, n DESC LIMIT 1"
+        assert await database.execute(newest) == [(True,)]
+    listener.start()
+    assert (await replay).code == 0
+    await put(database, "bad")
+    await poll(lambda: ("bad", 3) in changes(endpoint), 20)
+    bad = [version for key, version in changes(endpoint) if key == "bad"]
+    assert bad[-2:] == [2, 3]

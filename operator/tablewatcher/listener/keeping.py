@@ -52,9 +52,14 @@ class Keeping:
             self._committed, flow.proof = position, asked
             flow.changed.set()
 
-    async def release(self) -> None:
-        """Commits how far delivery has come, and lets go of the lease."""
-        await self._flow.channels.cursor.commit(self._epoch, self.position(), release=True)
+    async def release(self, *, settled: bool) -> None:
+        """Commits how far delivery has come, and lets go of the lease.
+
+        settled: what came back is written down as delivered. Else the cursor stays: past what follows it, that would
+        be sent out of order.
+        """
+        position = self.position() if settled else self._committed
+        await self._flow.channels.cursor.commit(self._epoch, position, release=True)
 
     async def upkeep(self) -> None:
         """Turns the ring, starts capture again after an overflow, tells gaps, and looks whether capture stands.

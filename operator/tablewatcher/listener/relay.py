@@ -53,21 +53,30 @@ class Relay:
             await self._drain(tasks)
 
     async def _drain(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """Ends so that nothing need be repeated: the cursor is one place, and what was overtaken goes out before it."""
+        """Ends so that nothing need be repeated, and lets go of the lease in any case: a successor waits for it."""
         await _cancelled(tasks)
+        settled = False
+        try:
+            await self._settle()
+            settled = True
+        finally:
+            await self._keeping.release(settled=settled)
+
+    async def _settle(self) -> None:
+        """The cursor is one place: what was overtaken goes out before it."""
         await self._sending.ended()
         await self._aside.settle()
-        if not self._sending.busy and self._flow.delivery.keep_overtaken():
-            parts = (self._sending.run, self._keeping.cursor, self._emptied)
-            steps = [asyncio.create_task(part()) for part in parts]
-            try:
-                await asyncio.wait(steps, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await _cancelled(steps)
-            await self._sending.ended()
-            # What came back and went out by now must not be aside for the next owner: it would follow its successors.
-            await self._aside.settle()
-        await self._keeping.release()
+        if self._sending.busy or not self._flow.delivery.keep_overtaken():
+            return
+        parts = (self._sending.run, self._keeping.cursor, self._emptied)
+        steps = [asyncio.create_task(part()) for part in parts]
+        try:
+            await asyncio.wait(steps, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancelled(steps)
+        await self._sending.ended()
+        # What came back and went out by now must not be aside for the next owner: it would follow its successors.
+        await self._aside.settle()
 
     async def _emptied(self) -> None:
         # Polled, not signalled: five seconds at the most, once in a listener's life.
