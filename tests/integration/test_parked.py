@@ -105,16 +105,18 @@ async def test_a_row_may_be_read_in_the_other_format(database: Database, watched
 async def test_written_again_an_event_keeps_its_place(database: Database, watched: Watched, writer: Connection) -> None:
     first, second, third = await events_of(database, watched, "a", "a", "a")
     parked = parked_of(writer)
-    assert await parked.write(1, [Row(first, 2, "SinkUnreachable", "400"), Row(second)])
-    assert await parked.write(1, [Row(second), Row(third), Row(first, 3, "SinkUnreachable", "422")])
+    two = await parked.write(1, [Row(first, 2, "SinkUnreachable", "400"), Row(second)])
+    one = await parked.write(1, [Row(second), Row(third), Row(first, 3, "SinkUnreachable", "422")])
     back, _ = await parked.first(["a"], 0)
     assert [event.ring_id for event in back] == [first.ring_id, second.ring_id, third.ring_id]
     rows, number = await listed(watched.dsn, NAMES, None, 10)
     assert number == 3
     assert [(row.attempts, row.message) for row in rows] == [(5, "422"), (0, ""), (0, "")]
     sizes = [len(event.body) for event in (await parked_of(writer, Format.BINARY).first(["a"], 0))[0]]
-    assert await parked.held() == Held(3, 1, sum(sizes))
-    await parked.delete(back[:2])
+    assert await parked.held() == Held(3, sum(sizes))
+    assert (two, one) == (Held(2, sum(sizes[:2])), Held(1, sizes[2])), "only what was not there before counts"
+    assert await parked.delete([*back[:2], *back[:2]]) == two
+    assert await parked.delete(back[:2]) == Held()
     assert [event.ring_id for event in (await parked.first(["a"], 0))[0]] == [third.ring_id]
 
 
@@ -125,7 +127,7 @@ async def test_an_owner_that_was_replaced_writes_nothing(
     lease = await CursorLog(writer, asyncio.Lock(), NAMES, holder="new", sink_timeout=1).acquire(lambda _: True)
     assert isinstance(lease, Lease)
     parked = parked_of(writer)
-    assert not await parked.write(lease.epoch - 1, [Row(event)])
+    assert await parked.write(lease.epoch - 1, [Row(event)]) is None
     assert await parked.keys() == []
     assert await parked.write(lease.epoch, [Row(event)])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Sequence
-from dataclasses import replace
 
 from ..event import Event
 from ..postgres.parked import PIECE_EVENTS, Held, Row
@@ -12,8 +11,6 @@ from ..postgres.requests import Dropped, Request
 from .delivery import Parking
 from .flow import Flow, LeaseLost
 
-# How soon after a change all are counted anew.
-COUNT_SECONDS = 0.5
 _STEP = 0.02
 
 
@@ -30,7 +27,6 @@ class Aside:
         self._held = Held()
         self._back: set[Event] = set()
         self._lock = asyncio.Lock()
-        self._count_at = 0.0
         self._full = False
         self.ring_bytes = 0
         self.failed: set[str] = set()
@@ -38,29 +34,23 @@ class Aside:
     async def begin(self) -> None:
         """Before anything is read: keys with events aside must not be overtaken."""
         self._flow.delivery.parked(await self._parked.keys())
-        await self.count()
+        await self._count()
 
     async def settle(self) -> None:
         """Writes down what is given up, as far as there is room, and deletes what came back and is delivered."""
         delivery = self._flow.delivery
         if not (delivery.aside or delivery.again.delivered or self._lock.locked()):
-            if 0 < self._count_at <= self._flow.now():
-                await self.count()
             return
         async with self._lock:
             await self._write()
             resent = list(delivery.again.delivered)
             found = [event for event in resent if event in self._back]
             if found:
-                await self._parked.delete(found)
+                self._held -= await self._parked.delete(found)
             # Only now: cancelled before, they are still to be deleted. Others may have come meanwhile.
             del delivery.again.delivered[: len(resent)]
             self._back.difference_update(found)
-        # Not each time: where a busy key is aside, all are counted.
-        if not self._count_at:
-            self._count_at = self._flow.now() + COUNT_SECONDS
-        if self._count_at <= self._flow.now():
-            await self.count()
+        self._tell()
         self._flow.make_room()
         self._flow.changed.set()
 
@@ -96,7 +86,7 @@ class Aside:
             await self._write()
             dropped = await self._flow.channels.requests.drop(asked)
             self._flow.delivery.release((), dropped.empty)
-        await self.count()
+        await self._count()
         self._flow.changed.set()
         return dropped
 
@@ -108,21 +98,22 @@ class Aside:
             self._full = not piece
             if not piece:
                 return
-            if not await self._parked.write(self._flow.lease.epoch, [_row(parking) for parking in piece]):
+            new = await self._parked.write(self._flow.lease.epoch, [_row(parking) for parking in piece])
+            if new is None:
                 raise LeaseLost
-            new = [parking.event for parking in piece if parking.event not in self._back]
+            self._held += new
             for parking in piece:
                 if parking.event in self._back:
                     self._back.discard(parking.event)
                     self.failed.update(parking.event.lane_keys)
             delivery.put_aside(piece)
-            size = sum(len(event.body) for event in new)
-            self._held = replace(self._held, events=self._held.events + len(new), bytes=self._held.bytes + size)
 
-    async def count(self) -> None:
-        """Looks how much is aside, and tells it."""
-        self._count_at = 0.0
+    async def _count(self) -> None:
+        """Looks how much is aside: all of it is read, so only where that is not known from what was done."""
         self._held = await self._parked.held()
+        self._tell()
+
+    def _tell(self) -> None:
         self._flow.observer.parked(self._held, full=self._full and bool(self._flow.delivery.aside))
 
 

@@ -35,11 +35,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How much is put aside: events, keys, and bytes of their data."""
+    """So many events, with so many bytes of data."""
 
     events: int = 0
-    keys: int = 0
     bytes: int = 0
+
+    def __add__(self, other: Held) -> Held:
+        return Held(self.events + other.events, self.bytes + other.bytes)
+
+    def __sub__(self, other: Held) -> Held:
+        return Held(self.events - other.events, self.bytes - other.bytes)
 
 
 class Parked:
@@ -56,12 +61,18 @@ class Parked:
         self._insert = _INSERT.format(table=TABLE, log=log)
 
     @translating
-    async def write(self, epoch: int, rows: Sequence[Row]) -> bool:
-        """Writes rows, all or none; False: another epoch has taken over, and nothing is written."""
+    async def write(self, epoch: int, rows: Sequence[Row]) -> Held | None:
+        """Writes rows, all or none: how much is there that was not; None: another epoch has taken over."""
         values = [self._values(row) | {"epoch": epoch} for row in rows]
         async with self._lock, self._connection.transaction(), self._connection.cursor() as cursor:
-            await cursor.executemany(self._insert, values)
-            return cursor.rowcount == len(rows)
+            await cursor.executemany(self._insert, values, returning=True)
+            written, new = 0, Held()
+            while True:
+                for row in await cursor.fetchall():
+                    written += 1
+                    new += Held(1, row["size"]) if row["is_new"] else Held()
+                if not cursor.nextset():
+                    return new if written == len(rows) else None
 
     @translating
     async def keys(self) -> list[str]:
@@ -101,12 +112,12 @@ class Parked:
         return events, {row["key"] for row in left}
 
     @translating
-    async def delete(self, events: Iterable[Event]) -> None:
-        """Forgets events that are delivered."""
+    async def delete(self, events: Iterable[Event]) -> Held:
+        """Forgets events that are delivered; how much of that was there."""
         places = [(event.ring_id, event.event_id) for event in events]
         parameters = {"ids": [place[0] for place in places], "events": [place[1] for place in places]}
-        async with self._lock:
-            await self._connection.execute(_DELETE.format(table=TABLE), parameters | {"hash": self._hash})
+        (row,) = await self._rows(_DELETE, parameters)
+        return Held(**row)
 
     async def _rows(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         async with self._lock:
@@ -167,16 +178,16 @@ _INSERT = (
     " ON CONFLICT (hash, ring_id, event_id) DO UPDATE SET attempts = p.attempts + excluded.attempts,"
     " reason = CASE WHEN excluded.attempts > 0 THEN excluded.reason ELSE p.reason END,"
     " message = CASE WHEN excluded.attempts > 0 THEN excluded.message ELSE p.message END"
+    # Only a row that was there before has been locked by us.
+    " RETURNING p.xmax = 0 AS is_new, pg_catalog.octet_length(p.data) AS size"
 )
 _KEYS = (
     "SELECT key FROM {table} WHERE hash = %(hash)s"
     " UNION SELECT old_key FROM {table} WHERE hash = %(hash)s AND old_key IS NOT NULL"
 )
 _EVENT_IDS = "SELECT event_id FROM {table} WHERE hash = %(hash)s"
-_HELD = (
-    "SELECT count(*) AS events, count(DISTINCT key) AS keys, coalesce(sum(octet_length(data)), 0)::bigint AS bytes"
-    " FROM {table} WHERE hash = %(hash)s"
-)
+_SUM = "count(*) AS events, coalesce(sum(pg_catalog.octet_length(data)), 0)::bigint AS bytes"
+_HELD = f"SELECT {_SUM} FROM {{table}} WHERE hash = %(hash)s"
 _LANES = (
     "WITH RECURSIVE lane (key) AS (SELECT pg_catalog.unnest(%(keys)s::text[]) UNION"
     " SELECT v.key FROM lane AS l JOIN {table} AS p ON p.hash = %(hash)s AND p.old_key IS NOT NULL"
@@ -190,7 +201,8 @@ _LEFT = (
     f" UNION SELECT old_key FROM {{table}} WHERE {_OF_KEYS} AND n >= %(n)s AND old_key IS NOT NULL"
 )
 _DELETE = (
-    "DELETE FROM {table} AS p USING ROWS FROM (pg_catalog.unnest(%(ids)s::bigint[]),"
+    "WITH gone AS (DELETE FROM {table} AS p USING ROWS FROM (pg_catalog.unnest(%(ids)s::bigint[]),"
     " pg_catalog.unnest(%(events)s::text[])) AS d (ring_id, event_id)"
-    " WHERE p.hash = %(hash)s AND p.ring_id = d.ring_id AND p.event_id = d.event_id"
+    " WHERE p.hash = %(hash)s AND p.ring_id = d.ring_id AND p.event_id = d.event_id RETURNING p.data)"
+    f" SELECT {_SUM} FROM gone"
 )
