@@ -13,8 +13,8 @@ from .. import __version__
 from ..listener.options import Options
 from ..naming import LOCAL_INSTANCE
 from . import doctor as diagnosis
+from . import planning, watchers
 from . import status as standings
-from . import watchers
 from .listen import address_policy, become_listener, listen
 from .options import (
     Adopt,
@@ -32,16 +32,28 @@ from .options import (
 from .requests import parked, replay
 from .results import Output, finish, show
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="tablewatcher",
     help="Forward committed changes of Postgres tables to NATS or HTTP: at least once, in order per row.",
+    epilog="First steps: validate, plan, apply, listen. When something is wrong: doctor. Without a database: demo.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(parked, name="parked")
-app.command()(replay)
+
+@app.callback()
+def _program(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, help="Print the version.")] = False,
+) -> None:
+    """What stands before a command."""
 
 
 @app.command()
@@ -60,7 +72,8 @@ def plan(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Check manifests against the live database and sink, and print the SQL that `apply` would run."""
-    finish(asyncio.run(watchers.plan(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt))), output)
+    results = asyncio.run(planning.plan(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
+    finish(results, output, display=planning.show_plan)
 
 
 @app.command()
@@ -74,22 +87,6 @@ def apply(
 ) -> None:
     """Install or repair capture in the database. Does nothing where all is as it should be."""
     finish(asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt))), output)
-
-
-@app.command()
-def sql(
-    files: Files,
-    dsn: Dsn = None,
-    secrets_dir: SecretsDir = None,
-    instance: Instance = LOCAL_INSTANCE,
-    adopt: Adopt = None,
-    output: OutputOption = Output.TEXT,
-) -> None:
-    """Print, as one script, what a DBA must run where nobody else may run DDL. Asks the database; changes nothing."""
-    script, results = asyncio.run(watchers.sql(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
-    if output is Output.TEXT:
-        typer.echo(script, nl=False)
-    finish(results, output, display=partial(show, aside=True))
 
 
 @app.command()
@@ -153,6 +150,29 @@ def run(
     else:
         finish(results, Output.TEXT)
     become_listener(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, addresses))
+
+
+@app.command()
+def sql(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    adopt: Adopt = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Print, as one script, what a DBA must run where nobody else may run DDL. Changes nothing.
+
+    It asks the database, as the role that delivers: the script depends on the table, and on what is installed already.
+    """
+    script, results = asyncio.run(watchers.sql(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
+    if output is Output.TEXT:
+        typer.echo(script, nl=False)
+    finish(results, output, display=partial(show, aside=True))
+
+
+app.command()(replay)
+app.add_typer(parked, name="parked")
 
 
 @app.command()

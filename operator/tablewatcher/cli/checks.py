@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import Reason, TableWatcherError
+from ..postgres.granularity import notes
 from ..postgres.standing import LONG_SECONDS, OpenGap, Standing, Surroundings
 from ..postgres.survey import Survey
 from ..spec.model import Management, WatcherSpec
@@ -75,6 +76,7 @@ def database_checks(spec: WatcherSpec, found: Survey) -> Iterator[Check]:
         elif table is not None or name not in ("table", "columns"):
             yield Check(name, Level.OK, text)
     if table is not None:
+        yield from (Check("table", Level.WARN, note) for note in notes(table.shape))
         yield _key(table.shape.primary_key)
     if found.plan is not None:
         yield _triggers(spec, found)

@@ -15,8 +15,9 @@ from ..postgres.standing import standing, surroundings
 from ..postgres.survey import survey
 from ..spec.model import WatcherSpec
 from .checks import Check, Level, database_checks, sink_checks, standing_checks, surrounding_checks
+from .planning import look_at_sink
 from .results import Result
-from .watchers import Scope, each_watcher, look_at_sink
+from .watchers import Scope, each_watcher
 
 _STYLES = {Level.OK: "green", Level.WARN: "bold yellow", Level.FAIL: "bold red"}
 

@@ -19,14 +19,15 @@ from ..postgres.conninfo import Access, access, conninfo
 from ..postgres.dsn import checked, with_tls
 from ..postgres.plan import Plan
 from ..postgres.script import Section, script
-from ..postgres.survey import Survey, survey
-from ..sinks.address import AddressPolicy
-from ..sinks.kinds import make_sink
+from ..postgres.survey import survey
+from ..spec.documents import API_VERSION, KIND
 from ..spec.model import Management, WatcherSpec
 from .progress import progress
 from .results import Result
 
 UNREACHABLE_PATIENCE = 10.0
+_NO_WAY_IN = frozenset({Reason.DATABASE_UNREACHABLE, Reason.TLS_FAILED, Reason.AUTHENTICATION_FAILED})
+_SQL_ASKS = "`sql` asks the database too: the script depends on the table's columns and key, and on what is there"
 T = TypeVar("T")
 
 
@@ -43,7 +44,7 @@ class Scope:
     @property
     def secrets(self) -> DirectorySecrets:
         """The Secrets of `--secrets-dir`."""
-        return DirectorySecrets(self.secrets_dir)
+        return DirectorySecrets(self.secrets_dir, database_too=not self.dsn)
 
     def access(self, spec: WatcherSpec) -> Access:
         """The watcher's database, for changes. Raises SecretError, or SpecInvalid for a DSN that cannot be read."""
@@ -70,54 +71,6 @@ def validate(files: Sequence[Path]) -> list[Result]:
     return good + [Result.failed(fault.name, fault) for fault in faults]
 
 
-async def plan(scope: Scope) -> list[Result]:
-    """What `apply` would do, and whether the sink would take events: all that stands against it, at once."""
-
-    async def one(spec: WatcherSpec) -> Result:
-        found, faults = await _look(scope, spec)
-        unwell, notes = await look_at_sink(scope, spec)
-        if found is not None and found.observed.table is not None and not found.observed.table.shape.primary_key:
-            notes = (_no_key(spec), *notes)
-        faults += [unwell] if unwell else []
-        steps = found.plan if found is not None and found.plan is not None else None
-        extra: dict[str, object] = (_steps_json(steps) if steps is not None else {}) | {"notes": list(notes)}
-        if not faults:
-            text = "\n".join([_steps(steps or Plan(())), *(f"-- note: {note}" for note in notes)])
-            return Result(spec.qualified_name, ok=True, text=text, extra=extra)
-        result = Result.failed(spec.qualified_name, faults[0])
-        result.text = "\n".join([faults[0].message, *(f"{fault.reason}: {fault.message}" for fault in faults[1:])])
-        result.extra = extra | {"faults": [{"reason": str(each.reason), "message": each.message} for each in faults]}
-        if steps is not None:
-            result.text += f"\n{_steps(steps)}"
-        return result
-
-    return await each_watcher(scope, one)
-
-
-async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[TableWatcherError]]:
-    try:
-        to = scope.access(spec)
-        found = await survey(to.conninfo, spec, scope.names(spec), adopt=scope.adopt, listener_role=to.listener_role)
-    except TableWatcherError as error:
-        return None, [error]
-    return found, list(found.faults)
-
-
-async def look_at_sink(scope: Scope, spec: WatcherSpec) -> tuple[TableWatcherError | None, tuple[str, ...]]:
-    """Why the sink would not take events now, if it would not, and what it says about itself."""
-    try:
-        sink = make_sink(spec, scope.secrets, addresses=AddressPolicy())
-    except TableWatcherError as error:
-        return error, ()
-    try:
-        await sink.open()
-    except TableWatcherError as error:
-        return error, ()
-    finally:
-        await sink.close()
-    return None, tuple(sink.notes)
-
-
 async def apply(scope: Scope) -> list[Result]:
     """Installs or repairs every watcher; one that cannot be does not stop the others."""
 
@@ -130,18 +83,17 @@ async def apply(scope: Scope) -> list[Result]:
             applied = await patiently(attempt)
         except postgres.StepsMissing as error:
             result = Result.failed(spec.qualified_name, error)
-            result.text = f"{error.message}\n{_steps(error.plan)}"
-            result.extra = _steps_json(error.plan)
+            result.extra = steps_json(error.plan)
             return result
         count = len(applied.plan.steps)
         text = f"applied, {count} steps" if count else "in sync, nothing to do"
         if not applied.primary_key:
-            text += f"; {_no_key(spec)}"
+            text += f"; {no_key(spec)}"
         text = "; ".join([text, *applied.notes])
         extra = {"changed": bool(count), "primaryKey": list(applied.primary_key), "encrypted": applied.encrypted}
         if applied.notes:
             extra["notes"] = list(applied.notes)
-        extra |= _steps_json(applied.plan)
+        extra |= steps_json(applied.plan)
         return Result(spec.qualified_name, ok=True, text=text, extra=extra)
 
     return await each_watcher(scope, one)
@@ -154,14 +106,19 @@ async def sql(scope: Scope) -> tuple[str, list[Result]]:
     async def one(spec: WatcherSpec) -> Result:
         # The role that delivers gets its rights: it is not the one that runs the script.
         looked = replace(spec, management=Management.OBSERVE)
-        found = await patiently(
-            lambda: survey(scope.access(looked).conninfo, looked, scope.names(spec), adopt=scope.adopt)
-        )
+        try:
+            found = await patiently(
+                lambda: survey(scope.access(looked).conninfo, looked, scope.names(spec), adopt=scope.adopt)
+            )
+        except TableWatcherError as error:
+            if error.reason in _NO_WAY_IN:
+                raise TableWatcherError(error.reason, f"{error.message}; {_SQL_ASKS}") from None
+            raise
         if found.plan is None:
-            raise found.faults[0]
+            return refused(spec.qualified_name, found.faults)
         sections.append(Section(spec.qualified_name, found.observed.server.database, found.plan))
         text = f"{len(found.plan.steps)} steps to run" if found.plan else "in sync, nothing to run"
-        return Result(spec.qualified_name, ok=True, text=text, extra=_steps_json(found.plan))
+        return Result(spec.qualified_name, ok=True, text=text, extra=steps_json(found.plan))
 
     results = await each_watcher(scope, one)
     return script(sections), results
@@ -173,9 +130,17 @@ async def destroy(scope: Scope) -> list[Result]:
     async def one(spec: WatcherSpec) -> Result:
         done = await patiently(lambda: postgres.destroy(scope.access(spec).conninfo, spec, scope.names(spec)))
         text = f"removed, {len(done.steps)} steps" if done else "nothing of it was there"
-        return Result(spec.qualified_name, ok=True, text=text, extra={"changed": bool(done)} | _steps_json(done))
+        return Result(spec.qualified_name, ok=True, text=text, extra={"changed": bool(done)} | steps_json(done))
 
     return await each_watcher(scope, one)
+
+
+def refused(name: str, faults: Sequence[TableWatcherError]) -> Result:
+    """The result of several faults, the first to mend first."""
+    result = Result.failed(name, faults[0])
+    result.text = "\n".join([faults[0].message, *(f"{fault.reason}: {fault.message}" for fault in faults[1:])])
+    result.extra["faults"] = [{"reason": str(each.reason), "message": each.message} for each in faults]
+    return result
 
 
 async def each_watcher(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Result]]) -> list[Result]:
@@ -202,7 +167,11 @@ def _load(files: tuple[Path, ...], *, require_secret: bool) -> tuple[list[Watche
     specs, faults = list(found.specs.values()), list(found.faults)
     if not specs and not faults:
         looked = ", ".join(str(path) for path in manifest_files(files)) or "no .yaml, .yml or .json file"
-        nothing = FieldError("-f", f"no TableWatcher manifest found ({looked})")
+        text = (
+            f"no TableWatcher manifest found ({looked}): a document begins with apiVersion: {API_VERSION} and"
+            f" kind: {KIND}"
+        )
+        nothing = FieldError("-f", text)
         faults = [SpecInvalid(", ".join(map(str, files)), (nothing,))]
     return specs, faults
 
@@ -219,22 +188,14 @@ async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(0.5)
 
 
-def _no_key(spec: WatcherSpec) -> str:
+def no_key(spec: WatcherSpec) -> str:
+    """What is to be said of a table without a key."""
     return (
         f"{spec.table.schema}.{spec.table.name} has no immediate primary key: the whole row is the key,"
         " and order holds only between rows that are equal"
     )
 
 
-def _steps(found: Plan) -> str:
-    if not found:
-        return "in sync, nothing to do"
-    lines = [f"{len(found.steps)} steps"]
-    for step in found.steps:
-        lock = " (locks the table, for half a second at the most)" if step.locks_table else ""
-        lines.append(f"-- {step.what}{lock}\n{step.sql.strip().rstrip(';')};")
-    return "\n".join(lines)
-
-
-def _steps_json(found: Plan) -> dict[str, object]:
+def steps_json(found: Plan) -> dict[str, object]:
+    """The steps of a plan, for programs."""
     return {"steps": [{"what": step.what, "sql": step.sql, "locksTable": step.locks_table} for step in found.steps]}

@@ -18,10 +18,10 @@ class Watching:
     """Shows how far a request is. quiet: nothing is printed; wait: also where no listener is active."""
 
     def __init__(self, name: str, *, quiet: bool, wait: bool) -> None:
-        self._console = Console(stderr=True, highlight=False, quiet=quiet)
-        self._bar = Progress(
-            TextColumn(name), BarColumn(), MofNCompleteColumn(), console=self._console, transient=True, disable=quiet
-        )
+        self._console = console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+        columns = (TextColumn(name, markup=False), BarColumn(), MofNCompleteColumn())
+        hidden = quiet or not console.is_terminal
+        self._bar = Progress(*columns, console=console, transient=True, disable=hidden)
         self._wait = wait
         self._told = False
         self._idle = 0

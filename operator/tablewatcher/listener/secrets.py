@@ -8,18 +8,19 @@ from ..errors import Reason, SecretError
 
 
 class DirectorySecrets:
-    """Secrets as a kubelet mounts them: `<directory>/<secret>/<key>`."""
+    """Secrets as a kubelet mounts them: `<directory>/<secret>/<key>`. database_too: the database's are among them."""
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path | None, *, database_too: bool = True) -> None:
         self._directory = directory
+        self._database_too = database_too
 
     def read(self, name: str) -> dict[str, str]:
         """Every key of Secret `name`. Raises SecretError."""
         if self._directory is None:
             raise SecretError(
                 Reason.SECRET_NOT_FOUND,
-                f"Secret {name!r} is needed; give --secrets-dir DIR with one file a key in DIR/{name}/,"
-                " or --dsn for the database",
+                f"Secret {name!r} is needed; give --secrets-dir DIR with one file a key in DIR/{name}/"
+                + (", or --dsn if it is the database's" if self._database_too else ""),
             )
         return _values(self._directory / name, Reason.SECRET_NOT_FOUND, f"Secret {name!r}")
 

@@ -37,7 +37,7 @@ class Service:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._secrets = DirectorySecrets(options.secrets_dir)
+        self._secrets = DirectorySecrets(options.secrets_dir, database_too=not options.dsn)
         self._metrics = Metrics(CollectorRegistry())
         self._watches: dict[str, Watch] = {}
         self._ending: dict[str, tuple[Watch, asyncio.Task[None]]] = {}

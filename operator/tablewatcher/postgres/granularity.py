@@ -9,6 +9,7 @@ from .statement_source import ROW
 # As the catalog query `rows_only` words them.
 SUBSCRIBED = "a subscription writes to it"
 INHERITED = "tables inherit from it"
+PARTITION_OF = "the table is a partition of "
 
 
 def by_statement(spec: WatcherSpec, shape: TableShape) -> bool:
@@ -47,4 +48,6 @@ def notes(shape: TableShape) -> list[str]:
         )
     if INHERITED in shape.rows_only:
         found.append("the rows of tables that inherit from it are not captured: each needs a watcher of its own")
+    for root in (why.removeprefix(PARTITION_OF) for why in shape.rows_only if why.startswith(PARTITION_OF)):
+        found.append(f"the table is a partition, and rows of others are not captured: name {root} for all of them")
     return found

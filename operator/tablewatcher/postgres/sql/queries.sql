@@ -74,7 +74,11 @@ ORDER BY k.nth
 -- name: rows_only
 -- What makes statement triggers of a table tell something else than row triggers would.
 SELECT 'the table has partitions' AS why FROM pg_catalog.pg_class WHERE oid = %(table_oid)s AND relkind = 'p'
-UNION ALL SELECT 'the table is a partition' FROM pg_catalog.pg_class WHERE oid = %(table_oid)s AND relispartition
+UNION ALL
+SELECT pg_catalog.format('the table is a partition of %%I.%%I', n.nspname, c.relname)
+FROM pg_catalog.pg_class p JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.pg_partition_root(p.oid)
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.oid = %(table_oid)s AND p.relispartition
 UNION ALL
 SELECT 'tables inherit from it' FROM pg_catalog.pg_class c WHERE c.oid = %(table_oid)s AND c.relkind = 'r' AND EXISTS (
     SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)

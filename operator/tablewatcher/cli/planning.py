@@ -1,0 +1,94 @@
+"""`tablewatcher plan`: what `apply` would run, and all that stands against it, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..errors import TableWatcherError
+from ..postgres.granularity import notes
+from ..postgres.survey import Survey, survey
+from ..sinks.address import AddressPolicy
+from ..sinks.kinds import make_sink
+from ..spec.model import WatcherSpec
+from .results import Result
+from .watchers import Scope, each_watcher, no_key, refused, steps_json
+
+
+async def plan(scope: Scope) -> list[Result]:
+    """One result a watcher: its steps, and every fault of database and sink. Changes nothing."""
+
+    async def one(spec: WatcherSpec) -> Result:
+        found, faults = await _look(scope, spec)
+        unwell, said = await look_at_sink(scope, spec)
+        faults += [unwell] if unwell else []
+        extra: dict[str, Any] = {"notes": [*_notes(spec, found), *said]}
+        if found is not None and found.plan is not None:
+            extra |= steps_json(found.plan)
+        if not faults:
+            return Result(spec.qualified_name, ok=True, text="", extra=extra)
+        result = refused(spec.qualified_name, faults)
+        result.extra |= extra
+        return result
+
+    return await each_watcher(scope, one)
+
+
+async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[TableWatcherError]]:
+    try:
+        to = scope.access(spec)
+        found = await survey(to.conninfo, spec, scope.names(spec), adopt=scope.adopt, listener_role=to.listener_role)
+    except TableWatcherError as error:
+        return None, [error]
+    return found, list(found.faults)
+
+
+async def look_at_sink(scope: Scope, spec: WatcherSpec) -> tuple[TableWatcherError | None, tuple[str, ...]]:
+    """Why the sink would not take events now, if it would not, and what it says about itself."""
+    try:
+        sink = make_sink(spec, scope.secrets, addresses=AddressPolicy())
+    except TableWatcherError as error:
+        return error, ()
+    try:
+        await sink.open()
+    except TableWatcherError as error:
+        return error, ()
+    finally:
+        await sink.close()
+    return None, tuple(sink.notes)
+
+
+def _notes(spec: WatcherSpec, found: Survey | None) -> list[str]:
+    """What deserves a thought in the database, and stops nothing."""
+    if found is None or found.observed.table is None:
+        return []
+    shape = found.observed.table.shape
+    return [*([] if shape.primary_key else [no_key(spec)]), *notes(shape)]
+
+
+def show_plan(results: Iterable[Result]) -> None:
+    """Prints the SQL of each watcher on standard output, and after it what stands against it on standard error."""
+    good, bad = (Console(stderr=aside, highlight=False, soft_wrap=True) for aside in (False, True))
+    for result in results:
+        steps, remarks = result.extra.get("steps"), result.extra.get("notes") or []
+        if steps is not None or remarks:
+            good.print(Text.assemble((result.name, "bold"), f": {_head(steps)}"))
+        for step in steps or ():
+            lock = " (locks the table, for half a second at the most)" if step["locksTable"] else ""
+            good.print(Text(f"-- {step['what']}{lock}\n{step['sql'].strip().rstrip(';')};"))
+        for remark in remarks:
+            good.print(Text(f"-- note: {remark}"))
+        if not result.ok:
+            for fault in result.extra.get("faults") or [{"reason": result.reason, "message": result.text}]:
+                text = fault["message"].removeprefix(f"{result.name}: ")
+                error = ("error", "bold red")
+                bad.print(Text.assemble(error, f" {fault['reason']}: ", (result.name, "bold"), f": {text}"))
+
+
+def _head(steps: list[dict[str, Any]] | None) -> str:
+    if steps is None:
+        return "no steps, since errors stand against them"
+    return f"{len(steps)} steps" if steps else "in sync, nothing to do"
