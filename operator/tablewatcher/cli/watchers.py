@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ class Scope:
     """Which watchers, in which database, as whom; adopt: the home that watchers made elsewhere may move to."""
 
     files: tuple[Path, ...]
-    dsn: str | None
+    dsn: str | None = field(repr=False)
     secrets_dir: Path | None
     instance: str
     adopt: str | None = None

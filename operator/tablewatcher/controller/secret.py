@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import Reason, SecretError
 from ..postgres.conninfo import Access, access
@@ -25,7 +25,7 @@ _KEY = secrets.token_bytes(32)
 class _Fetched:
     """Secrets and ConfigMaps as the API server had them a moment ago."""
 
-    secrets: Mapping[str, dict[str, str]]
+    secrets: Mapping[str, dict[str, str]] = field(repr=False)
     config_maps: Mapping[str, dict[str, str]]
 
     def read(self, name: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ class Options:
     """As the command line has them. `dsn` wins over the database's Secrets that the manifests name."""
 
     files: tuple[Path, ...]
-    dsn: str | None = None
+    dsn: str | None = field(default=None, repr=False)
     secrets_dir: Path | None = None
     instance: str = LOCAL_INSTANCE
     http_host: str = "127.0.0.1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import ProgrammingError
@@ -37,7 +37,7 @@ def conninfo(database: Database, secrets: Secrets, *, namespace: str) -> str:
 class Access:
     """How the database is changed: `conninfo`, and the role that delivers where it is another one."""
 
-    conninfo: str
+    conninfo: str = field(repr=False)
     listener_role: str | None = None
 
 

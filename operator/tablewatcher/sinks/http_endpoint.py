@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from yarl import URL
@@ -29,11 +29,11 @@ class Endpoint:
     host: in ASCII, the one spelling that is looked up, connected to and compared with the policy alike.
     """
 
-    url: URL
+    url: URL = field(repr=False)
     host: str
     port: int
-    headers: tuple[tuple[str, str], ...]
-    keys: tuple[bytes, ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    keys: tuple[bytes, ...] = field(repr=False)
     tls: ssl.SSLContext | None
 
     @property
