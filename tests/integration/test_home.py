@@ -251,3 +251,22 @@ async def test_a_watcher_of_an_older_version_takes_its_first_home(database: Data
     assert await delivered(database.dsn, generation=1) == []
     rows = await database.execute("SELECT system_identifier IS NOT NULL, timeline FROM tablewatcher.watcher")
     assert rows == [(True, 1)]
+
+
+async def test_a_failover_is_told_once_where_two_listeners_find_it(database: Database, watched: Watched) -> None:
+    """One was paused with the lease in hand, and its successor has begun already."""
+    await database.execute("UPDATE tablewatcher.watcher SET timeline = timeline + 1")
+    async with await connect(database.dsn) as one, await connect(database.dsn) as other:
+        async with one.transaction():
+            first = await Lineage(one, asyncio.Lock(), NAMES).generation(0)
+            second = asyncio.create_task(Lineage(other, asyncio.Lock(), NAMES).generation(0))
+
+            async def waits() -> bool:
+                found = await database.execute(
+                    "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s", other.info.backend_pid
+                )
+                return found == [("Lock",)]
+
+            await poll(waits, 20)
+        assert (first, await second) == (2, 2)
+    assert told(await delivered(database.dsn, generation=2)) == ["failover"]

@@ -33,12 +33,14 @@ class Lineage:
     async def generation(self, slot: int) -> int:
         """The generation to send as. After a failover it is the next one, and a gap event says why.
 
-        For the owner of the lease alone. Both are written in one transaction and safely: a generation that was sent
-        must not be forgotten.
+        For the owner of the lease; one that was paused and has lost it meanwhile waits for the new one, and finds it
+        told. Both are written in one transaction and safely: a generation that was sent must not be forgotten.
         """
         async with self._lock, self._connection.transaction():
             await self._connection.execute("SET LOCAL synchronous_commit = local")
             here, recorded, generation = await self._look()
+            if recorded is not None and here.is_after_failover(recorded):
+                here, recorded, generation = await self._look(lock=" FOR UPDATE")
             if recorded is not None and not here.is_after_failover(recorded):
                 return generation
             if recorded is not None:
@@ -52,9 +54,9 @@ class Lineage:
             )
             return generation
 
-    async def _look(self) -> tuple[Home, Home | None, int]:
+    async def _look(self, lock: str = "") -> tuple[Home, Home | None, int]:
         here = Home(**await self._row(QUERIES["home"]))
-        query = f"SELECT generation, {_HOME} FROM {SCHEMA}.watcher WHERE hash = %s"
+        query = f"SELECT generation, {_HOME} FROM {SCHEMA}.watcher WHERE hash = %s{lock}"
         row = await self._row(query, self._names.hash)
         generation = int(row.pop("generation"))
         # A watcher of an older version has none yet: the first look is taken for the truth.
