@@ -20,6 +20,8 @@ from typing import Any
 import aiohttp
 import yaml
 
+from .leaks import without_api_connections
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "operator")}
 GROUP = "/apis/tablewatcher.io/v1alpha1"
 MERGE = "application/merge-patch+json"
@@ -144,6 +146,7 @@ class Operator:
     environment: dict[str, str]
     log: Path
     port: int
+    api_port: int
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -167,9 +170,11 @@ class Operator:
             await self.stop(signal.SIGKILL)
 
     def check(self, *values: str) -> None:
-        """No unexpected fault in the log, and none of the Secrets' `values`."""
+        """No unexpected fault in the log, nothing of ours left open, and none of the Secrets' `values`."""
         text = self.log.read_text()
-        assert "Traceback" not in text, text
+        judged = without_api_connections(text, self.api_port)
+        assert "Traceback" not in judged, text
+        assert "ResourceWarning" not in judged, text
         assert "unexpected fault" not in text, text
         assert not [value for value in values if value in text], "a Secret's value in the log"
 

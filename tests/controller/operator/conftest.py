@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -90,6 +91,7 @@ async def make_operator(
 ) -> AsyncIterator[Any]:
     """`make_operator(*options)`: an operator for the test's namespace, or with `cluster_wide=True` for all."""
     made: list[Operator] = []
+    api_port = urlsplit(control_plane.url).port
 
     def make(*options: str, cluster_wide: bool = False, kubeconfig: Path = control_plane.kubeconfig) -> Operator:
         port = free_port()
@@ -97,7 +99,7 @@ async def make_operator(
         command += ["--listener-image", IMAGE, "--http-host", "127.0.0.1", "--http-port", str(port), *options]
         command += [] if cluster_wide else ["--namespace", namespace.name, "--instance", namespace.name]
         environment = {**ENVIRONMENT, "KUBECONFIG": str(kubeconfig)}
-        made.append(Operator(command, environment, directory / "operator.log", port))
+        made.append(Operator(command, environment, directory / "operator.log", port, api_port))
         return made[-1]
 
     yield make

@@ -144,7 +144,7 @@ async def test_a_namespace_that_ends(
 
 
 async def _is_up(namespace: Namespace, stream: Any, eventually: Eventually) -> None:
-    """The operator watches: stopped while it connects, kopf leaves connections to the end of the process."""
+    """The operator watches: stopped while it still asks what the API server serves, kopf ends five seconds later."""
     await namespace.create("probe", {**spec(stream), "database": {"secretRef": {"name": "none"}}})
 
     async def is_seen() -> bool:

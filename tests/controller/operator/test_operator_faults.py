@@ -133,9 +133,12 @@ async def test_every_fault_is_said_and_heals(
     # Waiting helps neither of these.
     assert {name for name, found in kinds.items() if "Stalled" in found} == {"no-right", "observe"}
     assert all("Reconciling" in found for found in kinds.values() if "Stalled" not in found)
+
+    async def entries() -> list[str]:
+        return [key for each in await namespace.listing(CONFIG_MAPS) for key in each["data"]]
+
     # Nothing of a watcher that cannot work is at the listener.
-    entries = [key for each in await namespace.listing(CONFIG_MAPS) for key in each["data"]]
-    assert entries == ["good.json"]
+    assert await eventually(entries, SAID_SECONDS) == ["good.json"]
 
     started = time.monotonic()
     for fault in faults.values():
