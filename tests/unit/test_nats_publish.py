@@ -56,8 +56,8 @@ def _ack(**content: object) -> bytes:
     return json.dumps(content).encode()
 
 
-def _error(code: int, err_code: int) -> bytes:
-    return _ack(error={"code": code, "err_code": err_code, "description": "why"}, stream="SHOP", seq=0)
+def _error(code: int, err_code: int, why: str = "why") -> bytes:
+    return _ack(error={"code": code, "err_code": err_code, "description": why}, stream="SHOP", seq=0)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,8 @@ def _error(code: int, err_code: int) -> bytes:
         (_error(503, 10039), None, Verdict.RETRY, Reason.NO_STREAM_FOR_SUBJECT, True),
         (_error(400, 10054), None, Verdict.REJECTED, Reason.SINK_UNREACHABLE, False),
         (_error(503, 10077), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
+        (_error(503, 10077, "messages per subject exceeded"), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, False),
+        (_error(409, 10158), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
         (_error(503, 10023), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
         (_error(500, 19999), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
         (_error(400, 19999), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, False),

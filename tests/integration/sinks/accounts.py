@@ -49,10 +49,10 @@ class Operator:
             f"resolver: MEMORY\nresolver_preload: {{\n{preload}}}\n"
         )
 
-    def creds(self, expires: float | None = None) -> str:
-        """A credentials file of a new user, good until `expires` (epoch seconds)."""
+    def creds(self, expires: float | None = None, payload: int = -1) -> str:
+        """A credentials file of a new user, good until `expires` (epoch seconds), for messages of `payload` bytes."""
         user = key_pair()
-        rights = {"type": "user", "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1}
+        rights = {"type": "user", "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": payload}
         return (
             f"-----BEGIN NATS USER JWT-----\n{_jwt(self._account, user, rights, expires)}\n"
             "------END NATS USER JWT------\n\n************************* IMPORTANT *************************\n\n"

@@ -84,6 +84,12 @@ class NatsServer:
             self._process.wait()
             self._process = None
 
+    def reload(self, config: str) -> None:
+        """Have the running server read `config`; it takes a moment until it holds."""
+        assert self._process is not None
+        self.configure(config)
+        self._process.send_signal(signal.SIGHUP)
+
     def pause(self) -> None:
         """Stop the process where it is: connections stay open and nothing answers."""
         assert self._process is not None

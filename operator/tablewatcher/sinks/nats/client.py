@@ -69,6 +69,10 @@ class PipelinedClient(Client):
             await self._process_op_err(error)
             raise
 
+    def bound_by(self, max_payload: int) -> None:
+        """From now on the server takes messages of so many bytes."""
+        self._max_payload = max_payload
+
     def abort(self) -> None:
         """Cut the socket, whatever is still to be written."""
         if self._socket is not None:
@@ -102,6 +106,9 @@ class PipelinedClient(Client):
                 raise nats_errors.SecureConnRequiredError
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+        # Who we are may have a lower bound than the server: known once we have signed in, and not read by the library.
+        if not initial_connection and isinstance(bound := info.get("max_payload"), int) and bound > 0:
+            self.bound_by(bound)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if headers is None and subject.startswith(self._answer_prefix):

@@ -55,7 +55,8 @@ class OpenBatch:
 class Connection:
     """A client, its acknowledgement inbox, and what still waits for answers: windows and batches.
 
-    `on_lost` is called once, at the moment the connection can no longer be used.
+    `on_lost` is called once, at the moment the connection can no longer be used. refusal: what this user may not do,
+    as the server has said last, until somebody clears it to ask again.
     """
 
     def __init__(self, login: Login, stream: str | None, on_lost: Callable[[], None]) -> None:
@@ -87,7 +88,8 @@ class Connection:
             await asyncio.wait({attempt, giving_up}, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if attempt.done() and not attempt.cancelled():
                 attempt.result()
-                return
+                if self.refusal is None:
+                    return
         except (OSError, nats_errors.Error, ValueError) as error:
             await self._give_up(attempt)
             raise self._fault(error) from None
@@ -97,7 +99,7 @@ class Connection:
         finally:
             giving_up.cancel()
         await self._give_up(attempt)
-        raise self._most_telling()
+        raise self._most_telling() if self.refusal is None else SinkError(Reason.SINK_AUTH_FAILED, self.refusal)
 
     def _fault(self, error: BaseException | None) -> SinkError:
         return fault(error, self._servers, encrypted=self._login.encrypted)
@@ -199,7 +201,11 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         if "permissions violation" in str(error).lower():
             self.refusal = f"NATS refuses an operation: {error}; grant it to this user"
-            self._settle_all(Outcome(Verdict.RETRY, Reason.SINK_AUTH_FAILED, self.refusal, endpoint=True))
+            refused = Outcome(Verdict.RETRY, Reason.SINK_AUTH_FAILED, self.refusal, endpoint=True)
+            if "subscription" in str(error).lower():
+                self._lose(refused)  # of no use any more: no answer will come
+            else:
+                self._settle_all(refused)
         elif not self._connected:
             await self._note_failure(error)
 
@@ -214,14 +220,14 @@ class Connection:
 
     def _on_fault(self, error: Exception) -> None:
         if self._connected:
-            self._lose(self._gone())
+            self._lose(self._gone(f" ({error})"))
         else:
             # Cut between the greeting and the first round trip.
             self._failures.append(error)
             self._all_failed.set()
 
-    def _gone(self) -> Outcome:
-        return pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost")
+    def _gone(self, why: str = "") -> Outcome:
+        return pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost{why}")
 
     def _settle_all(self, outcome: Outcome) -> None:
         self.windows.settle_all(outcome)

@@ -41,7 +41,9 @@ def fault(error: BaseException | None, servers: Sequence[str], *, encrypted: boo
             Reason.SINK_AUTH_FAILED,
             f"NATS at {where} refused the log-in: check spec.sink.nats.auth, and what its Secret holds",
         )
-    cause = f" ({error})" if isinstance(error, OSError) and str(error) else ""
+    # The plain class: what the server itself has said.
+    told = isinstance(error, OSError) or type(error) is nats_errors.Error
+    cause = f" ({error})" if told and str(error) else ""
     first = ", and whether spec.sink.nats.tls.handshakeFirst fits its handshake_first" if encrypted else ""
     return SinkError(
         Reason.SINK_UNREACHABLE,

@@ -155,7 +155,7 @@ _TOO_LONG = Outcome(
 def _too_large(size: int, max_payload: int, max_stored: int | None) -> Outcome:
     stream = max_stored is not None and max_stored < max_payload
     whose = f"the stream takes {max_stored}" if stream else f"the NATS server takes {max_payload}"
-    bound = "max_msg_size of the stream" if stream else "max_payload on the server"
+    bound = "max_msg_size of the stream" if stream else "max_payload on the server, or this user's limit"
     return Outcome(
         Verdict.REJECTED,
         Reason.SINK_UNREACHABLE,

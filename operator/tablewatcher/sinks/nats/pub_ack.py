@@ -18,8 +18,10 @@ _STREAM_MISMATCH = 10060
 _NO_SUCH_STREAM = frozenset({10039, 10059, 10076})
 # Message over the stream's max_msg_size, headers over 64 KiB.
 _TOO_LARGE = frozenset({10054, 10097})
-# Out of resources, store failed or stream full, stream sealed.
-_BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10109})
+# Out of resources, store failed or stream full, stream sealed; an earlier attempt is not through yet.
+_BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10109, 10158})
+# Full for one subject only, in a stream with discard_new_per_subject.
+_FULL, _OF_SUBJECT = 10077, "per subject"
 
 
 def unreachable(message: str) -> Outcome:
@@ -53,7 +55,10 @@ def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) 
     if not isinstance(stored, str) or not stored:
         return unreachable("the answer to a publish names no stream: it is not a JetStream acknowledgement")
     if stream is not None and stored != stream:
-        return no_stream(f"stream {stored!r} stored the event, but spec.sink.nats.jetStream.stream is {stream!r}")
+        return no_stream(
+            f"stream {stored!r} stored the event, and not {stream!r}: check which stream has the subject, and "
+            "spec.sink.nats.jetStream.stream"
+        )
     return DELIVERED
 
 
@@ -68,6 +73,8 @@ def refused(error: Mapping[str, object]) -> Outcome:
     if code in _TOO_LARGE:
         return Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, text)
     at_endpoint = code in _BUSY or (isinstance(status, int) and status >= 500)
+    if code == _FULL and _OF_SUBJECT in text:
+        at_endpoint = False
     return Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, text, endpoint=at_endpoint)
 
 

@@ -56,6 +56,7 @@ class NatsSink:
         self._notes: tuple[str, ...] = ()
         self._way: Way = WindowWay(self._writer) if spec.jet_stream else CoreWay(self._writer)
         self._max_stored: int | None = None
+        self._too_large = False  # whether an event was, since the last look
         self._connection: Connection | None = None
         self._lost: Connection | None = None
         self._reconnecting: asyncio.Task[None] | None = None
@@ -126,7 +127,17 @@ class NatsSink:
         connection = self._connection
         if connection is None or connection.lost:
             raise SinkError(self._down.reason, self._down.message)
+        connection.refusal = None  # may be granted by now; what is not is refused again
+        if self._too_large:
+            self._too_large = False
+            await self._ask_bound(connection)
         await self._look(connection)
+
+    async def _ask_bound(self, connection: Connection) -> None:
+        """Another max_payload, after a reload of the server, is told to new connections only."""
+        asked = await self._connect()
+        connection.client.bound_by(asked.client.max_payload)
+        await asked.close()
 
     async def close(self) -> None:
         if self._reconnecting is not None:
@@ -163,6 +174,7 @@ class NatsSink:
         refused = self._writer.refused(events, connection.client.max_payload, self._max_stored)
         if not refused:
             return await self._way.deliver(connection, events, deadline)
+        self._too_large = True
         outcomes = [refused.get(place) for place in range(len(events))]
         places = order.sendable(events, outcomes)
         found = await self._way.deliver(connection, [events[place] for place in places], deadline)
