@@ -125,12 +125,16 @@ class Listener:
 
     async def delivered(self) -> float:
         """Events it has delivered since it started, as `/metrics` tells."""
+        return await self.metric("events_delivered_total")
+
+    async def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
             session.get(f"http://127.0.0.1:{self.port}/metrics") as answer,
         ):
             lines = (await answer.text()).splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith("tablewatcher_events_delivered_total{"))
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"tablewatcher_{name}{{"))
 
     async def forwards(self) -> bool:
         """Whether it has the lease and the sink."""

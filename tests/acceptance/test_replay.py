@@ -14,7 +14,7 @@ from .arrivals import Endpoint
 from .checker import check
 from .commands import tablewatcher
 from .conftest import MakeListener
-from .listeners import apply, http_sink, nats_sink, write_manifest
+from .listeners import Listener, apply, http_sink, nats_sink, write_manifest
 from .test_parking import put
 from .writers import TABLES, Writers
 
@@ -109,6 +109,84 @@ async def test_what_is_refused_now_does_not_keep_live_delivery_waiting(
     await poll(lambda: "c" in {each.key for each in endpoint.accepted}, 10)
     endpoint.refused = set()
     await poll(lambda: [each.key for each in endpoint.accepted].count("bad") == 2, 20)
+
+
+async def bulk(database: Database, first: int, number: int = 1100) -> None:
+    """So many rows with keys of 300 characters, in one transaction: about a kilobyte each in the ring."""
+    await database.execute(
+        "INSERT INTO account (key, version)"
+        " SELECT repeat('x', 300) || nth, 1 FROM generate_series(%s::int, %s::int) AS nth",
+        first,
+        first + number - 1,
+    )
+
+
+async def ring_sizes(database: Database) -> list[int]:
+    """The bytes of each slot."""
+    found = await database.execute(
+        "SELECT pg_relation_size(oid) FROM pg_class WHERE relname ~ '^ring_.*_[012]$' AND relkind = 'r'"
+    )
+    return [size for (size,) in found]
+
+
+@pytest.mark.parametrize("is_short", [False, True], ids=["room", "no-room"])
+async def test_a_ring_that_would_turn_under_a_replay(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener, is_short: bool
+) -> None:
+    """The endpoint is down and writers go on: what is to be sent stays while there is room, or is missed aloud."""
+    endpoint = Endpoint(http_receiver)
+    sink, bound = http_sink(endpoint.url, max_events=100), {"maxBytes": 6 << 20}
+    manifest = write_manifest(tmp_path / "http.yaml", sink, overflow=bound, retentionSeconds=0)
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await bulk(database, 1)
+    await poll(lambda: len(endpoint.accepted) >= 1100, 40)
+    await endpoint.die()
+    asked = asyncio.create_task(
+        tablewatcher("replay", "-f", manifest, "--dsn", database.dsn, "-o", "json", "--since", "1h")
+    )
+    await poll(lambda: _begun(database), 20)
+    await poll(lambda: _writes_slot(database, 1), 20)
+    await bulk(database, 2000)
+    await poll(lambda: _writes_slot(database, 2), 20)
+    await bulk(database, 4000)
+    await poll(lambda: _has_seen(database, listener), 20)
+    if is_short:
+        await bulk(database, 6000)
+        await poll(lambda: _has_lost(database), 30)
+    await endpoint.rise()
+    answer = await asked
+    (found,) = json.loads(answer.out)
+    again = [request for request in http_receiver.requests if b'"replay":' in request.body]
+    assert again
+    if not is_short:
+        assert (answer.code, found["state"], found["events"]) == (0, "done", 1100), answer.out
+        return
+    assert (answer.code, found["state"], found["events"]) == (10, "failed", 1000), answer.out
+    assert "1000 sent again; 100 more are gone" in found["detail"]
+    assert "maxBytes" in found["detail"]
+
+
+async def _begun(database: Database) -> bool:
+    return await database.execute("SELECT total FROM tablewatcher.request WHERE state = 'running'") == [(1100,)]
+
+
+async def _writes_slot(database: Database, slot: int) -> bool:
+    return await database.execute("SELECT last_value FROM pg_sequences WHERE sequencename ~ '^slot_'") == [(slot,)]
+
+
+async def _has_seen(database: Database, listener: Listener) -> bool:
+    """Whether the listener has looked at the ring since it was written to."""
+    return await listener.metric("ring_bytes") > sum(await ring_sizes(database))
+
+
+async def _has_lost(database: Database) -> bool:
+    """Whether none of the first rows is in the ring."""
+    names = await database.execute("SELECT relname FROM pg_class WHERE relname ~ '^ring_.*_[012]$' AND relkind = 'r'")
+    rows = " UNION ALL ".join(f"SELECT id FROM tablewatcher.{name}" for (name,) in names)
+    return bool((await database.execute(f"SELECT min(id) > 1100 FROM ({rows}) AS r"))[0][0])
 
 
 async def test_more_than_there_is_is_an_error(tmp_path: Path, database: Database) -> None:

@@ -130,7 +130,9 @@ async def put_aside_and_bring_back(session: Session, clerk: Clerk, lease: Lease)
     (follow,) = await requests.open()
     await requests.update(replace(follow, state=State.DONE))
     assert not (await followed(clerk.dsn, names, asked, lambda *_: True)).is_open
-    assert await History(session.reader, session.reader_lock, names).since(None, "a") == (0, 0)
+    history = History(session.reader, session.reader_lock, names)
+    assert await history.since(None, "a", lease.position) == (0, 0)
+    assert isinstance(await history.oldest(), tuple)
 
 
 async def test_a_role_with_our_grants_and_no_others_delivers(clerk: Clerk) -> None:

@@ -124,6 +124,8 @@ def _result(spec: WatcherSpec, asked: Request) -> Result:
     if asked.is_open:
         text = f"request {asked.id} is noted; it is done when a listener of this watcher runs"
     extra = {"request": asked.id, "state": str(asked.state), "events": asked.done, "detail": text}
+    if asked.state is State.FAILED and asked.kind is Kind.REPLAY:
+        return Result(spec.qualified_name, ok=False, text=text, reason=Reason.MANUAL_ACTION_REQUIRED, extra=extra)
     if asked.state is State.FAILED:
         text += "; `tablewatcher parked list` shows why"
         return Result(spec.qualified_name, ok=False, text=text, reason=Reason.EVENTS_PARKED, extra=extra)

@@ -17,6 +17,9 @@ HASTE_SECONDS = 1.0
 SMALL_RING = 64 << 20
 DRIFT_SECONDS = 10.0
 HELD_SECONDS = 5.0
+# Of the bound: up to here a replay keeps the rows that it is to send.
+HELD_SHARE = 3 / 4
+FOR_EVER = 1e9
 # TRUNCATE leaves dead rows in the catalog: not more often than this because of the time alone.
 LEAST_TURN_SECONDS = 10.0
 MOST_TURN_SECONDS = 300.0
@@ -88,19 +91,21 @@ class Keeping:
     async def _turn(self, gauge: Gauge) -> str:
         """Turns the ring if it is time. Who has long kept it from that, if it must be and cannot."""
         flow, ring, cursor = self._flow, self._flow.channels.ring, self._flow.channels.cursor
-        full = gauge.stopped_at > 0 or await ring.is_turn_due(cursor.slot)
-        # Rows that are being sent again are not thrown away meanwhile.
-        if flow.replaying or (not full and flow.now() - self._turned < self._turn_seconds):
+        async with flow.turning:
+            tight = gauge.stopped_at > 0 or gauge.bytes > ring.bound * HELD_SHARE
+            full = tight or await ring.is_turn_due(cursor.slot)
+            if not full and flow.now() - self._turned < self._turn_seconds:
+                return ""
+            # Delivered rows are kept for a while, and where they are to be sent again; never at the price of capture.
+            held = flow.holds > 0 and not tight
+            keep = FOR_EVER if held else 0 if full else flow.spec.delivery.retention_seconds
+            slot = await ring.turn(cursor.slot, self._committed.prev, keep_seconds=keep)
+            if slot is None:
+                return await ring.held_by(HELD_SECONDS) if full and not held else ""
+            self._turned, cursor.slot = flow.now(), slot
+            if not await cursor.commit(self._epoch, self._committed):
+                raise LeaseLost
             return ""
-        # Delivered rows are kept for a while, but never at the price of capture.
-        keep = 0 if full else flow.spec.delivery.retention_seconds
-        slot = await ring.turn(cursor.slot, self._committed.prev, keep_seconds=keep)
-        if slot is None:
-            return await ring.held_by(HELD_SECONDS) if full else ""
-        self._turned, cursor.slot = flow.now(), slot
-        if not await cursor.commit(self._epoch, self._committed):
-            raise LeaseLost
-        return ""
 
     def position(self) -> Position:
         """How far delivery has come by now."""

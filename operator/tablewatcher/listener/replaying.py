@@ -10,6 +10,7 @@ from itertools import groupby
 import structlog
 
 from ..event import Event
+from ..postgres.history import too_old
 from ..postgres.outbox import Outbox, Position
 from ..postgres.requests import Request, State
 from ..postgres.snapshot import Snapshot
@@ -41,20 +42,43 @@ class Replaying:
         """Sends what the ring holds and is meant, while live delivery waits."""
         flow = self._flow
         async with self._turns:
+            async with flow.turning:
+                flow.holds += 1
             try:
-                left = 0
                 await self._pause_live()
-                first, total = await flow.channels.history.since(asked.since, asked.key)
-                asked = replace(asked, state=State.RUNNING, total=total, done=0)
-                await self._requests.update(asked)
-                async for piece in self._pieces(asked, first):
-                    left += await self._send(piece)
-                    asked = replace(asked, done=asked.done + len(piece))
-                    await self._requests.update(asked)
+                # A predecessor may have begun it, or nobody was there for long.
+                refusal = too_old(asked.since, *await flow.channels.history.oldest())
+                if refusal:
+                    await self._finish(asked, f"{asked.done} sent again; {refusal}", State.FAILED)
+                else:
+                    await self._send_all(replace(asked, state=State.RUNNING, done=0))
             finally:
+                flow.holds -= 1
                 self._let_live_go()
-            refused = f"; {left} of them are refused and tried on" if left else ""
-            await self._finish(asked, f"{asked.done} sent again{refused}")
+
+    async def _send_all(self, asked: Request) -> None:
+        history, position, left = self._flow.channels.history, self._keeping.position(), 0
+        first, there = await history.since(asked.since, asked.key, position)
+        asked = replace(asked, total=there)
+        await self._requests.update(asked)
+        async for read, piece in self._pieces(asked, first, position):
+            there -= read
+            if piece:
+                left += await self._send(piece)
+                asked = replace(asked, done=asked.done + len(piece))
+                await self._requests.update(asked)
+        message, state = f"{asked.done} sent again", State.DONE
+        if left:
+            message += f"; {left} of them are refused and tried on"
+        if there:
+            _, oldest = await history.oldest()
+            since = f", which holds events since {oldest.isoformat()} now" if oldest else ""
+            message += (
+                f"; {there} more are gone: new ones needed their room in the ring{since};"
+                " raise spec.delivery.overflow.maxBytes to keep more"
+            )
+            state = State.FAILED
+        await self._finish(replace(asked, total=asked.done + there), message, state)
 
     async def _send(self, piece: Sequence[Event]) -> int:
         """Until a piece is settled, but for events that are refused, whose number is returned.
@@ -70,9 +94,11 @@ class Replaying:
             stall = Stall(flow.now())
             while left := delivery.unsettled(rest):
                 await asyncio.sleep(_STEP)
-                if not stall.lasts(left, flow.now()):
+                # With the endpoint well again the time begins anew: the first that it accepts may be another's.
+                is_well = not (delivery.circuit.failures or delivery.halted)
+                if not stall.lasts((left, is_well), flow.now()):
                     continue
-                if not (delivery.circuit.failures or delivery.halted):
+                if is_well:
                     return left
                 self._let_live_go()
                 if self._turns.wanted:
@@ -105,20 +131,25 @@ class Replaying:
         self._flow.replaying = False
         self._flow.make_room()
 
-    async def _pieces(self, asked: Request, first: int) -> AsyncIterator[list[Event]]:
-        """Delivered events that are meant, from ring id `first` on, in the order of delivery, a barrier by itself."""
-        channels, position = self._flow.channels, self._keeping.position()
+    async def _pieces(self, asked: Request, first: int, position: Position) -> AsyncIterator[tuple[int, list[Event]]]:
+        """What is delivered and meant, from ring id `first` on, in the order of delivery, a barrier by itself.
+
+        Each piece with the number of rows that it stands for: what is aside is left out.
+        """
+        channels = self._flow.channels
         outbox, aside = channels.outbox.for_replay(asked.id), await channels.parked.event_ids()
         ranges: list[tuple[Position, int | None]] = [(Position(_NOTHING, position.prev, first - 1), None)]
         if position.cur is not None:
             ranges.append((Position(position.prev, position.cur, first - 1), position.after_id))
         for start, through in ranges:
             async for events in _read(outbox, start, through):
-                meant = [event for event in events if _is_meant(event, asked) and event.event_id not in aside]
-                for event in meant:
+                meant = [event for event in events if _is_meant(event, asked)]
+                there = [event for event in meant if event.event_id not in aside]
+                yield len(meant) - len(there), []
+                for event in there:
                     event.replay = asked.id
-                for piece in _divided(meant):
-                    yield piece
+                for piece in _divided(there):
+                    yield len(piece), piece
 
     async def _finish(self, asked: Request, message: str, state: State = State.DONE) -> None:
         await self._requests.update(replace(asked, state=state, message=message))

@@ -55,10 +55,10 @@ class Stall:
     """Tells when something has stood still. `now`: seconds of one clock."""
 
     def __init__(self, now: float) -> None:
-        self._seen: int | None = None
+        self._seen: object = None
         self._since = now
 
-    def lasts(self, seen: int, now: float) -> bool:
+    def lasts(self, seen: object, now: float) -> bool:
         """Whether `seen` has been the same for STUCK_SECONDS."""
         if seen != self._seen:
             self._seen, self._since = seen, now

@@ -12,7 +12,7 @@ from psycopg.rows import class_row, dict_row
 from ..errors import DatabaseError, Reason
 from ..event import ACTION_NAMES
 from ..naming import WatcherNames
-from .history import oldest
+from .history import oldest, too_old
 from .parked import TABLE as PARKED
 from .quoting import ours
 from .requests import COLUMNS, TABLE, Kind, Request, request
@@ -147,14 +147,6 @@ async def _refuse_unknown(connection: Connection, names: WatcherNames, key: str 
 
 
 async def _refuse_too_old(connection: Connection, names: WatcherNames, since: datetime | None) -> None:
-    complete, first = await oldest(connection, names)
-    if complete or since is None:
-        return
-    if first is None:
-        raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, "the ring holds no delivered events any more")
-    if since < first:
-        raise DatabaseError(
-            Reason.MANUAL_ACTION_REQUIRED,
-            f"the ring holds events since {first.isoformat()}, none before: give --since that or later; raise"
-            " spec.delivery.retentionSeconds to keep them longer",
-        )
+    refusal = too_old(since, *await oldest(connection, names))
+    if refusal:
+        raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, refusal)

@@ -6,6 +6,7 @@ import asyncio
 from datetime import datetime
 
 from ..naming import SCHEMA, WatcherNames
+from .outbox import Position
 from .quoting import ours
 from .session import Connection, translating
 
@@ -16,21 +17,40 @@ class History:
     def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames) -> None:
         self._connection = connection
         self._lock = lock
-        self._rings = " UNION ALL ".join(f"SELECT id, at, key, old_key FROM {ours(name)}" for name in names.rings)
+        self._names = names
+        self._rings = " UNION ALL ".join(
+            f"SELECT id, xid, at, op, key, old_key FROM {ours(name)}" for name in names.rings
+        )
 
     @translating
-    async def since(self, moment: datetime | None, key: str | None) -> tuple[int, int]:
-        """The rows captured since `moment` (of that key token): the lowest id, 0 for none, and how many there are."""
+    async def since(self, moment: datetime | None, key: str | None, position: Position) -> tuple[int, int]:
+        """The rows captured since `moment` (of that key token) and delivered, but for gap events.
+
+        The lowest id, 0 for none, and how many there are.
+        """
         query = (
             f"SELECT coalesce(min(id), 0) AS first, count(*) AS number FROM ({self._rings}) AS r"
-            " WHERE (%(moment)s::timestamptz IS NULL OR at >= %(moment)s)"
+            " WHERE op <> 'g' AND (%(moment)s::timestamptz IS NULL OR at >= %(moment)s)"
             f" AND (%(key)s::text IS NULL OR {SCHEMA}.token(key) = %(key)s OR {SCHEMA}.token(old_key) = %(key)s)"
+            " AND (pg_catalog.pg_visible_in_snapshot(xid, %(prev)s::text::pg_snapshot) OR (id <= %(after)s"
+            " AND coalesce(pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot), false)))"
         )
+        place = {
+            "prev": position.prev.text,
+            "cur": None if position.cur is None else position.cur.text,
+            "after": position.after_id,
+        }
         async with self._lock:
-            cursor = await self._connection.execute(query, {"moment": moment, "key": key})
+            cursor = await self._connection.execute(query, {"moment": moment, "key": key, **place})
             row = await cursor.fetchone()
         assert row is not None  # noqa: S101 - an aggregate always has its one row
         return int(row["first"]), int(row["number"])
+
+    @translating
+    async def oldest(self) -> tuple[bool, datetime | None]:
+        """As the function of this name."""
+        async with self._lock:
+            return await oldest(self._connection, self._names)
 
 
 async def oldest(connection: Connection, names: WatcherNames) -> tuple[bool, datetime | None]:
@@ -44,3 +64,17 @@ async def oldest(connection: Connection, names: WatcherNames) -> tuple[bool, dat
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - it always has its one row
     return bool(row["complete"]), row["oldest"]
+
+
+def too_old(since: datetime | None, complete: bool, first: datetime | None) -> str:
+    """Why a ring with the answer of `oldest` may not have all since then any more; "" where it has."""
+    if complete or since is None:
+        return ""
+    if first is None:
+        return "the ring holds no delivered events any more"
+    if since < first:
+        return (
+            f"the ring holds events since {first.isoformat()}, none before: give --since that or later; raise"
+            " spec.delivery.retentionSeconds to keep them longer"
+        )
+    return ""
