@@ -10,6 +10,7 @@ import pytest
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .checker import Change, Outcome, check
+from .commands import tablewatcher
 from .conftest import MakeListener
 from .listeners import Listener, apply, http_sink, write_manifest
 from .writers import TABLES, Writers
@@ -88,3 +89,54 @@ async def test_writers_go_on_and_the_gap_is_announced(
     assert len(missing) > 100
     # On a slow machine so small a ring may well be full once more.
     assert {(gap["reason"], gap["certain"]) for gap in endpoint.gaps} == {("overflow", True)}
+
+
+async def says(listener: Listener, wanted: str, words: str) -> bool:
+    ready, reason, message = await listener.state()
+    return not ready and reason == wanted and words in message
+
+
+async def test_what_is_parked_takes_its_room_from_the_ring(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Half of the bound at the most, while others go on; ring and parked events together stop capture."""
+    endpoint, bad, bound = Endpoint(http_receiver), "x" * 1000, 2 << 20
+    endpoint.refused = {bad}
+    manifest = write_manifest(
+        tmp_path / "small.yaml", http_sink(endpoint.url), overflow={"maxBytes": bound}, maxAttempts=2
+    )
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await database.execute(
+        f"INSERT INTO account VALUES ('{bad}', 1); INSERT INTO account VALUES ('good', 1);"
+        " DO $$ BEGIN FOR i IN 1..700 LOOP"
+        f" UPDATE account SET version = version + 1 WHERE key = '{bad}'; END LOOP; END $$"
+    )
+
+    async def has_no_room() -> bool:
+        await database.execute("UPDATE account SET version = version + 1 WHERE key = 'good'")
+        return await says(listener, "EventsParked", "nothing more is parked")
+
+    await poll(has_no_room, 40, every=0.1)
+    taken = "SELECT sum(octet_length(data)) FROM tablewatcher.parked"
+    ((held,),) = await database.execute(taken)
+    assert 0.9 * bound / 2 < held <= bound / 2
+    await database.execute("INSERT INTO account VALUES ('other', 1)")
+    await poll(lambda: "other" in {found.key for found in endpoint.accepted}, 20)
+    await endpoint.die()
+    await database.execute("INSERT INTO account SELECT repeat('y', 1000) || nth, 1 FROM generate_series(1, 500) AS nth")
+    await poll(lambda: says(listener, "CaptureStopped", "parked events take"), 20)
+    (rings,) = await database.execute(
+        "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'ring%%'"
+    )
+    assert rings[0] < bound < rings[0] + held
+    endpoint.refused = set()
+    await endpoint.rise()
+    answer = await tablewatcher("parked", "replay", "-f", manifest, "--dsn", database.dsn)
+    assert answer.code == 0, answer.out + answer.err
+    await poll(listener.forwards, 30)
+    await poll(lambda: endpoint.gaps, 20)
+    again = dict.fromkeys(found.change for found in endpoint.accepted if found.key == bad)
+    assert list(again) == [(bad, nth) for nth in range(1, 702)]

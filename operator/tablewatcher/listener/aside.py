@@ -17,6 +17,8 @@ _STEP = 0.02
 class Aside:
     """Writes down events that delivery gives up, and forgets those that are delivered in the end.
 
+    It may take half of the bound, so that the ring has room for all others in any case.
+
     failed: keys of events that were brought back last and are put aside once more. ring_bytes: the size of the ring,
     which shares the room.
     """
@@ -30,6 +32,11 @@ class Aside:
         self._full = False
         self.ring_bytes = 0
         self.failed: set[str] = set()
+
+    @property
+    def bytes(self) -> int:
+        """Of the data of all that is aside."""
+        return self._held.bytes
 
     async def begin(self) -> None:
         """Before anything is read: keys with events aside must not be overtaken."""
@@ -93,7 +100,8 @@ class Aside:
     async def _write(self) -> None:
         delivery = self._flow.delivery
         while delivery.aside:
-            room = self._flow.spec.delivery.overflow_bytes - self.ring_bytes - self._held.bytes
+            bound = self._flow.spec.delivery.overflow_bytes
+            room = min(bound - self.ring_bytes, bound // 2) - self._held.bytes
             piece = that_fits(delivery.aside, room, self._back)[:PIECE_EVENTS]
             self._full = not piece
             if not piece:

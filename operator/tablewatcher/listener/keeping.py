@@ -75,9 +75,12 @@ class Keeping:
         while True:
             gauge = await channels.ring.gauge()
             self._aside.ring_bytes = gauge.bytes
+            if not gauge.stopped_at and gauge.bytes > self._room:
+                await channels.ring.stop()
+                gauge = await channels.ring.gauge()
             held = await self._turn(gauge)
             flow.observer.ring(gauge, flow.delivery.oldest, flow.newest_id, held=held)
-            if may_resume(gauge, channels.ring.bound):
+            if may_resume(gauge, self._room):
                 await channels.gaps.resume_capture(gauge.stopped_at)
                 gauge = await channels.ring.gauge()
             if gauge.gaps:
@@ -88,12 +91,17 @@ class Keeping:
             await flow.observer.publish()
             await asyncio.sleep(HASTE_SECONDS if gauge.stopped_at else haste)
 
+    @property
+    def _room(self) -> int:
+        """Bytes that the ring may take: its bound, but for what is aside."""
+        return self._flow.channels.ring.bound - self._aside.bytes
+
     async def _turn(self, gauge: Gauge) -> str:
         """Turns the ring if it is time. Who has long kept it from that, if it must be and cannot."""
         flow, ring, cursor = self._flow, self._flow.channels.ring, self._flow.channels.cursor
         async with flow.turning:
-            tight = gauge.stopped_at > 0 or gauge.bytes > ring.bound * HELD_SHARE
-            full = tight or await ring.is_turn_due(cursor.slot)
+            tight = gauge.stopped_at > 0 or gauge.bytes > self._room * HELD_SHARE
+            full = tight or await ring.is_turn_due(cursor.slot, self._room)
             if not full and flow.now() - self._turned < self._turn_seconds:
                 return ""
             # Delivered rows are kept for a while, and where they are to be sent again; never at the price of capture.

@@ -65,8 +65,8 @@ class Observer:
             self._set(
                 False,
                 Reason.EVENTS_PARKED,
-                "ring and parked events fill spec.delivery.overflow.maxBytes, so nothing more is"
-                " parked: replay or skip what `tablewatcher parked list` shows, or raise the bound",
+                "parked events fill half of spec.delivery.overflow.maxBytes, or what the ring leaves of it, so nothing"
+                " more is parked: replay or skip what `tablewatcher parked list` shows, or raise the bound",
             )
         elif self._held.events:
             # Without their number: it would be written to the database and into a status each time that it changes.
@@ -123,7 +123,7 @@ class Observer:
         pending = max(newest_read - oldest.ring_id + 1, 0) if oldest else 0
         metrics.ring_rows.labels(*self._labels).set(unread + pending)
         metrics.ring_oldest_age.labels(*self._labels).set(max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0)
-        self._stopped = _stopped(held) if gauge.stopped_at > 0 else ""
+        self._stopped = _stopped(held, self._held) if gauge.stopped_at > 0 else ""
         self._again()
 
     def drift(self, fault: str) -> None:
@@ -157,6 +157,8 @@ class Observer:
         self._metrics.listener_connected.labels(*self._labels).set(1 if ready and self._write else 0)
 
 
-def _stopped(held: str) -> str:
+def _stopped(holder: str, parked: Held) -> str:
     message = "the ring is full: changes are not captured until half of it is delivered"
-    return f"{message}; {held} keeps it from being emptied" if held else message
+    if parked.events:
+        message += f", and parked events take {parked.bytes >> 10} KiB of its room (`tablewatcher parked list`)"
+    return f"{message}; {holder} keeps it from being emptied" if holder else message

@@ -51,7 +51,6 @@ class Ring:
         self._lock = lock
         self._names = names
         self.bound = bound
-        self._turn_bytes = int(bound * _TURN_SHARE)
 
     @translating
     async def turn(self, slot: int, delivered: Snapshot, *, keep_seconds: float) -> int | None:
@@ -86,13 +85,13 @@ class Ring:
         return target
 
     @translating
-    async def is_turn_due(self, slot: int) -> bool:
-        """Whether the slot that is written is full enough to go on to the next."""
+    async def is_turn_due(self, slot: int, room: int) -> bool:
+        """Whether the slot that is written is full enough to go on to the next, in a ring of `room` bytes."""
         ring, cursor = ours(self._names.rings[slot]), ours(self._names.cursors[slot])
         query = f"SELECT pg_catalog.pg_relation_size('{ring}') AS ring, pg_catalog.pg_relation_size('{cursor}') AS log"
         async with self._lock:
             found = await (await self._connection.execute(query)).fetchone()
-        return found is not None and (found["ring"] > self._turn_bytes or found["log"] > _LOG_BYTES)
+        return found is not None and (found["ring"] > room * _TURN_SHARE or found["log"] > _LOG_BYTES)
 
     @translating
     async def gauge(self) -> Gauge:
@@ -114,6 +113,17 @@ class Ring:
         async with self._lock:
             found = await holders(self._connection, self._names, older_than=seconds)
         return str(found[0]) if found else ""
+
+    @translating
+    async def stop(self) -> None:
+        """Stops capture, as the function does by itself where the ring alone passes its bound."""
+        stop = ours(self._names.stop)
+        async with self._lock:
+            await self._connection.execute(
+                f"SELECT pg_catalog.setval('{stop}',"
+                " pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::bigint)"
+                f" FROM {stop} WHERE last_value = 0"
+            )
 
     @translating
     async def arm(self) -> None:
@@ -144,6 +154,6 @@ class Ring:
         )
 
 
-def may_resume(gauge: Gauge, bound: int) -> bool:
-    """Whether a stopped capture may start again: half of the bound is free."""
-    return gauge.stopped_at > 0 and gauge.bytes < bound // 2
+def may_resume(gauge: Gauge, room: int) -> bool:
+    """Whether a stopped capture may start again: half of the ring's room is free."""
+    return gauge.stopped_at > 0 and gauge.bytes < room // 2
