@@ -22,6 +22,8 @@ _PART_KEYS = {
     "password": ("password",),
     "database": ("dbname", "database"),
 }
+# Whoever writes the Secret must not choose files that the operator writes to.
+_WRITES = frozenset({"sslkeylogfile"})
 _LIBPQ = {"host": "host", "port": "port", "username": "user", "password": "password", "database": "dbname"}
 
 
@@ -82,7 +84,7 @@ def _from_uri(secret: str, uri: str) -> dict[str, str]:
             " username, password and dbname as keys",
         )
     try:
-        return {key: str(value) for key, value in conninfo_to_dict(uri).items() if value is not None}
+        parts = {key: str(value) for key, value in conninfo_to_dict(uri).items() if value is not None}
     except ProgrammingError:
         # libpq's own message quotes the text it could not read, which may be the password.
         raise SecretError(
@@ -90,6 +92,13 @@ def _from_uri(secret: str, uri: str) -> dict[str, str]:
             f"the uri in Secret {secret!r} cannot be read as a connection string; percent-encode the special characters"
             " of user and password, or give host, port, username, password and dbname as keys",
         ) from None
+    if _WRITES & parts.keys():
+        raise SecretError(
+            Reason.SECRET_KEY_MISSING,
+            f"the uri in Secret {secret!r} has the parameter {', '.join(_WRITES & parts.keys())}, which would write to"
+            " a file of the operator's: remove it",
+        )
+    return parts
 
 
 def _from_parts(secret: str, values: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
