@@ -56,3 +56,17 @@ async def test_a_writer_in_the_middle_of_it_is_not_held_up(database: Database) -
     watched = await opened(database.dsn, SPEC)
     async with watched.reader:
         assert [event.key for event in await watched.events()] == ["1", "1", "2", "3"]
+
+
+async def test_what_a_second_role_is_told_can_be_run_before_the_upgrade(database: Database) -> None:
+    """It names no table that the earlier version has not made."""
+    await database.execute("CREATE ROLE second_of_two LOGIN PASSWORD 'p'")
+    try:
+        for words in ("must run: ", "another role has made it"):
+            with pytest.raises(DatabaseError) as refused:
+                await apply(database.dsn_of("second_of_two", "p"), SPEC, NAMES)
+            assert refused.value.reason is Reason.PERMISSION_DENIED
+            assert words in refused.value.message
+            await database.execute(refused.value.message.partition("must run: ")[2] or "SELECT")
+    finally:
+        await database.execute("DROP OWNED BY second_of_two; DROP ROLE second_of_two")

@@ -118,8 +118,7 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, 
     if not observed.shared_usable:
         raise DatabaseError(
             Reason.PERMISSION_DENIED,
-            f"role {identifier(observed.server.role)} lacks rights; the owner must run:"
-            f" {shared_grant(observed.server.role)};",
+            f"role {identifier(observed.server.role)} lacks rights; the owner must run: {shared_grant(observed)};",
         )
     steps = []
     if policy is DeletionPolicy.DELETE:

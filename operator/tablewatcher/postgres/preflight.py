@@ -10,6 +10,7 @@ from ..spec.model import WHOLE_ROW, Action, Granularity, Management, WatcherSpec
 from .catalog import Observed, TableFacts
 from .granularity import obstacles
 from .quoting import identifier
+from .sql import migrations
 
 
 def check(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> TableFacts:
@@ -29,12 +30,13 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
         lambda: _check_encoding(observed),
         lambda: _check_table(observed, table),
         lambda: _check_rights(spec, observed),
+        lambda: _check_upgrade(spec, observed),
         lambda: _check_publications(spec, observed),
         lambda: refuse_foreign(observed, names),
     ]
     facts = observed.table
     if facts is not None:
-        checks[5:5] = [
+        checks[6:6] = [
             lambda: _check_columns(spec, facts, table),
             lambda: _check_conditions(observed),
             lambda: _check_routing(spec, facts),
@@ -112,6 +114,17 @@ def _check_rights(spec: WatcherSpec, observed: Observed) -> None:
         )
 
 
+def _check_upgrade(spec: WatcherSpec, observed: Observed) -> None:
+    """What another role has made can be used with its grants, but not altered."""
+    pending = any(version not in observed.migrations for version, _ in migrations())
+    if spec.management is Management.MANAGED and observed.migrations and pending and not observed.shared_owned:
+        raise DatabaseError(
+            Reason.PERMISSION_DENIED,
+            f"schema {SCHEMA} is of an earlier version, and another role has made it: apply as that role first, or"
+            f" GRANT that role to {identifier(observed.server.role)}",
+        )
+
+
 def _rights_to_look(spec: WatcherSpec, observed: Observed, role: str) -> list[str]:
     """Whoever runs the SQL has the rights for it; we only have to see what is there."""
     grants = []
@@ -129,7 +142,7 @@ def _rights_to_apply(spec: WatcherSpec, observed: Observed, role: str) -> list[s
     if observed.schema_exists and not server.may_use_schema:
         grants.append(f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}")
     if not observed.shared_usable:
-        grants.append(shared_grant(server.role))
+        grants.append(shared_grant(observed))
     if facts is None:
         return grants
     if not facts.may_see:
@@ -142,12 +155,13 @@ def _rights_to_apply(spec: WatcherSpec, observed: Observed, role: str) -> list[s
     return grants
 
 
-def shared_grant(role: str) -> str:
-    """What lets `role` use the tables, and the function, that another role made for all watchers."""
-    tables = ", ".join(f"{SCHEMA}.{name}" for name in ("migration", "watcher", "progress", "gap", "parked", "request"))
+def shared_grant(observed: Observed) -> str:
+    """What lets our role use the tables, and the function, that another role made for all watchers."""
+    role = identifier(observed.server.role)
+    tables = ", ".join(f"{SCHEMA}.{name}" for name in observed.shared_tables)
     return (
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {tables} TO {identifier(role)};"
-        f" GRANT EXECUTE ON FUNCTION {SCHEMA}.token(text[]) TO {identifier(role)}"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {tables} TO {role};"
+        f" GRANT EXECUTE ON FUNCTION {SCHEMA}.token(text[]) TO {role}"
     )
 
 

@@ -113,7 +113,9 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n 
        EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'tablewatcher') AS schema_exists
 
 -- name: shared_rights
-SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')) AS owned,
+-- tables: those that are there; an earlier version made fewer.
+SELECT coalesce(pg_catalog.array_agg(c.relname::text ORDER BY c.relname), '{}') AS tables,
+       pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')) AS owned,
        pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')
          AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
          AND pg_catalog.has_table_privilege(c.oid, 'DELETE'))
