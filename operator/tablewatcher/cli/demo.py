@@ -11,6 +11,7 @@ import contextlib
 import json
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -67,17 +68,18 @@ class Stage:
 def demo(options: DemoOptions) -> ExitCode:
     """Runs the demonstration to its end."""
     # With JSON asked for, what people read goes to standard error.
-    console = Console(stderr=options.output is Output.JSON, highlight=False, soft_wrap=True)
+    aside = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = aside if options.output is Output.JSON else Console(highlight=False, soft_wrap=True)
     try:
         # SIGTERM ends it as Ctrl-C does: the servers are stopped and the directory is removed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with _stage(console) as stage:
             return asyncio.run(_play(stage, options, console))
     except EmbeddedUnavailable as error:
-        console.print(f"error: {error}", style="bold red", markup=False)
+        aside.print(f"error: {error}", style="bold red", markup=False)
         return ExitCode.PERSON
     except TableWatcherError as error:
-        console.print(f"error {error.reason}: {error.message}", style="bold red", markup=False)
+        aside.print(f"error {error.reason}: {error.message}", style="bold red", markup=False)
         return exit_code(error.reason)
     except KeyboardInterrupt:
         console.print("stopped")
@@ -190,8 +192,10 @@ async def _stay(stage: Stage, console: Console, arrivals: Sequence[Arrivals]) ->
     """Prints what arrives until Ctrl-C."""
     console.print("\n  All of it goes on running. Ctrl-C ends it. In another terminal:")
     statement = "INSERT INTO orders (customer, total) VALUES ('ada', 9.99)"
+    where = f"-f {stage.directory / 'manifests'} --secrets-dir {stage.directory / 'secrets'}"
     for text in (
         f'psql "{stage.dsn}" -c "{statement}"',
+        *(f"{sys.argv[0]} {command} {where}" for command in ("status", "doctor", "replay --since 1m")),
         f"nats --server {stage.nats.url} subscribe '{SUBJECTS[0]}'",
         f"curl -s {stage.nats.monitor_url}/jsz?streams=true",
     ):

