@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import pytest
@@ -133,27 +134,37 @@ async def test_changed_actions_and_columns(database: Database) -> None:
     assert found == [("insert", {"id": 2, "n": 2}, None), ("delete", None, {"id": 2})]
 
 
-async def test_changed_conditions_and_bounds_lock_nobody_out(database: Database) -> None:
-    """A writer and a reader hold the table all the while: only the function is written anew."""
-    by_row = {"columns": ("n",), "capture": Capture(granularity=Granularity.ROW)}
-    watched = await watch(database.dsn, spec_of(**by_row))
-    changed = spec_of(
-        columns=("*",),
-        where=(Condition("n", Operator.GREATER_THAN, ("5",)),),
-        capture=Capture(granularity=Granularity.ROW, allow_skip=True, max_event_bytes=2048),
+@pytest.mark.parametrize("granularity", [Granularity.AUTO, Granularity.ROW])
+async def test_changed_columns_conditions_and_bounds_lock_nobody_out(
+    granularity: Granularity, database: Database
+) -> None:
+    """A transaction that writes to the table is open all the while: only the function is written anew."""
+    await database.execute(
+        "CREATE TYPE size AS ENUM ('small', 'large');"
+        " ALTER TABLE t ADD s size DEFAULT 'large', ADD j jsonb, ADD a int[]"
     )
+    over, large = Condition("n", Operator.GREATER_THAN, ("5",)), Condition("s", Operator.IN, ("large",))
+    changes: list[tuple[dict[str, Any], list[str]]] = [
+        ({"columns": ("n",)}, ["1", "2"]),
+        ({"columns": ("n",), "where": (over,)}, ["4"]),
+        ({"columns": ("j",), "where": (over, large), "include_before": True}, ["6"]),
+        ({"columns": ("*",)}, ["7", "8"]),
+        ({"columns": ("j", "a"), "trigger_columns": ("n",)}, ["9", "10"]),
+        ({"columns": ("j",)}, ["11", "12"]),
+    ]
+    specs = [spec_of(capture=Capture(granularity=granularity), **fields) for fields, _ in changes]
+    specs.append(spec_of(capture=Capture(granularity=granularity, allow_skip=True, max_event_bytes=2048)))
+    watched = await watch(database.dsn, specs[0])
     async with watched.reader, await database.connect() as writer, writer.transaction():
-        await writer.execute(
-            "INSERT INTO t VALUES (1, 1); SELECT * FROM t FOR UPDATE; LOCK TABLE t IN ROW EXCLUSIVE MODE"
-        )
-        steps = (await apply(database.dsn, changed, NAMES, patience=0)).plan.steps
-        assert steps
-        assert not any(step.locks_table for step in steps)
-        # The transaction that is under way goes by the new conditions from its next statement on.
-        await writer.execute("INSERT INTO t VALUES (2, 2), (3, 9)")
-    after = await opened(database.dsn, changed)
+        for nth, spec in enumerate(specs[:-1]):
+            await writer.execute(f"INSERT INTO t VALUES ({nth * 2 + 1}, 1), ({nth * 2 + 2}, 9)")
+            steps = (await apply(database.dsn, specs[nth + 1], NAMES, patience=0)).plan.steps
+            assert steps
+            assert not any(step.locks_table for step in steps)
+            assert spec.capture.granularity is granularity
+    after = await opened(database.dsn, specs[-1])
     async with after.reader:
-        assert [event.key for event in await after.events()] == ["1", "3"]
+        assert [event.key for event in await after.events()] == [key for _, keys in changes for key in keys]
 
 
 @pytest.mark.parametrize("removing", [False, True], ids=["apply", "destroy"])

@@ -68,6 +68,10 @@ COMPARISONS = {
         ("2023-12-31 23:00:00-05", "infinity"),
         ("2024-01-01 01:00:00+02", None),
     ),
+    "instant without an offset, in UTC": Compared(
+        "timestamptz", Operator.LESS_THAN, ("2024-01-01",), ("2023-12-31 23:59:59+00",), ("2024-01-01 00:00:00+00",)
+    ),
+    "date with the month first": Compared("date", Operator.IN, ("02/03/2024",), ("2024-02-03",), ("2024-03-02",)),
     "enum by its own order": Compared("size", Operator.GREATER_THAN, ("small",), ("large",), ("small", None)),
     "domain": Compared("posint", Operator.IN, ("3",), ("3",), ("4", None)),
     "array": Compared("int[]", Operator.IN, ("{1,2}",), ("{1,2}",), ("{2,1}", None)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -41,12 +42,100 @@ INEXACT = {
         {},
         "row trigger theirs",
     ),
-    "no key": ("CREATE TABLE t (id int, n text)", {}, "no immediate primary key"),
-    "conditions": (PLAIN, {"where": (Condition("id", Operator.GREATER_THAN, ("0",)),)}, "spec.where"),
-    "whole row": (PLAIN, {"columns": ("*",)}, "whole row"),
-    "our own name": (f"{PLAIN}; ALTER TABLE t ADD tablewatcher_row int", {}, "tablewatcher_row"),
-    "jsonb": (PLAIN, {"columns": ("j",)}, "'j' of type jsonb"),
 }
+CAST = (
+    "CREATE TYPE mood AS ENUM ('so'); CREATE FUNCTION f(mood) RETURNS text LANGUAGE sql AS $$ SELECT 'cast' $$;"
+    " CREATE CAST (mood AS text) WITH FUNCTION f(mood)"
+)
+ONE_BY_ONE: dict[str, tuple[str, dict[str, Any]]] = {
+    "no key": ("CREATE TABLE t (id int, n text)", {}),
+    "condition on an enum": (
+        f"CREATE TYPE size AS ENUM ('small', 'large'); {PLAIN}; ALTER TABLE t ADD s size DEFAULT 'large'",
+        {"where": (Condition("s", Operator.GREATER_THAN, ("small",)),)},
+    ),
+    "whole row": (PLAIN, {"columns": ("*",)}),
+    "our own name": (f"{PLAIN}; ALTER TABLE t ADD tablewatcher_row int", {"columns": ("tablewatcher_row",)}),
+    "array": (f"{PLAIN}; ALTER TABLE t ADD a int[] DEFAULT '{{1}}'", {"columns": ("a",)}),
+    "enum with a cast": (f"{PLAIN}; {CAST}; ALTER TABLE t ADD m mood DEFAULT 'so'", {"columns": ("m",)}),
+}
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+async def test_statements_whose_rows_are_captured_one_by_one(name: str, any_database: Database) -> None:
+    table, fields = ONE_BY_ONE[name]
+    await any_database.execute(table)
+    watched = await watch(any_database.dsn, spec_of(capture=STATEMENT, **fields))
+    async with watched.reader:
+        assert await levels(any_database) == {"statement"}
+        await any_database.execute(
+            "INSERT INTO t SELECT g, 'x' FROM generate_series(1, 120) AS g; DELETE FROM t WHERE id = 1"
+        )
+        found = await watched.data()
+    assert [(data["action"], data["key"]["id"]) for data in found] == [
+        *(("insert", key) for key in range(1, 121)),
+        ("delete", 1),
+    ]
+    assert not any("truncated" in data for data in found)
+
+
+async def test_an_enum_as_key_whose_cast_raises(any_database: Database) -> None:
+    """A cast that the application makes later: nothing of ours calls it outside of a guard."""
+    await any_database.execute(
+        "CREATE TYPE mood AS ENUM ('so', ''); CREATE TABLE t (id mood PRIMARY KEY, n int);"
+        " CREATE FUNCTION f(mood) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$"
+    )
+    watched = await watch(any_database.dsn, spec_of(capture=STATEMENT))
+    async with watched.reader:
+        await any_database.execute("CREATE CAST (mood AS text) WITH FUNCTION f(mood)")
+        await any_database.execute("INSERT INTO t VALUES ('so'), (''); UPDATE t SET n = 1; DELETE FROM t")
+        assert [event.key for event in await watched.events()] == ["so", "_"] * 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "RENAME j TO k",
+        "DROP COLUMN j",
+        "ALTER j TYPE json USING '\"\\\\u0000\"'",
+        "ALTER q TYPE text USING 'many'",
+        "DROP COLUMN q",
+    ],
+)
+async def test_columns_of_a_set_change_under_it(change: str, any_database: Database) -> None:
+    """jsonb and a condition in the set form: no write fails, and what cannot be compared counts as meeting it."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, j jsonb, q int)")
+    watched = await watch(
+        any_database.dsn,
+        spec_of(columns=("j",), where=(Condition("q", Operator.LESS_THAN, ("4",)),), capture=STATEMENT),
+    )
+    async with watched.reader, await any_database.connect() as writer:
+        await writer.execute("INSERT INTO t (id, q) SELECT g, g FROM generate_series(1, 6) AS g")
+        await any_database.execute(f"ALTER TABLE t {change}")
+        value = "'3'" if "TYPE text" in change else "3"
+        q = "" if change == "DROP COLUMN q" else f", {value}"
+        columns = "id" if change == "DROP COLUMN q" else "id, q"
+        for connection in (writer, await any_database.connect()):
+            await connection.execute(f"INSERT INTO t ({columns}) SELECT coalesce(max(id), 0) + 1{q} FROM t".encode())
+        await connection.close()
+        assert [event.key for event in await watched.events()] == ["1", "2", "3", "7", "8"]
+
+
+async def test_a_jsonb_that_reads_as_much_more_than_it_takes(any_database: Database) -> None:
+    """Ten bytes of a number read as 131,072 digits, and a thousand times that is 400 bytes once compressed.
+
+    Of ten thousand such the text would be longer than a text may be; to try that takes twenty seconds.
+    """
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, j jsonb)")
+    watched = await watch(any_database.dsn, spec_of(columns=("j",), capture=STATEMENT))
+    async with watched.reader:
+        await any_database.execute(
+            "CREATE TABLE source AS SELECT 2 AS id, jsonb_agg(1e131071::numeric) AS j FROM generate_series(1, 1000);"
+            " INSERT INTO t VALUES (1, '[1e131071]'); INSERT INTO t SELECT * FROM source;"
+            " INSERT INTO t VALUES (3, '[1]')"
+        )
+        found = [(event.key, b'"truncated":true' in event.body, len(event.body)) for event in await watched.events()]
+    assert [each[:2] for each in found] == [("1", False), ("2", True), ("3", False)]
+    assert found[0][2] > 131_072
 
 
 async def levels(database: Database) -> set[str]:

@@ -15,11 +15,13 @@ from .sql import (
     CAPTURE_CONTEXT,
     CAPTURE_FILTER,
     CAPTURE_NOTIFY,
+    CAPTURE_ONE_BY_ONE,
     CAPTURE_ROW,
+    CAPTURE_SET,
     CAPTURE_SKIP,
     CAPTURE_STATEMENT,
 )
-from .statement_source import TRANSITION_TABLE, Selection
+from .statement_source import ALL_ROWS, TRANSITION_TABLE, Selection
 
 MAX_KEY_BYTES = 1024
 MAX_CONTEXT_BYTES = 16_384
@@ -29,11 +31,17 @@ _FILTER_MEMBER = """',"filter":"' || filter_word || '"'"""
 
 
 class CaptureSource:
-    """The body of one capture function, put together from the few decisions that differ between watchers."""
+    """The body of one capture function, put together from the few decisions that differ between watchers.
 
-    def __init__(self, spec: WatcherSpec, shape: TableShape, names: WatcherNames, *, statements: bool) -> None:
+    statements: a statement trigger calls it for inserts; as_set: it may write the rows of one all at once.
+    """
+
+    def __init__(
+        self, spec: WatcherSpec, shape: TableShape, names: WatcherNames, *, statements: bool, as_set: bool
+    ) -> None:
         self._spec = spec
         self._statements = statements
+        self._as_set = as_set
         self._names = names
         self._table_oid = shape.oid
         self._key = shape.key
@@ -50,6 +58,8 @@ class CaptureSource:
         self._sent = tuple(dict.fromkeys(wanted))
         self.sent_columns = tuple(by_name[name] for name in dict.fromkeys([*self._sent, *self._key]))
         self.key_columns = tuple(by_name[name] for name in self._key)
+        self._routed = tuple(by_name[name] for name in spec.routing_columns)
+        self.compared_columns = tuple(by_name[name] for name in dict.fromkeys(each.column for each in spec.where))
 
     def text(self) -> str:
         """The whole body."""
@@ -78,6 +88,14 @@ class CaptureSource:
         return CAPTURE_SKIP.format(count=count)
 
     def _statement(self, common: dict[str, object], notify: str) -> str:
+        row_by_row = self._rows(frozenset({Action.INSERT}), "CONTINUE", common)
+        if self._as_set:
+            rows = self._set(row_by_row, common)
+        else:
+            rows = CAPTURE_ONE_BY_ONE.format(rows=ALL_ROWS, row_by_row=row_by_row)
+        return CAPTURE_STATEMENT.format(rows=rows, notify=notify)
+
+    def _set(self, row_by_row: str, common: dict[str, object]) -> str:
         sent = members_of_columns(self.sent_columns)
         selection = Selection(
             columns=self.sent_columns,
@@ -86,6 +104,8 @@ class CaptureSource:
             body=f"""'"key":' || {members_of_columns(self.key_columns)} || ',"after":' || {sent}""",
             key_bound=MAX_KEY_BYTES if self._long_key() else None,
             max_event=self._spec.capture.max_event_bytes,
+            where=self._filter,
+            compared=self.compared_columns,
         )
         fast = selection.fast(
             ids=str(common["ids"]),
@@ -94,13 +114,11 @@ class CaptureSource:
             max_ring=self._spec.delivery.overflow_bytes,
             traceparent=_TRACEPARENT,
         )
-        return CAPTURE_STATEMENT.format(
+        return CAPTURE_SET.format(
             **common,
             ring_columns=self._ring_row()[0],
             fast=fast,
-            rest=selection.rest(),
-            row_by_row=self._rows(frozenset({Action.INSERT}), "CONTINUE", common),
-            notify=notify,
+            one_by_one=CAPTURE_ONE_BY_ONE.format(rows=selection.rest(), row_by_row=row_by_row),
         )
 
     def _rows(self, actions: frozenset[Action], leave: str, common: dict[str, object]) -> str:
@@ -112,8 +130,8 @@ class CaptureSource:
             fast=self._fast(actions, leave),
             long_key=self._long_key(),
             slow_unchanged=self._slow_unchanged(),
-            fast_new_key=parts("NEW", self._key),
-            fast_old_key=parts("OLD", self._key),
+            fast_new_key=parts("NEW", self.key_columns),
+            fast_old_key=parts("OLD", self.key_columns),
             fast_same_key=same(self._key),
             key_of_new=object_of("NEW", self._key),
             key_of_old=object_of("OLD", self._key),
@@ -199,7 +217,7 @@ class CaptureSource:
             differing += f" || {_FILTER_MEMBER}"
         lines += [
             *self._keys("NEW"),
-            f"IF NOT ({same(self._key)}) THEN old_key_parts := ARRAY[{parts('OLD', self._key)}]; END IF;",
+            f"IF NOT ({same(self._key)}) THEN old_key_parts := ARRAY[{parts('OLD', self.key_columns)}]; END IF;",
         ]
         if self._spec.include_before:
             return [*lines, f"body := {body} || {before} || {differing};"]
@@ -220,9 +238,9 @@ class CaptureSource:
         return [f"IF ({self._filter.of_record(record)}) IS NOT TRUE THEN {leave}; END IF;"]
 
     def _keys(self, record: str) -> list[str]:
-        lines = [f"key_parts := ARRAY[{parts(record, self._key)}];"]
+        lines = [f"key_parts := ARRAY[{parts(record, self.key_columns)}];"]
         if self._spec.routing_columns:
-            lines.append(f"routes := ARRAY[{parts(record, self._spec.routing_columns)}];")
+            lines.append(f"routes := ARRAY[{parts(record, self._routed)}];")
         return lines
 
     def _long_key(self) -> str:

@@ -179,6 +179,7 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
         tuple(row["name"] for row in key),
         tuple((row["oid"], row["name"]) for row in below),
         tuple(row["why"] for row in await _all(connection, "rows_only", table_oid=oid)),
+        tells_compression=connection.info.server_version >= 140_000,
     )
     closed = tuple(row["name"] for row in below if not row["may_trigger"])
     facts = TableFacts(shape, found["kind"], found["may_trigger"], found["may_see"], found["owner"], closed)

@@ -6,13 +6,20 @@ Two forms: over the trigger's records, and, where the application changed a colu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..spec.model import Condition, Operator
 from .quoting import identifier, literal
 from .shape import Column
 
 _ORDER = {Operator.GREATER_THAN: ">", Operator.LESS_THAN: "<"}
+# Types whose values come back the same from their text, under the settings that the function pins for them.
+_SAME_FROM_TEXT = frozenset(
+    [
+        *("int2", "int4", "int8", "numeric", "float4", "float8", "bool", "text", "varchar", "bpchar", "uuid"),
+        *("date", "timestamp", "timestamptz"),
+    ]
+)
 
 
 class Filter:
@@ -21,6 +28,7 @@ class Filter:
     def __init__(self, conditions: Sequence[Condition], columns: Mapping[str, Column]) -> None:
         self._conditions = conditions
         self._columns = columns
+        self._named = {each.column: columns[each.column] for each in conditions if each.column in columns}
 
     def __bool__(self) -> bool:
         return bool(self._conditions)
@@ -29,9 +37,25 @@ class Filter:
         """Whether all hold for `record`, a row variable or a table's alias. May be NULL: it does not hold."""
         return self._all(lambda condition: self._compare(condition, f"{record}.{identifier(condition.column)}"))
 
-    def of_columns(self) -> str:
-        """The same for columns by their bare names."""
-        return self._all(lambda condition: self._compare(condition, identifier(condition.column)))
+    @property
+    def in_set(self) -> bool:
+        """Whether `of_set` can say it: enums not, whose labels may be renamed, nor types of the application's."""
+        return all(
+            column.builtin and not column.enum and column.type in _SAME_FROM_TEXT for column in self._named.values()
+        )
+
+    def of_set(self, alias: str) -> str:
+        """The same for columns of `alias`, for which an expression must be valid whatever type they have by then.
+
+        A cast to text is, and back to a type of pg_catalog; neither can raise where the type is what it was, and
+        where it is not the row counts as meeting the conditions.
+        """
+
+        def again(condition: Condition) -> str:
+            column = self._columns[condition.column]
+            return self._compare(condition, f"({alias}.{identifier(column.name)}::text)::{column.type_name}")
+
+        return f"CASE WHEN {as_they_were(alias, self._named.values())} THEN {self._all(again)} ELSE true END"
 
     def of_jsonb(self, row: str) -> str:
         """The same for a row as jsonb. A column that is not there any more keeps nothing back. May raise."""
@@ -56,6 +80,11 @@ class Filter:
             return f"{value} {_ORDER[condition.operator]} {literals[0]}"
         equal = " OR ".join(f"{value} = {each}" for each in literals)
         return f"NOT ({equal})" if condition.operator is Operator.NOT_IN else equal
+
+
+def as_they_were(alias: str, columns: Iterable[Column]) -> str:
+    """Whether columns of `alias` have the types that they had when the function was written. Never raises."""
+    return " AND ".join(f"pg_typeof({alias}.{identifier(column.name)})::oid = {column.type_oid}" for column in columns)
 
 
 def typed(text: str, column: Column) -> str:

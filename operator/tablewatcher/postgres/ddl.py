@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from ..naming import WatcherNames
 from ..spec.model import WatcherSpec
 from .capture_source import CaptureSource
-from .granularity import by_statement
+from .granularity import as_set, by_statement
 from .quoting import identifier, literal, ours
 from .shape import SESSION_SETTINGS, Column, TableShape
 from .triggers import WantedTrigger, wanted_triggers
@@ -51,7 +51,7 @@ class Desired:
 
 def desired(spec: WatcherSpec, shape: TableShape, names: WatcherNames) -> Desired:
     """What `spec` wants on a table of this shape."""
-    source = CaptureSource(spec, shape, names, statements=by_statement(spec, shape))
+    source = CaptureSource(spec, shape, names, statements=by_statement(spec, shape), as_set=as_set(spec, shape))
     return Desired(
         function_source=source.text(),
         settings=_settings(source),
@@ -85,7 +85,7 @@ def _setting_value(value: str) -> str:
 def _settings(source: CaptureSource) -> tuple[str, ...]:
     needed = frozenset[str]().union(
         *(column.session_settings for column in source.sent_columns),
-        *(column.key_settings for column in source.key_columns),
+        *(column.key_settings for column in (*source.key_columns, *source.compared_columns)),
     )
     pinned = [f"{name}={value}" for name, value in SESSION_SETTINGS.items() if name in needed]
     return ("search_path=pg_catalog, pg_temp", *pinned)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ..naming import SCHEMA
 from .quoting import identifier, literal
 from .shape import Column
-from .statement_source import value_as_json
+from .statement_source import value_as_json, value_as_text
 
 
 def sequence(name: str) -> str:
@@ -21,9 +21,9 @@ def names_array(names: Sequence[str]) -> str:
     return f"ARRAY[{', '.join(literal(name) for name in names)}]::text[]"
 
 
-def parts(record: str, names: Sequence[str]) -> str:
+def parts(record: str, columns: Iterable[Column]) -> str:
     """The texts of several columns of `record`, as the elements of an array."""
-    return ", ".join(f"{record}.{identifier(name)}::text" for name in names)
+    return ", ".join(value_as_text(column, f"{record}.{identifier(column.name)}") for column in columns)
 
 
 def object_of(record: str, names: Sequence[str]) -> str:

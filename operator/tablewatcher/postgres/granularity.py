@@ -1,8 +1,14 @@
-"""Row or statement triggers for inserts: which are exact on a table (decision 0007). Pure."""
+"""How inserts are captured: by which kind of trigger, and by which form of the function (decisions 0007, 0018). Pure.
+
+The kind of trigger follows from the table and from `granularity` alone: exchanging triggers takes a lock on the table,
+and columns and conditions must be free to change without one. They decide only whether a statement trigger writes its
+rows as a set or one by one.
+"""
 
 from __future__ import annotations
 
 from ..spec.model import WHOLE_ROW, Action, Granularity, WatcherSpec
+from .conditions import Filter
 from .shape import TableShape
 from .statement_source import ROW
 
@@ -13,29 +19,21 @@ PARTITION_OF = "the table is a partition of "
 
 
 def by_statement(spec: WatcherSpec, shape: TableShape) -> bool:
-    """Whether inserts are captured by a statement trigger: asked for, or left to us and exact."""
+    """Whether inserts are captured by a statement trigger: asked for, or left to us, and exact."""
     if Action.INSERT not in spec.actions or spec.capture.granularity is Granularity.ROW:
         return False
-    return not obstacles(spec, shape)
+    return not shape.rows_only
 
 
-def obstacles(spec: WatcherSpec, shape: TableShape) -> list[str]:
-    """Why statement triggers would not tell exactly what row triggers do; none: they do."""
-    found = list(shape.rows_only)
-    if not shape.primary_key:
-        found.append("the table has no immediate primary key")
-    if spec.where:
-        found.append("spec.where compares row by row")
-    if spec.columns == WHOLE_ROW:
-        found.append("spec.columns is the whole row, with columns that may be added at any time")
-    if any(column.name == ROW for column in shape.columns):
-        found.append(f"a column is called {ROW}, as we call a whole row")
+def as_set(spec: WatcherSpec, shape: TableShape) -> bool:
+    """Whether a statement trigger can write its rows with one INSERT that cannot raise; else row by row."""
+    if not shape.primary_key or spec.columns == WHOLE_ROW or any(column.name == ROW for column in shape.columns):
+        # The whole row: columns may be added at any time, and a set that names its columns would miss them.
+        return False
     captured = {*shape.primary_key, *spec.columns}
-    guarded = [column for column in shape.columns if column.name in captured and not column.harmless]
-    found += [
-        f"column {column.name!r} of type {column.type} must be put into text in a guarded place" for column in guarded
-    ]
-    return found
+    if not all(shape.in_set(column) for column in shape.columns if column.name in captured):
+        return False
+    return Filter(spec.where, {column.name: column for column in shape.columns}).in_set
 
 
 def notes(shape: TableShape) -> list[str]:

@@ -8,7 +8,6 @@ from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WHOLE_ROW, Action, Granularity, Management, WatcherSpec
 from .catalog import Observed, TableFacts
-from .granularity import obstacles
 from .quoting import identifier
 from .sql import migrations
 
@@ -203,7 +202,7 @@ def _check_routing(spec: WatcherSpec, facts: TableFacts) -> None:
 def _check_granularity(spec: WatcherSpec, facts: TableFacts) -> None:
     if spec.capture.granularity is not Granularity.STATEMENT or Action.INSERT not in spec.actions:
         return
-    found = obstacles(spec, facts.shape)
+    found = facts.shape.rows_only
     if found:
         raise DatabaseError(
             Reason.SPEC_INVALID,

@@ -61,7 +61,8 @@ _TYPE_SETTING = {
 class Column:
     """A column as the catalog has it: `type` is pg_type.typname, `builtin` that it is one of pg_catalog's own or an
     enum, `length` pg_attribute.attlen (-1: of varying length), `virtual` a generated column that is not stored.
-    `type_name`: the type as SQL names it, qualified and quoted, without a length."""
+    `type_name`: the type as SQL names it, qualified and quoted, without a length. `cast`: an enum that the application
+    casts to other types in its own way."""
 
     name: str
     type: str
@@ -72,6 +73,7 @@ class Column:
     type_name: str = "pg_catalog.text"
     comparable: bool = True
     type_oid: int = 25
+    cast: bool = False
 
     @property
     def long(self) -> bool:
@@ -85,7 +87,12 @@ class Column:
         Not jsonb: `[1e131071]` takes ten bytes and reads as 131,072. Not what others define: their casts may do
         anything.
         """
-        return self.enum or (self.builtin and self.type in _HARMLESS_TYPES)
+        return (self.enum and not self.cast) or (self.builtin and self.type in _HARMLESS_TYPES)
+
+    @property
+    def is_jsonb(self) -> bool:
+        """Whether it is jsonb: harmless where it is short and not compressed."""
+        return self.builtin and self.type == "jsonb"
 
     @property
     def session_settings(self) -> frozenset[str]:
@@ -108,7 +115,7 @@ class TableShape:
     """A table's columns in order and its key; an empty key means: no immediate primary key.
 
     partitions: oid and name, qualified and quoted, of all below it. rows_only: what of the table itself makes
-    statement triggers inexact.
+    statement triggers inexact. tells_compression: whether the server does (14 and later).
     """
 
     oid: int
@@ -116,8 +123,13 @@ class TableShape:
     primary_key: tuple[str, ...]
     partitions: tuple[tuple[int, str], ...] = ()
     rows_only: tuple[str, ...] = ()
+    tells_compression: bool = True
 
     @property
     def key(self) -> tuple[str, ...]:
         """The columns that identify a row: the primary key, else the whole row."""
         return self.primary_key or tuple(column.name for column in self.columns if not column.virtual)
+
+    def in_set(self, column: Column) -> bool:
+        """Whether a value of `column` can be put into text without a guard, given a bound on what is stored."""
+        return column.harmless or (column.is_jsonb and self.tells_compression)

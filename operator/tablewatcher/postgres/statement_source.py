@@ -16,20 +16,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .conditions import Filter, as_they_were
 from .quoting import identifier
 from .shape import Column
 
 TRANSITION_TABLE = "tablewatcher_new"
 # What may be long, taken together, as stored: a byte stored is at most 255 once decompressed, and six of those in JSON.
 _MAX_STORED = 200_000
+# A number of a jsonb takes 12 bytes at the least and reads as 147,456 digits at the most: of these, a hundred million.
+_MAX_STORED_JSONB = 8_000
 ROW = "tablewatcher_row"
+# With its star it is the row, also when the application calls a column so later.
+_WHOLE = f'("{ROW}".*)::pg_catalog.record'
+ALL_ROWS = f'SELECT {_WHOLE} AS whole FROM {TRANSITION_TABLE} AS "{ROW}"'
 _INTEGERS = frozenset(["int2", "int4", "int8"])
 _NOTE = "set_config('tablewatcher.one_by_one', 'on', true) IS NULL"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The pieces of the SELECT. `columns`: all that is named; `body`: an expression over alias `c`.
+    """The pieces of the SELECT. `columns`: all that is sent; `body`: an expression over alias `c`; `compared`: the
+    columns that `where` names.
 
     key, routes: names of columns whose texts become arrays. key_bound: bytes a key may have, None: it is short anyhow.
     """
@@ -40,6 +47,8 @@ class Selection:
     body: str
     key_bound: int | None
     max_event: int
+    where: Filter
+    compared: tuple[Column, ...]
 
     def fast(self, ids: str, stop: str, size: str, max_ring: int, traceparent: str) -> str:
         """The rows of the ring, but for those that are left to `rest`, until the ring is full."""
@@ -66,15 +75,16 @@ class Selection:
         length = f"octet_length(array_to_string({self._texts('k', self.key)}, ''))"
         return f"CASE WHEN {fits} THEN {length} <= {self.key_bound} END"
 
-    @staticmethod
-    def _texts(prefix: str, names: Sequence[str]) -> str:
-        return f"ARRAY[{', '.join(f'r.{prefix}{nth}::text' for nth in range(len(names)))}]"
+    def _texts(self, prefix: str, names: Sequence[str]) -> str:
+        columns = {column.name: column for column in self.columns}
+        texts = [value_as_text(columns[name], f"r.{prefix}{nth}") for nth, name in enumerate(names)]
+        return f"ARRAY[{', '.join(texts)}]"
 
     def _rows(self, first: str) -> str:
-        names = [identifier(column.name) for column in self.columns]
-        gone = ", ".join(
-            f"NULL::pg_catalog.{_odd(column)} AS {name}" for column, name in zip(self.columns, names, strict=True)
-        )
+        known = {identifier(column.name): column for column in (*self.columns, *self.compared)}
+        gone = ", ".join(f"NULL::pg_catalog.{_odd(column)} AS {name}" for name, column in known.items())
+        # Before an id is drawn: ids of rows that are not sent would count as waiting.
+        holds = f" WHERE {self.where.of_set('c')}" if self.where else ""
         through = [
             f"c.{identifier(name)} AS {prefix}{nth}"
             for prefix, listed in (("k", self.key), ("p", self.routes))
@@ -84,19 +94,27 @@ class Selection:
         return (
             f"(SELECT {first}, {', '.join(through)}, CASE WHEN {self._safe()} THEN {self.body} END AS body\n"
             f"          FROM (SELECT {gone}) AS gone,\n"
-            # With its star it is the row, also when the application calls a column so later.
-            f'            LATERAL (SELECT {", ".join(names)}, ("{ROW}".*)::pg_catalog.record AS "{ROW}"'
-            f' FROM {TRANSITION_TABLE} AS "{ROW}") AS c OFFSET 0) AS r'
+            f'            LATERAL (SELECT {", ".join(known)}, {_WHOLE} AS "{ROW}"'
+            f' FROM {TRANSITION_TABLE} AS "{ROW}") AS c{holds} OFFSET 0) AS r'
         )
 
     def _safe(self) -> str:
-        tests = [f"pg_typeof(c.{identifier(column.name)})::oid = {column.type_oid}" for column in self.columns]
-        long = [f"coalesce(pg_column_size(c.{identifier(column.name)}), 0)" for column in self.columns if column.long]
-        return " AND ".join([*tests, *([f"{' + '.join(long)} <= {_MAX_STORED}"] if long else [])])
+        tests = [as_they_were("c", dict.fromkeys((*self.columns, *self.compared)))]
+        jsonb = [f"c.{identifier(column.name)}" for column in self.columns if column.is_jsonb]
+        tests += [f"pg_column_compression({value}) IS NULL" for value in jsonb]
+        long = [f"c.{identifier(column.name)}" for column in self.columns if column.long and not column.is_jsonb]
+        bounds = [(long, _MAX_STORED), (jsonb, _MAX_STORED_JSONB)]
+        tests += [f"{_stored(values)} <= {bound}" for values, bound in bounds if values]
+        return " AND ".join(tests)
+
+
+def value_as_text(column: Column, value: str) -> str:
+    """An expression's value as part of a key. An enum's by its output function: a cast may be the application's."""
+    return f"CASE WHEN num_nulls({value}) = 0 THEN concat({value}) END" if column.enum else f"{value}::text"
 
 
 def value_as_json(column: Column) -> str:
-    """One value of alias `c` as JSON. An enum's text by its output function: a cast may be somebody else's."""
+    """One value of alias `c` as JSON."""
     value = f"c.{identifier(column.name)}"
     if column.enum:
         return f"CASE WHEN num_nulls({value}) = 0 THEN to_json(concat({value}))::text ELSE 'null' END"
@@ -104,6 +122,10 @@ def value_as_json(column: Column) -> str:
         # Half the cost of to_json, and the same text; of another type than it was, no body is made.
         return f"coalesce({value}::text, 'null')"
     return f"coalesce(to_json({value})::text, 'null')"
+
+
+def _stored(values: Sequence[str]) -> str:
+    return " + ".join(f"coalesce(pg_column_size({value}), 0)" for value in values)
 
 
 def _odd(column: Column) -> str:

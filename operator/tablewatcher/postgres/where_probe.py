@@ -11,7 +11,7 @@ from ..spec.model import Condition, Operator, WatcherSpec
 from .conditions import Filter
 from .quoting import identifier
 from .session import Connection
-from .shape import Column, TableShape
+from .shape import SESSION_SETTINGS, Column, TableShape
 
 
 async def refused_conditions(connection: Connection, spec: WatcherSpec, shape: TableShape) -> tuple[str, ...]:
@@ -44,8 +44,10 @@ async def _fault(connection: Connection, condition: Condition, column: Column) -
     given = f"(SELECT NULL::{column.type_name} AS {identifier(column.name)}) AS probed"
     try:
         async with connection.transaction(force_rollback=True):
-            # As in the capture function: no operator of somebody else's schema.
+            # As in the capture function: no operator of somebody else's schema, and dates read in one way.
             await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+            for name, value in SESSION_SETTINGS.items():
+                await connection.execute("SELECT set_config(%s, %s, true)", [name, value])
             await connection.execute(f"SELECT {comparison} FROM {given}".encode())
     except psycopg.errors.UndefinedFunction:
         return f"type {column.type_name} of column {column.name!r} has no such comparison"

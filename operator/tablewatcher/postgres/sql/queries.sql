@@ -56,7 +56,8 @@ SELECT a.attname::text AS name, t.typname::text AS type, a.attlen::integer AS le
        t.typnamespace = 'pg_catalog'::regnamespace AS builtin, t.typtype = 'e' AS enum, a.attgenerated = 'v' AS virtual,
        pg_catalog.format('%%I.%%I', n.nspname, t.typname) AS type_name,
        coalesce(b.typnamespace, t.typnamespace) = 'pg_catalog'::regnamespace OR coalesce(b.typtype, t.typtype) = 'e'
-         OR t.typcategory = 'A' AS comparable, t.oid::bigint AS type_oid
+         OR t.typcategory = 'A' AS comparable, t.oid::bigint AS type_oid,
+       EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND t.typtype = 'e') AS cast
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
