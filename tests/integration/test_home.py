@@ -22,6 +22,7 @@ from tablewatcher.postgres.outbox import Outbox
 from tablewatcher.postgres.session import connect
 
 from ..conftest import POSTGRES_SETTINGS, Database, poll
+from ..pgbouncer import PgBouncer
 from ..replicas import caught_up, cut_off, promote, standby_of, upgraded
 from .capturing import Watched, names_of, spec_of, watch
 
@@ -204,6 +205,21 @@ def pair(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPos
         standby = standby_of(primary, server_directory / "standby", POSTGRES_SETTINGS)
         with standby:
             yield primary, standby
+
+
+async def test_a_promoted_server_is_found_behind_a_pooler(
+    pair: tuple[EmbeddedPostgres, EmbeddedPostgres], server_directory: Path
+) -> None:
+    """PgBouncer goes on saying what it heard from the server before: that it is a standby."""
+    _, standby = pair
+    with PgBouncer(server_directory / "pooler", standby, "transaction") as pooler:
+        dsn = pooler.dsn("postgres", standby.password)
+        with pytest.raises(DatabaseError) as refused:
+            await connect(dsn)
+        assert refused.value.reason is Reason.READ_ONLY_REPLICA
+        await asyncio.to_thread(promote, standby)
+        async with await connect(dsn) as connection:
+            await connection.execute("CREATE TABLE t (id int)")
 
 
 async def test_a_failover_begins_another_generation(pair: tuple[EmbeddedPostgres, EmbeddedPostgres]) -> None:

@@ -34,7 +34,6 @@ from tablewatcher.spec.model import Database as DatabaseSpec
 from ..conftest import Database
 from ..conftest import any_postgres as postgres  # noqa: F401 - both versions
 from .capturing import names_of, spec_of
-from .pooler import pooler
 
 ACTIONS = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})
 
@@ -311,18 +310,6 @@ async def test_a_publication_of_all_tables_may_be_allowed(clerk: Clerk) -> None:
     assert "allowAllTablesPublication" in refused.value.message
     allowed = replace(clerk.spec, database=DatabaseSpec("secret", allow_all_tables_publication=True))
     assert (await apply(clerk.database.dsn, allowed, names)).plan
-
-
-async def test_a_pooler_is_noticed_before_anything_is_done(clerk: Clerk) -> None:
-    server, names = clerk.database.server, names_of(clerk.spec)
-    async with pooler(server) as port:
-        through = clerk.database.dsn.replace(f":{server.port}/", f":{port}/") + "?sslmode=disable"
-        with pytest.raises(DatabaseError) as refused:
-            await apply(through, clerk.spec, names)
-        assert refused.value.reason is Reason.POOLER_DETECTED
-        found = await survey(through, replace(clerk.spec, columns=("nothing",)), names)
-        assert [fault.reason for fault in found.faults] == [Reason.POOLER_DETECTED, Reason.COLUMN_NOT_FOUND]
-    assert await clerk.database.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'") == [(0,)]
 
 
 async def test_a_role_beside_another_is_told_all_that_delivery_needs(clerk: Clerk) -> None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from ..errors import Reason, TableWatcherError
 from ..postgres.granularity import notes
+from ..postgres.pooling import Pooling
 from ..postgres.standing import LONG_SECONDS, OpenGap, Standing, Surroundings
 from ..postgres.survey import Survey
 from ..spec.model import Management, WatcherSpec
@@ -18,7 +19,6 @@ _QUEUE = 0.25
 # The line on which a fault of the database shows.
 _PLACES = {
     Reason.READ_ONLY_REPLICA: "primary",
-    Reason.POOLER_DETECTED: "pooler",
     Reason.PERMISSION_DENIED: "rights",
     Reason.TABLE_NOT_FOUND: "table",
     Reason.COLUMN_NOT_FOUND: "columns",
@@ -58,11 +58,11 @@ def database_checks(spec: WatcherSpec, found: Survey) -> Iterator[Check]:
         yield Check("connection", Level.OK, "encrypted")
     else:
         yield Check("connection", Level.WARN, "made, but not encrypted; spec.database.tls, or sslmode, turns that on")
+    yield pooler_check("pooler", found.pooling)
     faults: dict[str, TableWatcherError] = {_PLACES.get(fault.reason, "server"): fault for fault in found.faults}
     lines = {
         "server": f"PostgreSQL {server.version // 10_000}, database {server.database}, encoding {server.encoding}",
         "primary": "this server takes writes",
-        "pooler": "the connection leads to the database itself",
         "rights": f"role {server.role} may do what it has to",
         "table": f"{spec.table.schema}.{spec.table.name} is there",
         "columns": "all that the manifest names are there",
@@ -80,6 +80,19 @@ def database_checks(spec: WatcherSpec, found: Survey) -> Iterator[Check]:
         yield _key(table.shape.primary_key)
     if found.plan is not None:
         yield _triggers(spec, found)
+
+
+def pooler_check(name: str, pooling: Pooling) -> Check:
+    """What is between us and the database."""
+    if pooling is Pooling.NONE:
+        return Check(name, Level.OK, "the connection leads to the database itself")
+    if pooling is Pooling.SESSION:
+        return Check(name, Level.OK, "through a pooler that keeps sessions, as good as none")
+    text = (
+        "through a pooler by transaction: a listener looks for changes 20 times a second instead of being woken; where"
+        " that is too slow, name the database's own host and port"
+    )
+    return Check(name, Level.WARN, text, Reason.POOLER_DETECTED)
 
 
 def _key(columns: tuple[str, ...]) -> Check:
@@ -181,14 +194,16 @@ def _delivery(spec: WatcherSpec, found: Standing) -> Check:
     return Check("delivery", Level.OK, text)
 
 
-def surrounding_checks(found: Surroundings) -> Iterator[Check]:
+def surrounding_checks(found: Surroundings, pooling: Pooling = Pooling.NONE) -> Iterator[Check]:
     """Other people's transactions, and how writers wake the listener."""
     for holder in found.holders:
         end = "end it if it hangs" if holder.gid is None else "COMMIT PREPARED or ROLLBACK PREPARED it"
         yield Check("transactions", Level.WARN, f"{holder} keeps the ring from being emptied: {end}")
     if not found.holders:
         yield Check("transactions", Level.OK, f"none holds the ring for over {LONG_SECONDS} s")
-    if found.notify_used > _QUEUE:
+    if pooling is Pooling.TRANSACTION:
+        yield Check("wakeup", Level.OK, "by polling, since a pooler is in between")
+    elif found.notify_used > _QUEUE:
         used = f"{found.notify_used:.0%}"
         text = f"the notification queue is {used} full: end the session that LISTENs and sits idle in a transaction"
         yield Check("wakeup", Level.WARN, text)

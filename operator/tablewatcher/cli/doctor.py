@@ -10,11 +10,11 @@ from rich.text import Text
 from ..errors import TableWatcherError
 from ..postgres.conninfo import Access
 from ..postgres.dsn import brings_tls
-from ..postgres.session import connected
+from ..postgres.pooling import Pooling
 from ..postgres.standing import standing, surroundings
-from ..postgres.survey import survey
+from ..postgres.survey import survey, way
 from ..spec.model import WatcherSpec
-from .checks import Check, Level, database_checks, sink_checks, standing_checks, surrounding_checks
+from .checks import Check, Level, database_checks, pooler_check, sink_checks, standing_checks, surrounding_checks
 from .planning import look_at_sink
 from .results import Result
 from .watchers import Scope, each_watcher
@@ -69,8 +69,10 @@ async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterato
         return
     for check in database_checks(spec, found):
         yield check
+    pooling = found.pooling
     if to.listener_role is not None:
-        yield await _second_connection(scope, spec)
+        check, pooling = await _second_connection(scope, spec)
+        yield check
     if found.observed.registered_table is None:
         return
     try:
@@ -80,17 +82,18 @@ async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterato
         yield Check.fault("ring", error)
         return
     if stands is not None and around is not None:
-        for check in (*standing_checks(spec, stands), *surrounding_checks(around)):
+        for check in (*standing_checks(spec, stands), *surrounding_checks(around, pooling)):
             yield check
 
 
-async def _second_connection(scope: Scope, spec: WatcherSpec) -> Check:
-    """With an admin's Secret the listener logs in as another role."""
+async def _second_connection(scope: Scope, spec: WatcherSpec) -> tuple[Check, Pooling]:
+    """With an admin's Secret the listener logs in as another role, and maybe on another way."""
+    name = "listener's login"
     try:
-        async with connected(scope.listener_conninfo(spec)):
-            return Check("listener's login", Level.OK, "works")
+        found = await way(scope.listener_conninfo(spec))
     except TableWatcherError as error:
-        return Check.fault("listener's login", error)
+        return Check.fault(name, error), Pooling.NONE
+    return Check(name, Level.OK, "works") if found is Pooling.NONE else pooler_check(name, found), found
 
 
 def show_checks(results: Iterable[Result]) -> None:

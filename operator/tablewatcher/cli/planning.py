@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ..errors import TableWatcherError
 from ..postgres.granularity import notes
+from ..postgres.pooling import POOLED, Pooling
 from ..postgres.survey import Survey, survey
 from ..sinks.address import AddressPolicy
 from ..sinks.kinds import make_sink
@@ -66,7 +67,8 @@ def _notes(spec: WatcherSpec, found: Survey | None) -> list[str]:
     if found is None or found.observed.table is None:
         return []
     shape = found.observed.table.shape
-    return [*([] if shape.primary_key else [no_key(spec)]), *notes(shape)]
+    pooled = [POOLED] if found.pooling is Pooling.TRANSACTION else []
+    return [*pooled, *([] if shape.primary_key else [no_key(spec)]), *notes(shape)]
 
 
 def show_plan(results: Iterable[Result]) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..postgres.pooling import POOLED
 from ..postgres.standing import OpenGap, Standing, standing, surroundings
 from ..spec.model import WatcherSpec
 from .checks import Level, filling, span, standing_checks, surrounding_checks
@@ -37,6 +38,7 @@ async def status(scope: Scope) -> list[Result]:
         if filling(spec, found):
             checks += surrounding_checks(await surroundings(conninfo, names))
         notes = [f"{check.name}: {check.text}" for check in checks if check.level is not Level.OK]
+        notes += [POOLED] if found.pooled else []
         return Result(spec.qualified_name, ok=True, text="", extra=_as_json(spec, found) | {"notes": notes})
 
     return await each_watcher(scope, one)

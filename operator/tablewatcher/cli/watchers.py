@@ -18,6 +18,7 @@ from ..postgres import apply as postgres
 from ..postgres.conninfo import Access, access, conninfo
 from ..postgres.dsn import checked, with_tls
 from ..postgres.plan import Plan
+from ..postgres.pooling import POOLED
 from ..postgres.script import Section, script
 from ..postgres.survey import survey
 from ..spec.documents import API_VERSION, KIND
@@ -89,10 +90,11 @@ async def apply(scope: Scope) -> list[Result]:
         text = f"applied, {count} steps" if count else "in sync, nothing to do"
         if not applied.primary_key:
             text += f"; {no_key(spec)}"
-        text = "; ".join([text, *applied.notes])
+        notes = [*([POOLED] if applied.pooled else []), *applied.notes]
+        text = "; ".join([text, *notes])
         extra = {"changed": bool(count), "primaryKey": list(applied.primary_key), "encrypted": applied.encrypted}
-        if applied.notes:
-            extra["notes"] = list(applied.notes)
+        if notes:
+            extra["notes"] = notes
         extra |= steps_json(applied.plan)
         return Result(spec.qualified_name, ok=True, text=text, extra=extra)
 

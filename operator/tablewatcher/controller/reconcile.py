@@ -18,6 +18,7 @@ import structlog
 from ..errors import Reason, SpecInvalid, TableWatcherError
 from ..metrics import Metrics
 from ..naming import watcher_names
+from ..postgres.pooling import POOLED
 from ..spec.model import NatsSink, WatcherSpec
 from ..spec.parse import parse_manifest
 from .client import ApiError, Cluster
@@ -204,8 +205,9 @@ class Watcher:
         keyed = applied is not None and bool(applied.primary_key)
         said = "; ".join([*([] if keyed else [NO_KEY]), *(applied.notes if applied is not None else ())])
         triggers = Verdict(True, Reason.IN_SYNC if keyed else Reason.NO_PRIMARY_KEY, said)
-        plain = applied is not None and not applied.encrypted
-        return Verdict(True, Reason.CONNECTED, NOT_ENCRYPTED if plain else ""), triggers, True
+        plain, pooled = applied is not None and not applied.encrypted, applied is not None and applied.pooled
+        way = "; ".join([*([POOLED] if pooled else []), *([NOT_ENCRYPTED] if plain else [])])
+        return Verdict(True, Reason.POOLER_DETECTED if pooled else Reason.CONNECTED, way), triggers, True
 
     async def _write(self, body: Body, findings: Findings) -> None:
         version = self.body()["metadata"]["resourceVersion"]

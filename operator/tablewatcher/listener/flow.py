@@ -18,7 +18,7 @@ from ..postgres.outbox import Outbox, Page
 from ..postgres.parked import Parked
 from ..postgres.requests import OpenRequests, Requests
 from ..postgres.ring import Ring
-from ..postgres.wakeup import Wakeup
+from ..postgres.wakeup import NoWakeup, Wakeup
 from ..sinks.base import Sink
 from ..spec.model import WatcherSpec
 from .delivery import Delivery
@@ -40,7 +40,7 @@ class Channels:
     gaps: Gaps
     drift: Drift
     sink: Sink
-    wakeup: Wakeup
+    wakeup: Wakeup | NoWakeup
     idle: IdleRings
     names: WatcherNames
     parked: Parked

@@ -39,15 +39,16 @@ class Observer:
         self._sink_says = (False, Reason.RECONCILING, "starting")
         self._held, self._full = Held(), False
         self._said: tuple[int, bool, Reason, str] | None = None
-        self._epoch = 0
+        self._epoch, self._way = 0, ""
         self._write: Callable[[Progress], Awaitable[None]] | None = None
         self.ready = False
         self.reason = Reason.RECONCILING
         self.message = "starting"
 
-    def leased(self, epoch: int, write: Callable[[Progress], Awaitable[None]]) -> None:
-        """From now on this process speaks for the watcher."""
+    def leased(self, epoch: int, write: Callable[[Progress], Awaitable[None]], *, polls: bool = False) -> None:
+        """From now on this process speaks for the watcher. polls: nobody can wake it."""
         self._epoch, self._write, self._said = epoch, write, None
+        self._way = "by polling, since the connection leads through a pooler by transaction" if polls else ""
         self._set(False, Reason.RECONCILING, "connecting to the sink")
 
     def unleased(self, reason: Reason, message: str, *, ready: bool = False) -> None:
@@ -76,7 +77,7 @@ class Observer:
                 "events are put aside, all others are forwarded; `tablewatcher parked list` shows them",
             )
         else:
-            self._set(True, Reason.FORWARDING, "")
+            self._set(True, Reason.FORWARDING, self._way)
 
     def parked(self, held: Held, *, full: bool) -> None:
         """So much is put aside. full: there is no room for more."""

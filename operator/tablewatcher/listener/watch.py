@@ -18,6 +18,7 @@ from ..postgres.history import History
 from ..postgres.lineage import Lineage
 from ..postgres.outbox import Outbox
 from ..postgres.parked import Parked
+from ..postgres.pooling import Pooling
 from ..postgres.requests import Requests
 from ..postgres.ring import Ring
 from ..sinks.address import AddressPolicy
@@ -109,7 +110,8 @@ class Watch:
         if lease is None:
             return
         generation = await lineage.generation(cursor.slot)
-        self.observer.leased(lease.epoch, lambda progress: session.report(self._names, progress))
+        polls = session.pooling is Pooling.TRANSACTION
+        self.observer.leased(lease.epoch, lambda progress: session.report(self._names, progress), polls=polls)
         outbox = Outbox(
             session.reader,
             session.reader_lock,

@@ -18,7 +18,7 @@ from .granularity import notes
 from .plan import Plan
 from .preflight import refuse_foreign
 from .removal_sql import removal_sql
-from .session import Connection, connected, encrypted, refuse_pooler
+from .session import Connection, connected, encrypted
 from .survey import observe
 
 LOCK_TIMEOUT_MS = 500
@@ -32,13 +32,17 @@ _ADVISORY_KEY = 0x7461626C65776174
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an apply found and did. `encrypted`: the connection was. notes: what the watcher does not see."""
+    """What an apply found and did. The connection was `encrypted`, and went through a pooler where it was `pooled`.
+
+    notes: what the watcher does not see.
+    """
 
     plan: Plan
     database: str
     system_identifier: str
     primary_key: tuple[str, ...]
     encrypted: bool
+    pooled: bool
     notes: tuple[str, ...] = ()
 
 
@@ -77,7 +81,6 @@ async def plan(
 ) -> Plan:
     """What `apply` would run now; nothing is changed. Raises DatabaseError."""
     async with connected(conninfo) as connection:
-        await refuse_pooler(connection)
         observed = await observe(connection, spec, names, listener_role)
         return plans.plan(spec, observed, names, adopt=adopt)
 
@@ -100,7 +103,6 @@ async def apply(
     behind us for longer than that. listener_role: the role that delivers, where it is another than that of `conninfo`.
     """
     async with connected(conninfo) as connection:
-        await refuse_pooler(connection)
         observed = await observe(connection, spec, names, listener_role)
         found = plans.plan(spec, observed, names, adopt=adopt)
         if found and spec.management is Management.OBSERVE:
@@ -123,6 +125,7 @@ async def apply(
             server.system_identifier,
             shape.primary_key,
             encrypted(connection),
+            connection.pooled,
             tuple(notes(shape)),
         )
 

@@ -13,6 +13,20 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
         "sslmode of the connection must be disable, allow, prefer, require, verify-ca or verify-full",
     ),
     (
+        "unsupported startup parameter",
+        Reason.POOLER_DETECTED,
+        (
+            "the pooler takes no such parameter of a connection: take options out of the connection string (and out of"
+            " PGOPTIONS), or name them in the pooler's ignore_startup_parameters"
+        ),
+    ),
+    ("no more connections allowed", _UNREACHABLE, "the pooler has no room for another client: raise max_client_conn"),
+    (
+        "query_wait_timeout",
+        _UNREACHABLE,
+        "the pooler has no free server connection: raise its pool_size, or end transactions that stay open",
+    ),
+    (
         "invalid response to ssl negotiation",
         _UNREACHABLE,
         "what answers there is no Postgres: correct host and port",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from ..naming import SCHEMA, WatcherNames
 from .idle import IdleRings
+from .pooling import Pooling, pooling_of
 from .requests import OpenRequests
-from .session import Connection, connect, refuse_pooler, translated, translating
-from .wakeup import Wakeup
+from .session import Connection, connect, translated, translating
+from .wakeup import NoWakeup, Wakeup
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +28,24 @@ class Progress:
 
 @dataclass(slots=True)
 class Session:
-    """Open connections: `reader` reads rings, `writer` commits cursors and turns rings, `wakeup` listens."""
+    """Open connections: `reader` reads rings, `writer` commits cursors and turns rings, `wakeup` listens if it can."""
 
     reader: Connection
     writer: Connection
-    wakeup: Wakeup
+    wakeup: Wakeup | NoWakeup
     reader_lock: asyncio.Lock
     writer_lock: asyncio.Lock
     idle: IdleRings
     requests: OpenRequests
     database: str
-    _listener: Connection
+    pooling: Pooling
+    _opened: tuple[Connection, ...]
     _tasks: tuple[asyncio.Task[None], ...]
 
     @property
     def alive(self) -> bool:
         """Whether all connections stand."""
-        connections = (self.reader, self.writer, self._listener)
-        broken = any(connection.broken or connection.closed for connection in connections)
+        broken = any(connection.broken or connection.closed for connection in self._opened)
         return not broken and not any(task.done() for task in self._tasks)
 
     @translating
@@ -77,50 +78,69 @@ class Session:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in (self.reader, self.writer, self._listener):
+        for connection in self._opened:
             with contextlib.suppress(Exception):
                 await connection.close()
+
+
+# Rings have few statistics or none: without these a planner may well read a whole gigabyte for one row.
+_READER = {
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "work_mem": "16MB",
+    "default_transaction_isolation": "read committed",
+    "datestyle": "ISO",
+    "idle_in_transaction_session_timeout": "60s",
+}
+# Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.
+# Frozen in the middle of taking the lease, we must not keep it from others.
+_WRITER = {
+    "enable_seqscan": "off",
+    "jit": "off",
+    "synchronous_commit": "off",
+    "default_transaction_isolation": "read committed",
+    "idle_in_transaction_session_timeout": "5s",
+}
 
 
 async def open_session(conninfo: str) -> Session:
     """Connects. Raises DatabaseError."""
     opened: list[Connection] = []
+
+    async def another(role: str) -> Connection:
+        opened.append(await connect(conninfo, application=f"tablewatcher listener {role}"))
+        return opened[-1]
+
     try:
-        for role in ("reader", "writer", "wakeup"):
-            opened.append(await connect(conninfo, application=f"tablewatcher listener {role}"))
-        reader, writer, listener = opened
+        reader, writer = await another("reader"), await another("writer")
         with translated():
-            # Rings have few statistics or none: without this a planner may well read a whole gigabyte for one row.
-            # Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.
-            await refuse_pooler(reader)
-            for connection in (reader, writer):
-                await connection.execute("SET default_transaction_isolation = 'read committed'")
-            await reader.execute(
-                "SET enable_seqscan = off; SET datestyle = 'ISO'; SET plan_cache_mode = force_generic_plan"
-            )
-            await reader.execute(
-                "SET idle_in_transaction_session_timeout = '60s'; SET jit = off; SET work_mem = '16MB'"
-            )
-            # Frozen in the middle of taking the lease, we must not keep it from others.
-            await writer.execute("SET idle_in_transaction_session_timeout = '5s'")
-            await writer.execute("SET synchronous_commit = off; SET enable_seqscan = off; SET jit = off")
-            found = await (await reader.execute("SELECT pg_catalog.current_database() AS name")).fetchone()
-        wakeup, reader_lock, writer_lock = Wakeup(listener), asyncio.Lock(), asyncio.Lock()
-        idle = IdleRings(reader, reader_lock)
-        return Session(
-            reader,
-            writer,
-            wakeup,
-            reader_lock,
-            writer_lock,
-            idle,
-            OpenRequests(writer, writer_lock),
-            str(found["name"]) if found else "",
-            listener,
-            (asyncio.create_task(wakeup.watch()), asyncio.create_task(idle.run())),
-        )
+            found = await pooling_of(reader, writer)
+            if found is not Pooling.NONE:
+                await writer.pin(await reader.pin())
+            await reader.use(_READER)
+            await writer.use(_WRITER)
+            (row,) = await (await reader.execute("SELECT pg_catalog.current_database() AS name")).fetchall()
+        listener = None if found is Pooling.TRANSACTION else await another("wakeup")
     except BaseException:
         for connection in opened:
             with contextlib.suppress(Exception):
                 await connection.close()
         raise
+    reader_lock, writer_lock = asyncio.Lock(), asyncio.Lock()
+    idle = IdleRings(reader, reader_lock)
+    wakeup = NoWakeup() if listener is None else Wakeup(listener)
+    running = [idle.run()] if isinstance(wakeup, NoWakeup) else [idle.run(), wakeup.watch()]
+    return Session(
+        reader,
+        writer,
+        wakeup,
+        reader_lock,
+        writer_lock,
+        idle,
+        OpenRequests(writer, writer_lock),
+        str(row["name"]),
+        found,
+        tuple(opened),
+        tuple(asyncio.create_task(each) for each in running),
+    )

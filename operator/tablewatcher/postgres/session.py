@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 
 from ..errors import DatabaseError, Reason
 from .connect_fault import connect_error
+from .pooled import Connection as Connection
 
-Connection = AsyncConnection[DictRow]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -32,11 +32,32 @@ async def connect(conninfo: str, *, application: str = "tablewatcher") -> Connec
     """An autocommit connection whose dead peer is noticed in seconds, to a server that takes writes.
 
     Of several hosts it is the primary's, whichever that is by now: unless the DSN itself says what session it wants.
-    Raises DatabaseError.
+    Raises DatabaseError, also where what is in between leaves no transactions.
     """
+    wanted = str(conninfo_to_dict(conninfo).get("target_session_attrs") or "read-write")
     try:
-        wanted = {"target_session_attrs": "read-write", **conninfo_to_dict(conninfo)}["target_session_attrs"]
-        return await AsyncConnection.connect(
+        return await _connect(conninfo, application, wanted)
+    except DatabaseError as error:
+        if error.reason is not Reason.READ_ONLY_REPLICA or wanted != "read-write":
+            raise
+        refused = error
+    # PgBouncer goes on telling what it heard from a server when it first met it, which may have been promoted since.
+    connection = await _connect(conninfo, application, "any")
+    if not (connection.pooled and await _takes_writes(connection)):
+        await connection.close()
+        raise refused
+    return connection
+
+
+async def _takes_writes(connection: Connection) -> bool:
+    with translated():
+        row = await (await connection.execute("SHOW transaction_read_only")).fetchone()
+    return row is not None and row["transaction_read_only"] == "off"
+
+
+async def _connect(conninfo: str, application: str, wanted: str) -> Connection:
+    try:
+        connection = await Connection.connect(
             conninfo,
             autocommit=True,
             row_factory=dict_row,
@@ -48,6 +69,39 @@ async def connect(conninfo: str, *, application: str = "tablewatcher") -> Connec
         )
     except (psycopg.Error, OSError) as error:
         raise connect_error(error) from None
+    try:
+        await _look(connection)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+async def _look(connection: Connection) -> None:
+    """Finds out what is in between. Raises DatabaseError."""
+    with translated():
+        try:
+            # A pooler whose pool is used up lets us in, and then has nobody to ask.
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await connection.look()
+        except TimeoutError:
+            raise DatabaseError(
+                Reason.DATABASE_UNREACHABLE,
+                "the connection is made, but nothing answers on it; if a pooler is in between, raise its pool_size",
+            ) from None
+        if not connection.pooled:
+            return
+        try:
+            async with connection.transaction():
+                pass
+        except psycopg.errors.ProtocolViolation as error:
+            if "statement pooling" not in str(error):
+                raise
+            raise DatabaseError(
+                Reason.POOLER_DETECTED,
+                "the pooler pools by statement, which leaves no transactions; set its pool_mode to transaction or"
+                " session for this database, or name the database's own host and port",
+            ) from None
 
 
 @contextmanager
@@ -73,7 +127,9 @@ def translated() -> Iterator[None]:
             Reason.TRIGGERS_DRIFTED, "objects of this watcher are missing in the database; apply it again"
         ) from error
     except psycopg.OperationalError as error:
-        state = f" ({error.sqlstate})" if error.sqlstate else ""
+        # A pooler puts all that it has to say under one code.
+        words = f": {error.diag.message_primary}" if isinstance(error, psycopg.errors.ProtocolViolation) else ""
+        state = f" ({error.sqlstate}{words})" if error.sqlstate else ""
         raise DatabaseError(Reason.DATABASE_UNREACHABLE, f"the connection to the database broke{state}") from error
     except psycopg.Error as error:
         raise DatabaseError(
@@ -95,16 +151,6 @@ def translating(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Co
 def encrypted(connection: Connection) -> bool:
     """Whether what we say to the server is unreadable on its way."""
     return bool(connection.pgconn.ssl_in_use)
-
-
-async def refuse_pooler(connection: Connection) -> None:
-    """A pooler gives out process ids of its own. Behind one, our settings would stay on connections of others."""
-    found = await (await connection.execute("SELECT pg_catalog.pg_backend_pid() AS pid")).fetchone()
-    if found is not None and found["pid"] != connection.info.backend_pid:
-        raise DatabaseError(
-            Reason.POOLER_DETECTED,
-            "the connection leads through a pooler (such as PgBouncer); name the database's own host and port",
-        )
 
 
 @asynccontextmanager

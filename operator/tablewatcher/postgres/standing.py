@@ -44,7 +44,7 @@ class Standing:
     report (reason, message, forwarding, generation) is that listener's word, "" where it has said nothing, and
     said_seconds how long ago it was said. waiting: events captured and not delivered; oldest_seconds: the age of the
     oldest of them. stopped_at: epoch seconds, 0 while capture runs. parked: None where this version's table is not
-    there yet.
+    there yet. pooled: the way to the database leads through a pooler.
     """
 
     last_host: str
@@ -62,6 +62,7 @@ class Standing:
     stopped_at: int
     parked: int | None
     gaps: tuple[OpenGap, ...] = ()
+    pooled: bool = False
 
     @property
     def host(self) -> str:
@@ -84,7 +85,7 @@ class Surroundings:
 async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
     """How one watcher stands; None: it is not installed. Raises DatabaseError."""
     async with connected(conninfo) as connection:
-        await connection.execute(f"SET statement_timeout = '{_STATEMENT_SECONDS}s'")
+        await connection.use({"statement_timeout": f"{_STATEMENT_SECONDS}s"})
         if not await installed(connection, [names]):
             return None
         lease = await _one(connection, _LEASE.format(log=_log(names), hash=literal(names.hash), schema=SCHEMA))
@@ -95,7 +96,7 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
             connection, f"SELECT ({sizes})::bigint AS ring_bytes, last_value AS stopped_at FROM {ours(names.stop)}"
         )
         parked, gaps = await _parked(connection, names), await _gaps(connection, names)
-        return Standing(**lease, **waiting, **ring, parked=parked, gaps=gaps)
+        return Standing(**lease, **waiting, **ring, parked=parked, gaps=gaps, pooled=connection.pooled)
 
 
 async def surroundings(conninfo: str, names: WatcherNames) -> Surroundings:

@@ -11,17 +11,22 @@ from . import catalog
 from . import plan as plans
 from .catalog import Observed
 from .plan import Plan
+from .pooling import Pooling, pooling_of
 from .preflight import faults
-from .session import Connection, connected, encrypted, refuse_pooler
+from .session import Connection, connected, encrypted
 from .where_probe import refused_conditions
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found. `faults`: all that stands against applying, the first to mend first; then there is no plan."""
+    """What was found. `faults`: all that stands against applying, the first to mend first; then there is no plan.
+
+    The connection was `encrypted`; pooling: of the pooler it went through.
+    """
 
     observed: Observed
     encrypted: bool
+    pooling: Pooling
     faults: tuple[DatabaseError, ...]
     plan: Plan | None
 
@@ -36,20 +41,28 @@ async def survey(
 ) -> Survey:
     """Looks at everything at once. Raises DatabaseError only where the database cannot be asked."""
     async with connected(conninfo) as connection:
-        found: list[DatabaseError] = []
-        try:
-            await refuse_pooler(connection)
-        except DatabaseError as error:
-            found.append(error)
         observed = await observe(connection, spec, names, listener_role)
-        found += faults(spec, observed, names)
+        found = faults(spec, observed, names)
         plan = None
         if not found:
             try:
                 plan = plans.plan(spec, observed, names, adopt=adopt)
             except DatabaseError as error:
                 found.append(error)
-        return Survey(observed, encrypted(connection), tuple(found), plan)
+        return Survey(observed, encrypted(connection), await _pooling(connection, conninfo), tuple(found), plan)
+
+
+async def way(conninfo: str) -> Pooling:
+    """How the pooler pools that connections lead through. Raises DatabaseError."""
+    async with connected(conninfo) as connection:
+        return await _pooling(connection, conninfo)
+
+
+async def _pooling(connection: Connection, conninfo: str) -> Pooling:
+    if not connection.pooled:
+        return Pooling.NONE
+    async with connected(conninfo) as another:
+        return await pooling_of(connection, another)
 
 
 async def observe(

@@ -9,9 +9,11 @@ from weakref import WeakValueDictionary
 import psycopg
 from psycopg import Notify
 
+from ..errors import DatabaseError, Reason
 from .session import Connection, translating
 
 _PROBE_SECONDS = 10
+_PID = "SELECT pg_catalog.pg_backend_pid() AS pid"
 _QUEUE_LIMIT = 0.25
 
 
@@ -56,8 +58,12 @@ class Wakeup:
 
     @translating
     async def watch(self) -> None:
-        """Runs until the connection fails, then raises; looks for a dead peer every ten seconds."""
+        """Runs until the connection fails, then raises; looks for a dead peer every ten seconds.
+
+        And whether it is still the same process that listens: a pooler may be told to pool otherwise.
+        """
         loop = asyncio.get_running_loop()
+        pid = await self._pid()
         # A descriptor of our own: psycopg adds and removes its reader on the original at every statement.
         descriptor = os.dup(self._connection.fileno())
         loop.add_reader(descriptor, self._readable)
@@ -69,11 +75,18 @@ class Wakeup:
                     self._broken.clear()
                 except TimeoutError:
                     pass
-                async with self._lock:
-                    await self._connection.execute("SELECT 1")
+                if await self._pid() != pid:
+                    raise DatabaseError(
+                        Reason.POOLER_DETECTED, "the pooler does not keep sessions any more; connecting again"
+                    )
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)
+
+    async def _pid(self) -> int:
+        async with self._lock:
+            found = await (await self._connection.execute(_PID)).fetchone()
+        return int(found["pid"]) if found is not None else 0
 
     def _readable(self) -> None:
         if self._lock.locked():
@@ -92,3 +105,15 @@ class Wakeup:
         event = self._events.get(channel)
         if event is not None:
             event.set()
+
+
+class NoWakeup:
+    """In its place where a pooler gives every transaction another connection: there is nowhere to listen."""
+
+    async def subscribe(self, channel: str) -> asyncio.Event:
+        """An event that only a look at the ring sets."""
+        return asyncio.Event()
+
+    async def usable(self) -> bool:
+        """Never: writers would pay for notifications that reach nobody."""
+        return False

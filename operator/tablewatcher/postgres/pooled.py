@@ -1,0 +1,130 @@
+"""A connection that may lead through a pooler: nothing of ours stays on a server connection that others get next.
+
+A pooler may give another server connection to each transaction. So through one, every statement goes out as one
+message that begins with the settings it needs, local to its transaction: the server runs such a message as one
+transaction, as it would the bare statement, and waits for us nowhere within it. Nothing is prepared, nothing is SET
+for the session, and what others have left there is put back for the length of our transaction.
+
+What a broken connection tells of a direct one, a pooler hides: that the server was started again, or that another one
+has taken its place, which may lack the newest commits. A connection that is pinned refuses to go on there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Self
+
+import psycopg
+from psycopg import AsyncClientCursor, AsyncConnection, AsyncTransaction, pq
+from psycopg.abc import Params, Query
+from psycopg.rows import AsyncRowFactory, DictRow, Row, dict_row
+
+# Division by zero, which no statement of ours does otherwise. A DO block that raises a code of its own takes 140 us.
+_ELSEWHERE = "22012"
+# Our statements are written for the first. The others change what a statement means or how it ends, and a program
+# that SETs them through a pooler by transaction leaves them to whoever comes next.
+_CLEAN = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL datestyle = 'ISO';" + "".join(
+    f" SET LOCAL {name} TO DEFAULT;"
+    for name in (
+        "role",
+        "search_path",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "bytea_output",
+        "quote_all_identifiers",
+    )
+)
+_HERE = (
+    "SELECT pg_catalog.pg_postmaster_start_time()::text || '/' ||"
+    " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) AS here"
+)
+
+
+class Connection(AsyncConnection[DictRow]):
+    """A connection of psycopg in autocommit. pooled: it leads through a pooler, of whatever mode."""
+
+    def __init__(self, pgconn: pq.abc.PGconn, row_factory: AsyncRowFactory[DictRow] = dict_row) -> None:
+        super().__init__(pgconn, row_factory)
+        self.pooled = False
+        self.opening = ""
+        self._settings: dict[str, str] = {}
+        self._pinned = ""
+
+    async def look(self) -> None:
+        """Finds out whether a pooler is in between: it gives out process ids of its own. Raises psycopg.Error."""
+        found = await self._one("SELECT pg_catalog.pg_backend_pid() AS pid")
+        if found["pid"] != self.info.backend_pid:
+            self.pooled = True
+            self.cursor_factory = _PooledCursor
+            self._compose()
+
+    async def use(self, settings: Mapping[str, str]) -> None:
+        """Has every statement run under these settings from now on."""
+        if self.pooled:
+            self._settings |= settings
+            self._compose()
+        else:
+            await self.execute(_sets("SET", settings).encode())
+
+    async def pin(self, place: str = "") -> str:
+        """Holds the connection to one database of one start of one server: to `place`, else to where it leads now.
+
+        Gives that place. Through a pooler a statement anywhere else fails, before it does anything, and closes this
+        connection; a direct one cannot lead anywhere else.
+        """
+        place = place or str((await self._one(_HERE))["here"])
+        self._pinned = place
+        self._compose()
+        return place
+
+    @asynccontextmanager
+    async def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncIterator[AsyncTransaction]:
+        """As psycopg has it; an outermost one through a pooler begins with what each statement begins with."""
+        outermost = self.pooled and not self.in_transaction
+        async with super().transaction(savepoint_name, force_rollback) as transaction:
+            if outermost:
+                await self.execute(self.opening.encode())
+            yield transaction
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction block is open."""
+        return self.info.transaction_status is not pq.TransactionStatus.IDLE
+
+    def _compose(self) -> None:
+        self.opening = _CLEAN + _sets("SET LOCAL", self._settings)
+        if self._pinned:
+            self.opening += f" SELECT 1 / (({_HERE}) = '{self._pinned}')::integer;"
+
+    async def _one(self, query: str) -> DictRow:
+        row = await (await self.execute(query.encode())).fetchone()
+        assert row is not None  # noqa: S101 - these queries give exactly one row
+        return row
+
+
+class _PooledCursor(AsyncClientCursor[Row]):
+    """Parameters are put into the text here, since only a text may hold several statements. Results come as text."""
+
+    async def execute(
+        self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> Self:
+        """The last result is the one that stands. `prepare` and `binary` are left out of account."""
+        connection = self.connection
+        assert isinstance(connection, Connection)  # noqa: S101 - only it makes cursors of this kind
+        try:
+            opening = "" if connection.in_transaction else connection.opening
+            await super().execute(f"{opening} {self.mogrify(query, params)}".encode(), binary=False)
+        except psycopg.Error as error:
+            if error.sqlstate == _ELSEWHERE:
+                await connection.close()
+                raise psycopg.OperationalError("the pooler leads to another server by now") from None
+            raise
+        return await self.set_result(-1)
+
+
+def _sets(command: str, settings: Mapping[str, str]) -> str:
+    return "".join(f" {command} {name} = '{value}';" for name, value in settings.items())

@@ -1,0 +1,105 @@
+"""A real PgBouncer in front of a Postgres of the suite; a test may restart it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from tablewatcher.embedded import EmbeddedPostgres, free_port
+from tablewatcher.embedded.account import open_way, server_account
+from tablewatcher.embedded.process import ServerProcess
+
+# Debian puts it where only root looks.
+_PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+MISSING = (
+    "PgBouncer is not installed, and these tests need a real one. Debian, Ubuntu: apt-get install pgbouncer; macOS:"
+    " brew install pgbouncer; Debian without root: apt-get download pgbouncer && dpkg-deb -x pgbouncer_*.deb"
+    " ~/pgbouncer, then put ~/pgbouncer/usr/sbin on PATH"
+)
+
+
+class PgBouncer:
+    """Pools by `mode`, `size` server connections for each database and role. Those it opens run `on_connect` first."""
+
+    def __init__(
+        self, directory: Path, server: EmbeddedPostgres, mode: str, *, size: int = 4, on_connect: str = ""
+    ) -> None:
+        found = shutil.which("pgbouncer", path=_PLACES)
+        if found is None:
+            pytest.fail(MISSING)
+        self.program = found
+        self.port = free_port()
+        self._directory = directory
+        self._mode = mode
+        self._size = size
+        self._on_connect = on_connect
+        self._account = server_account()
+        self._process: ServerProcess | None = None
+        directory.mkdir(mode=0o755, exist_ok=True)
+        if self._account is not None:
+            open_way(directory.resolve(), self._account)
+        self._configure(server)
+
+    def dsn(self, database: str, password: str) -> str:
+        """Of the superuser, through this pooler."""
+        return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> Self:
+        """Starts it; it accepts connections from then on."""
+        self._process = ServerProcess(
+            [self.program, self._directory / "pgbouncer.ini"],
+            log=self._directory / "pgbouncer.log",
+            account=self._account,
+            orphan_signal=signal.SIGTERM,
+            cwd=self._directory,
+            environment=os.environ,
+        )
+        self._process.wait_ready(self._accepts, 30)
+        return self
+
+    def stop(self) -> None:
+        """Ends it at once, in the middle of whatever goes through it."""
+        assert self._process is not None
+        self._process.signal(signal.SIGTERM)
+        assert self._process.wait(30)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _configure(self, server: EmbeddedPostgres) -> None:
+        login = self._directory / "users"
+        login.write_text(f'"postgres" "{server.password}"\n')
+        query = f" connect_query='{self._on_connect}'" if self._on_connect else ""
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "scram-sha-256",
+            "auth_file": login,
+            "pool_mode": self._mode,
+            "default_pool_size": self._size,
+            "max_client_conn": 200,
+            "server_login_retry": 1,
+        }
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        text = f"[databases]\n* = host=127.0.0.1 port={server.port}{query}\n[pgbouncer]\n" + "\n".join(lines) + "\n"
+        path = self._directory / "pgbouncer.ini"
+        path.write_text(text)
+        for each in (login, path):
+            each.chmod(0o644)
+
+    def _accepts(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
