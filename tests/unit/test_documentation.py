@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 import typer
 import yaml
+from annotated_types import Ge, Le
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -16,6 +19,7 @@ from tablewatcher.cli.demo_manifests import PACKAGED
 from tablewatcher.cli.exit_codes import ExitCode, exit_code
 from tablewatcher.errors import Reason
 from tablewatcher.metrics import ManyHistogram, Metrics
+from tablewatcher.spec.schema import CaRefShape, SecretKeyShape, SecretRefShape, Shape, SpecShape
 from tablewatcher.spec.unsupported import UNSUPPORTED
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +40,33 @@ def rows(text: str, heading: str) -> list[list[str]]:
             break
         found.append([cell.strip() for cell in line.strip("|").split("|")])
     return found
+
+
+def manifest_fields(shape: type[Shape], path: str) -> Iterator[tuple[str, str, str]]:
+    """Each field that is not an object of fields, with its default and bounds as the page writes them."""
+    for name, field in shape.model_fields.items():
+        parts = [field.annotation, *get_args(field.annotation)]
+        inner = next((part for part in parts if isinstance(part, type) and issubclass(part, Shape)), None)
+        here = f"{path}{field.alias or name}"
+        if inner is not None and inner not in (SecretRefShape, SecretKeyShape, CaRefShape):
+            yield from manifest_fields(inner, f"{here}[]." if get_origin(field.annotation) is list else f"{here}.")
+            continue
+        lowest = next((each.ge for each in field.metadata if isinstance(each, Ge)), None)
+        highest = next((each.le for each in field.metadata if isinstance(each, Le)), None)
+        bounds = "" if lowest is None else f"from {lowest}" if highest is None else f"{lowest} to {highest}"
+        default = field.default
+        plain = isinstance(default, str | int)
+        shown = f"`{str(default).lower() if isinstance(default, bool) else default}`" if plain else ""
+        yield here, "required" if field.is_required() else shown, bounds
+
+
+def test_fields_of_the_manifest() -> None:
+    text = (DOCS / "manifest.md").read_text()
+    sections = text.split("\n## ")[1:]
+    told = [row for section in sections for row in rows(section, "field")]
+    assert sorted((field.strip("`"), default, bounds) for field, default, bounds, _ in told) == sorted(
+        manifest_fields(SpecShape, "")
+    )
 
 
 def test_exit_codes() -> None:
