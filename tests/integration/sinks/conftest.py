@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SUBJECT = "shop.{schema}.{table}.{action}"
 SIGNING_SECRET = "whsec_c2lnbmluZyBrZXkgb2YgYSB0ZXN0"
+FIRST_WITH_BATCHES = (2, 14)
 HOOK = model.SecretKey("hook", "whsec")
 
 
@@ -73,8 +74,12 @@ def http_sink(
     )
 
 
-async def add_stream(server: NatsServer, **config: object) -> None:
-    client = await nats.connect(server.url)
+async def add_stream(server: NatsServer, login: str = "", **config: object) -> None:
+    """`login`: `user:password@`, as in a URL."""
+    client = await nats.connect(server.url.replace("//", f"//{login}"))
+    version = client.connected_server_version
+    if (version.major, version.minor) < FIRST_WITH_BATCHES:
+        config.pop("allow_batched", None)  # which it does not know: there streams are without
     try:
         await client.jetstream().add_stream(StreamConfig(**{"name": "SHOP", "subjects": ["shop.>"], **config}))
     finally:

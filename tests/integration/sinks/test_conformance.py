@@ -81,7 +81,7 @@ async def test_a_check_sees_the_endpoint_go_and_come_back(endpoint: Endpoint) ->
     with pytest.raises(SinkError):
         await endpoint.sink.check()
     await endpoint.up()
-    await _delivered_within(endpoint, 1, 10)
+    await _delivered_within(endpoint, 1, 30)
     await endpoint.sink.check()
 
 
@@ -92,7 +92,7 @@ async def test_a_dead_endpoint_is_a_retry_and_never_an_error(endpoint: Endpoint)
     for _ in range(3):
         begin = time.monotonic()
         outcomes = list(await endpoint.sink.deliver(events(1, first=10)))
-        assert time.monotonic() - begin <= endpoint.sink.timeout + 0.5
+        assert time.monotonic() - begin <= endpoint.sink.timeout + 3
         assert _all(outcomes, Verdict.RETRY)
         assert outcomes[0].endpoint
         assert outcomes[0].reason is Reason.SINK_UNREACHABLE
@@ -106,7 +106,7 @@ async def test_the_same_sink_delivers_again_when_the_endpoint_is_back(endpoint: 
         await endpoint.down()
         assert _all(await endpoint.send(events(3, first=100 * round_ + 4)), Verdict.RETRY)
         await endpoint.up()
-        await _delivered_within(endpoint, 100 * round_ + 4, 10)
+        await _delivered_within(endpoint, 100 * round_ + 4, 30)
     ids = {event.event_id for first in (1, 101) for event in events(6, first=first)}
     assert set(await endpoint.seen()) == ids
 
@@ -117,7 +117,7 @@ async def test_nobody_there_is_a_sink_error_with_advice(endpoint: Endpoint) -> N
         await endpoint.unreachable.open()
     assert caught.value.reason is Reason.SINK_UNREACHABLE
     assert "check" in caught.value.message
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 5
     assert _all(list(await endpoint.unreachable.deliver(events(1))), Verdict.RETRY)
     await endpoint.unreachable.close()
 
@@ -144,7 +144,7 @@ async def test_close_in_any_state(endpoint: Endpoint) -> None:
     await endpoint.sink.deliver(events(1))
     begin = time.monotonic()
     await endpoint.sink.close()
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 5
 
 
 async def test_close_during_a_delivery_ends_it(endpoint: Endpoint) -> None:
@@ -152,6 +152,6 @@ async def test_close_during_a_delivery_ends_it(endpoint: Endpoint) -> None:
     delivery = asyncio.ensure_future(endpoint.sink.deliver(events(endpoint.sink.limits.max_batch)))
     await asyncio.sleep(0)
     await endpoint.sink.close()
-    outcomes = await asyncio.wait_for(delivery, endpoint.sink.timeout + 0.5)
+    outcomes = await asyncio.wait_for(delivery, endpoint.sink.timeout + 3)
     assert len(outcomes) == endpoint.sink.limits.max_batch
     assert {outcome.verdict for outcome in outcomes} <= {Verdict.RETRY, Verdict.DELIVERED}

@@ -159,7 +159,7 @@ async def test_a_stream_deleted_meanwhile_is_a_retry_that_says_so(nats_server: N
     await client.jetstream().delete_stream("SHOP")
     begin = time.monotonic()
     outcomes = await sink.deliver(events(3))
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
     assert {(o.verdict, o.reason, o.endpoint) for o in outcomes} == {
         (Verdict.RETRY, Reason.NO_STREAM_FOR_SUBJECT, True)
     }
@@ -241,7 +241,7 @@ async def test_kill_in_mid_window_leaves_nothing_hanging_and_nothing_lost(nats_s
             batch = waiting.pop(0)
             begin = time.monotonic()
             outcomes = await sink.deliver(batch)
-            assert time.monotonic() - begin < sink.timeout + 1
+            assert time.monotonic() - begin < sink.timeout + 3
             first_done.set()
             open_again.extend(each for each, o in zip(batch, outcomes, strict=True) if o.verdict is Verdict.RETRY)
             assert {o.verdict for o in outcomes} <= {Verdict.RETRY, Verdict.DELIVERED}
@@ -253,7 +253,7 @@ async def test_kill_in_mid_window_leaves_nothing_hanging_and_nothing_lost(nats_s
     await asyncio.wait_for(asyncio.gather(*workers), 3 * sink.timeout)
     assert open_again, "the server died too late for this test to mean anything"
     nats_server.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while open_again:
         assert time.monotonic() < deadline
         batch = open_again[:1000]
@@ -281,11 +281,11 @@ async def test_a_server_that_stands_still_is_given_up_and_found_again(nats_serve
     try:
         begin = time.monotonic()
         outcomes = await sink.deliver(events(100))
-        assert time.monotonic() - begin < sink.timeout + 1
+        assert time.monotonic() - begin < sink.timeout + 3
         assert {(o.verdict, o.endpoint) for o in outcomes} == {(Verdict.RETRY, True)}
     finally:
         nats_server.resume()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while (await sink.deliver(events(100)))[0].verdict is not Verdict.DELIVERED:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
@@ -326,6 +326,8 @@ accounts {
 }
 """
 
+ALL = "all:s3cret@"
+
 
 @pytest.fixture
 def auth_server(tmp_path: Path):
@@ -335,17 +337,11 @@ def auth_server(tmp_path: Path):
     server.kill()
 
 
-async def _add_stream_as_all(server: NatsServer, **config: object) -> None:
-    client = await nats.connect(f"nats://all:s3cret@127.0.0.1:{server.port}")
-    await client.jetstream().add_stream(name="SHOP", subjects=["shop.>"], **config)
-    await client.close()
-
-
 @pytest.mark.parametrize("login", ["", "all:wrong-s3cret@", "nobody:s3cret@"])
 async def test_a_refused_login_is_said_at_once_and_shows_no_password(auth_server: NatsServer, login: str) -> None:
     begin = time.monotonic()
     error = await _reason_of_open(nats_sink(f"nats://{login}127.0.0.1:{auth_server.port}"))
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 5
     assert error.reason is Reason.SINK_AUTH_FAILED
     assert "s3cret" not in error.message
 
@@ -373,18 +369,18 @@ async def test_the_rights_of_the_documentation_are_enough(auth_server: NatsServe
 
 @pytest.mark.parametrize("way", ["plain", "fast", "core"])
 async def test_a_login_that_may_not_publish_is_a_retry_that_says_so(auth_server: NatsServer, way: str) -> None:
-    await _add_stream_as_all(auth_server, allow_batched=way == "fast")
+    await add_stream(auth_server, ALL, allow_batched=way == "fast")
     sink = nats_sink(f"nats://few:s3cret@127.0.0.1:{auth_server.port}", jet_stream=way != "core")
     await sink.open()
     begin = time.monotonic()
     outcomes = await sink.deliver(events(300))
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
     assert {(o.verdict, o.reason, o.endpoint) for o in outcomes} == {(Verdict.RETRY, Reason.SINK_AUTH_FAILED, True)}
     await sink.close()
 
 
 async def test_a_login_that_may_not_read_its_answers_is_said_at_open(auth_server: NatsServer) -> None:
-    await _add_stream_as_all(auth_server)
+    await add_stream(auth_server, ALL)
     error = await _reason_of_open(nats_sink(f"nats://deaf:s3cret@127.0.0.1:{auth_server.port}"))
     assert error.reason is Reason.SINK_AUTH_FAILED
     assert "subscription" in error.message

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 from nats.js.api import DiscardPolicy
 
@@ -43,15 +42,9 @@ def _rights(publish: str, subscribe: str = '"_INBOX.>"') -> str:
     }} }}"""
 
 
-def _url(server: NatsServer, user: str) -> str:
-    return f"nats://{user}:p@127.0.0.1:{server.port}"
-
-
 async def _opened(server: NatsServer, **stream: object) -> NatsSink:
-    client = await nats.connect(_url(server, "all"))
-    await client.jetstream().add_stream(name="SHOP", subjects=["shop.>"], **stream)
-    await client.close()
-    sink = nats_sink(_url(server, "watcher"))
+    await add_stream(server, "all:p@", **stream)
+    sink = nats_sink(server.url.replace("//", "//watcher:p@"))
     await sink.open()
     return sink
 

@@ -147,7 +147,7 @@ async def test_a_stream_deleted_meanwhile_is_a_retry_that_says_so(nats_server: N
         await client.close()
         begin = time.monotonic()
         outcomes = await sink.deliver(_of_keys(MANY, 10))
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 5
         assert {(each.verdict, each.reason, each.endpoint) for each in outcomes} == {
             (Verdict.RETRY, Reason.NO_STREAM_FOR_SUBJECT, True)
         }
@@ -186,7 +186,7 @@ async def test_actions_in_streams_of_their_own_are_published_one_by_one(nats_ser
 async def _deliver_all(sink: NatsSink, sent: list[Event], first_done: asyncio.Event) -> int:
     """As the relay does: what is delivered is gone, the rest is sent again in its order. How many calls failed."""
     failed, size = 0, sink.limits.max_batch
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while sent:
         assert time.monotonic() < deadline
         outcomes = await sink.deliver(sent[:size])

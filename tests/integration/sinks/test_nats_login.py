@@ -48,7 +48,7 @@ async def _delivers(sink: NatsSink, first: int = 1) -> bool:
     return {each.verdict for each in await sink.deliver(events(3, first=first))} == {Verdict.DELIVERED}
 
 
-async def _delivers_within(sink: NatsSink, first: int, seconds: float = 10) -> None:
+async def _delivers_within(sink: NatsSink, first: int, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not await _delivers(sink, first):
         assert time.monotonic() < deadline
@@ -122,7 +122,7 @@ async def test_what_does_not_let_us_in_is_said_and_not_shown(
     with _running(tmp_path, config) as server:
         begin = time.monotonic()
         error = await _reason_of_open(nats_sink(server.url, auth=auth, secrets=MemorySecrets(values), **CREATE))
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < 5
     assert error.reason is reason
     assert "s3cret" not in error.message
     assert "SU" not in error.message or "begins with SU" in error.message
@@ -138,7 +138,7 @@ async def test_a_changed_password_is_used_at_the_next_connection(tmp_path: Path)
         server.kill()
         server.configure("authorization {user: w, password: two}")
         server.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while (outcome := (await sink.deliver(events(1, first=4)))[0]).reason is not Reason.SINK_AUTH_FAILED:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
@@ -161,7 +161,7 @@ async def test_credentials_that_expire_are_read_anew(tmp_path: Path) -> None:
         assert await _delivers(sink)
         connection = sink._connection
         secrets.values["login"] = {"user.creds": OPERATOR.creds()}
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while sink._connection is connection:
             assert time.monotonic() < deadline, "the server never ended the expired connection"
             await asyncio.sleep(0.05)
@@ -178,7 +178,7 @@ async def test_a_secret_that_goes_is_said_while_the_sink_is_away(tmp_path: Path)
         secrets.values.clear()
         server.kill()
         server.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while (await sink.deliver(events(1)))[0].reason is not Reason.SECRET_NOT_FOUND:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)

@@ -151,7 +151,7 @@ async def test_core_nats_says_at_once_that_the_server_is_gone(nats_server: NatsS
     nats_server.kill()
     begin = time.monotonic()
     outcomes = await sink.deliver(events(3))
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
     assert {(each.verdict, each.endpoint) for each in outcomes} == {(Verdict.RETRY, True)}
     await sink.close()
 
