@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tablewatcher.embedded import free_port
+
 from ..conftest import Database, Stream
 from .commands import PROGRAM, Answer, manifest, tablewatcher, write, write_secret
 
@@ -328,3 +330,13 @@ async def test_two_watchers_of_one_name_and_the_files_they_are_in(shop: Database
     assert not answer.out
     (files / "copy.yaml").unlink()
     assert (await tablewatcher("validate", "-f", files, "-f", files / "orders.yaml")).code == 0
+
+
+async def test_listen_runs_no_module_of_the_directory_it_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("yaml", "json", "secrets"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    answer = await tablewatcher("listen", "-f", tmp_path / "absent.yaml", "--http-port", str(free_port()))
+    assert (answer.code, "absent.yaml cannot be read" in answer.err) == (2, True)

@@ -41,3 +41,13 @@ async def test_a_reader_that_dies_is_no_answer(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(NotRead, match="exit code 1"):
         await read([tmp_path], require_secret=False)
+
+
+async def test_modules_of_the_directory_it_is_started_in_are_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("yaml", "json", "secrets"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text(WATCHER.replace("NAME", "orders"))
+    assert list((await read([tmp_path], require_secret=False)).specs) == ["shop/orders"]

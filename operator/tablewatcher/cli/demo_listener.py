@@ -28,7 +28,7 @@ class Listener:
     def __init__(self, manifests: Path, secrets: Path, directory: Path) -> None:
         self._port = free_port()
         self._directory = directory
-        self._command: list[str | Path] = [sys.executable, "-m", "tablewatcher.cli", "listen"]
+        self._command: list[str | Path] = [sys.executable, "-P", "-m", "tablewatcher.cli", "listen"]
         self._command += ["-f", manifests, "--secrets-dir", secrets, "--http-port", str(self._port)]
         self._process: ServerProcess | None = None
 

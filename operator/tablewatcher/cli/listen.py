@@ -62,9 +62,10 @@ def become_listener(options: Options) -> NoReturn:
         os.set_inheritable(file.fileno(), True)
         sys.stdout.flush()
         sys.stderr.flush()
-        # What was asked for follows, for whoever looks at the list of processes.
+        # -P: else a json.py of the directory we were started in would be run. What was asked for follows, for whoever
+        # looks at the list of processes.
         os.execv(  # noqa: S606 - our own interpreter
-            sys.executable, [sys.executable, "-m", LISTENER, str(file.fileno()), *sys.argv[1:]]
+            sys.executable, [sys.executable, "-P", "-m", LISTENER, str(file.fileno()), *sys.argv[1:]]
         )
 
 

@@ -28,6 +28,7 @@ async def read(paths: Sequence[Path], *, require_secret: bool) -> Manifests:
     # A session of its own: what a terminal sends to stop us must not end it halfway.
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # else a yaml.py of the directory we were started in would be run
         "-m",
         f"{__package__}.load",
         stdin=subprocess.PIPE,
