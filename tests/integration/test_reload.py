@@ -94,7 +94,9 @@ async def test_nobody_listens_for_watchers_that_are_gone(database: Database) -> 
     session = await open_session(database.dsn)
 
     async def heard() -> set[str]:
-        found = await session.wakeup._connection.execute("SELECT pg_listening_channels() AS name")
+        # Its lock, as for every statement there: else it may take the answer for a notification, and we wait for ever.
+        async with session.wakeup._lock:
+            found = await session.wakeup._connection.execute("SELECT pg_listening_channels() AS name")
         return {row["name"] for row in await found.fetchall()}
 
     try:
