@@ -47,9 +47,9 @@ async def test_plan_reports_each_thing_that_stands_against_a_watcher(
             "spec.where[0]",
         ),
         "statement": (
-            {"table": {"name": "keyless"}, "capture": {"granularity": "Statement"}},
+            {"table": {"name": "sales"}, "capture": {"granularity": "Statement"}},
             "SpecInvalid",
-            "no immediate primary key",
+            "the table has partitions",
         ),
         "no-stream": ({"sink": nats("nobody.{action}")}, "NoStreamForSubject", "'nobody."),
         "other-stream": ({"sink": nats(jetStream={"stream": "NONE"})}, "NoStreamForSubject", "'NONE' does not exist"),
