@@ -73,6 +73,9 @@ class Metrics:
         self.ring_oldest_age = gauge("ring_oldest_age_seconds", "Age of the oldest event read and not yet delivered.")
         self.ring_bytes = gauge("ring_bytes", "Size of the ring's tables and indexes.")
         self.events_parked = gauge("events_parked", "Events put aside as undeliverable.")
+        self.events_skipped = counter(
+            "events_skipped_total", "Changes not captured since their transactions set tablewatcher.skip."
+        )
         self.gaps = counter("gaps_total", "Times that capture was interrupted.")
         self.listener_connected = gauge(
             "listener_connected", "1 while this process holds the lease and the sink answers."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -9,9 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.listener.observe import Observer
+from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.apply import apply, plan
+from tablewatcher.postgres.ring import Ring
+from tablewatcher.postgres.standing import standing
 from tablewatcher.spec.model import Action, Capture, Condition, NatsSink, Operator
 
 from ..conftest import Database
@@ -256,8 +262,25 @@ async def test_a_transaction_may_skip_capture_where_allowed(
             await writer.execute("INSERT INTO t VALUES (%s)", [key])
     await any_database.execute("INSERT INTO t VALUES (3)")
     assert [event.key for event in await watched.events()] == (["1", "2", "3"] if allowed else ["0", "1", "2", "3"])
-    ((skipped,),) = await any_database.execute(f"SELECT last_value FROM tablewatcher.{watched.names.skips}")
-    assert skipped == (1 if allowed else 0)
+    skipped = 1 if allowed else 0
+    assert await gauged(watched) == skipped
+    found = await standing(any_database.dsn, watched.names)
+    assert found is not None
+    assert found.skipped == skipped
+    # As a listener tells it that starts now, and looks again later.
+    observer = Observer(watched.spec, metrics := Metrics(CollectorRegistry()), "here")
+    for more in (0, 2):
+        if allowed and more:
+            await any_database.execute("SET tablewatcher.skip = on; INSERT INTO t VALUES (4), (5)")
+            skipped += more
+        observer.ring(await Ring(watched.reader, asyncio.Lock(), watched.names).gauge(), None, 0, held="")
+        labels = {"watcher_namespace": "shop", "watcher": "w"}
+        assert metrics.registry.get_sample_value("tablewatcher_events_skipped_total", labels) == skipped
+
+
+async def gauged(watched: Watched) -> int:
+    """How many changes were skipped, as the ring's upkeep reads it."""
+    return (await Ring(watched.reader, asyncio.Lock(), watched.names).gauge()).skipped
 
 
 async def test_a_smaller_bound_on_events(any_database: Database, watching: Watch) -> None:
@@ -281,6 +304,7 @@ async def test_a_ring_of_before_skips_is_brought_up(any_database: Database, watc
     await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     watched = await watching()
     await any_database.execute(f"INSERT INTO t VALUES (1); DROP SEQUENCE tablewatcher.{watched.names.skips}")
+    assert await gauged(watched) == 0
     await apply(any_database.dsn, spec_of(capture=Capture(allow_skip=True)), watched.names)
     await any_database.execute(
         "SET tablewatcher.skip = on; INSERT INTO t VALUES (2); RESET tablewatcher.skip; INSERT INTO t VALUES (3)"

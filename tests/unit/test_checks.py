@@ -53,6 +53,7 @@ GAP = OpenGap("triggerRepaired", certain=False, since=None, until=NOON, told=Fal
             "failing",
         ),
         ({"stopped_at": 5}, SPEC, "capture", Level.FAIL, Reason.CAPTURE_STOPPED, "stopped"),
+        ({"skipped": 3}, SPEC, "skipped", Level.OK, None, "forwarding"),
         ({"ring_bytes": 1 << 30}, SPEC, "ring", Level.WARN, None, "forwarding"),
         ({"waiting": 3, "oldest_seconds": 2.0}, SPEC, "delivery", Level.OK, None, "forwarding"),
         ({"waiting": 3, "oldest_seconds": 61.0}, SPEC, "delivery", Level.WARN, None, "forwarding"),

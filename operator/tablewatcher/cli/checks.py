@@ -14,6 +14,8 @@ from ..postgres.survey import Survey
 from ..spec.model import Management, WatcherSpec
 
 OLD_SECONDS = 60.0
+# The line of changes that were not captured because that was asked for.
+SKIPPED = "skipped"
 _FULL = 0.5
 _QUEUE = 0.25
 # The line on which a fault of the database shows.
@@ -118,7 +120,7 @@ def filling(spec: WatcherSpec, found: Standing) -> bool:
 
 
 def standing_checks(spec: WatcherSpec, found: Standing) -> Iterator[Check]:
-    """Ring, capture, gaps, listener, delivery, parked events."""
+    """Ring, capture, changes skipped, gaps, listener, delivery, parked events."""
     bound = spec.delivery.overflow_bytes
     size = f"{found.ring_bytes / 2**20:.1f} of {bound / 2**20:.0f} MiB"
     if found.ring_bytes > bound * _FULL:
@@ -132,6 +134,9 @@ def standing_checks(spec: WatcherSpec, found: Standing) -> Iterator[Check]:
         yield Check("capture", Level.FAIL, text, Reason.CAPTURE_STOPPED)
     else:
         yield Check("capture", Level.OK, "runs")
+    if found.skipped:
+        number = f"{found.skipped} change{'s' if found.skipped > 1 else ''}"
+        yield Check(SKIPPED, Level.OK, f"{number} since installation, whose transactions set tablewatcher.skip")
     yield from map(_gap, found.gaps)
     if not found.gaps:
         yield Check("gaps", Level.OK, "none waits to be told")

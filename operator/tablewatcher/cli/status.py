@@ -14,7 +14,7 @@ from rich.text import Text
 from ..postgres.pooling import POOLED
 from ..postgres.standing import OpenGap, Standing, standing, surroundings
 from ..spec.model import WatcherSpec
-from .checks import Level, filling, span, standing_checks, surrounding_checks
+from .checks import SKIPPED, Level, filling, span, standing_checks, surrounding_checks
 from .results import Result
 from .watchers import Scope, each_watcher
 
@@ -37,7 +37,8 @@ async def status(scope: Scope) -> list[Result]:
         checks = list(standing_checks(spec, found))
         if filling(spec, found):
             checks += surrounding_checks(await surroundings(conninfo, names))
-        notes = [f"{check.name}: {check.text}" for check in checks if check.level is not Level.OK]
+        told = (check for check in checks if check.level is not Level.OK or check.name == SKIPPED)
+        notes = [f"{check.name}: {check.text}" for check in told]
         notes += [POOLED] if found.pooled else []
         return Result(spec.qualified_name, ok=True, text="", extra=_as_json(spec, found) | {"notes": notes})
 
@@ -69,6 +70,7 @@ def _as_json(spec: WatcherSpec, found: Standing) -> dict[str, Any]:
         "oldestSeconds": _rounded(found.oldest_seconds),
         "ringBytes": found.ring_bytes,
         "parked": found.parked,
+        "skipped": found.skipped,
         "gaps": [_gap_as_json(gap) for gap in found.gaps],
         "says": found.reason,
         "saysSeconds": _rounded(found.said_seconds),

@@ -38,6 +38,7 @@ class Observer:
         self._stopped = self._drifted = ""
         self._sink_says = (False, Reason.RECONCILING, "starting")
         self._held, self._full = Held(), False
+        self._skipped = 0
         self._said: tuple[int, bool, Reason, str] | None = None
         self._epoch, self._way = 0, ""
         self._write: Callable[[Progress], Awaitable[None]] | None = None
@@ -117,13 +118,16 @@ class Observer:
             self._attempts(verdict).inc(number)
 
     def ring(self, gauge: Gauge, oldest: Event | None, newest_read: int, *, held: str) -> None:
-        """The ring's size, and whether it has stopped capture. held: who keeps it from being emptied."""
+        """The ring's size, what was skipped, and whether capture has stopped. held: who keeps it from being emptied."""
         metrics = self._metrics
         metrics.ring_bytes.labels(*self._labels).set(gauge.bytes)
         unread = max(gauge.last_id - newest_read, 0) if newest_read else 0
         pending = max(newest_read - oldest.ring_id + 1, 0) if oldest else 0
         metrics.ring_rows.labels(*self._labels).set(unread + pending)
         metrics.ring_oldest_age.labels(*self._labels).set(max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0)
+        # The database has counted since the installation, also while no listener ran.
+        metrics.events_skipped.labels(*self._labels).inc(max(gauge.skipped - self._skipped, 0))
+        self._skipped = gauge.skipped
         self._stopped = _stopped(held, self._held) if gauge.stopped_at > 0 else ""
         self._again()
 

@@ -17,6 +17,11 @@ def identifier(name: str) -> str:
     return sql.Identifier(name).as_string(None)
 
 
+def skipped(sequence: str) -> str:
+    """SQL for how many changes were skipped, by the name of the sequence, which old rings do not have."""
+    return f"coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass('{ours(sequence)}')), 0)"
+
+
 def ours(name: str) -> str:
     """One of our objects, qualified; the name is made from a hash and needs no quotes."""
     return f"{SCHEMA}.{name}"

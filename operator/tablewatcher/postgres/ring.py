@@ -13,7 +13,7 @@ import psycopg
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeliveryPolicy
 from .holders import holders
-from .quoting import ours
+from .quoting import ours, skipped
 from .session import Connection, translating
 from .snapshot import Snapshot
 
@@ -28,12 +28,13 @@ _STILL_NEEDED = "TW001"
 @dataclass(frozen=True, slots=True)
 class Gauge:
     """Sizes for metrics. last_id: the newest id drawn; stopped_at: epoch seconds, 0 while capture runs; gaps: that
-    are over and not told yet."""
+    are over and not told yet; skipped: changes that their transactions asked not to capture, since the installation."""
 
     bytes: int
     last_id: int
     stopped_at: int
     gaps: int
+    skipped: int
 
 
 class Ring:
@@ -99,6 +100,7 @@ class Ring:
         sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in self._names.rings)
         query = (
             f"SELECT ({sizes})::bigint AS bytes, i.last_value AS last_id, s.last_value AS stopped_at,"
+            f" {skipped(self._names.skips)} AS skipped,"
             f" (SELECT count(*)::integer FROM {SCHEMA}.gap WHERE hash = %s) AS gaps"
             f" FROM {ours(self._names.ids)} i, {ours(self._names.stop)} s"
         )

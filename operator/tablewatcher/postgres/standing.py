@@ -10,7 +10,7 @@ from typing import Any
 from ..naming import SCHEMA, WatcherNames
 from .holders import Holder, holders, writers
 from .progress import UNDELIVERED, installed
-from .quoting import literal, ours
+from .quoting import literal, ours, skipped
 from .session import Connection, connected
 
 _STATEMENT_SECONDS = 30
@@ -44,7 +44,8 @@ class Standing:
     report (reason, message, forwarding, generation) is that listener's word, "" where it has said nothing, and
     said_seconds how long ago it was said. waiting: events captured and not delivered; oldest_seconds: the age of the
     oldest of them. stopped_at: epoch seconds, 0 while capture runs. parked: None where this version's table is not
-    there yet. pooled: the way to the database leads through a pooler.
+    there yet. skipped: changes that their transactions asked not to capture, since the watcher was installed. pooled:
+    the way to the database leads through a pooler.
     """
 
     last_host: str
@@ -61,6 +62,7 @@ class Standing:
     ring_bytes: int
     stopped_at: int
     parked: int | None
+    skipped: int = 0
     gaps: tuple[OpenGap, ...] = ()
     pooled: bool = False
 
@@ -93,7 +95,9 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
         waiting = await _one(connection, _WAITING.format(log=_log(names), undelivered=undelivered))
         sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in names.rings)
         ring = await _one(
-            connection, f"SELECT ({sizes})::bigint AS ring_bytes, last_value AS stopped_at FROM {ours(names.stop)}"
+            connection,
+            f"SELECT ({sizes})::bigint AS ring_bytes, last_value AS stopped_at, {skipped(names.skips)} AS skipped"
+            f" FROM {ours(names.stop)}",
         )
         parked, gaps = await _parked(connection, names), await _gaps(connection, names)
         return Standing(**lease, **waiting, **ring, parked=parked, gaps=gaps, pooled=connection.pooled)

@@ -155,7 +155,8 @@ WHERE n.nspname = 'tablewatcher' AND p.proname = %(function)s AND p.pronargs = 0
 -- name: capture_triggers
 -- A trigger that is switched off on one partition alone counts as off.
 SELECT t.tgname::text AS name, t.tgrelid::bigint AS table_oid, t.tgtype::integer AS type,
-       CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = t.tgfoid AND c.tgenabled NOT IN ('O', 'A'))
+       CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = t.tgfoid AND c.tgname = t.tgname
+                                AND c.tgenabled NOT IN ('O', 'A'))
             THEN 'D' ELSE t.tgenabled::text END AS enabled,
        t.tgnewtable::text AS new_table, t.tgoldtable::text AS old_table
 FROM pg_catalog.pg_trigger t
