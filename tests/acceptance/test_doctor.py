@@ -155,6 +155,10 @@ async def test_nobody_delivers(shop: Database, files: Path) -> None:
         "delivery",
         "parked",
     ]
+    # Nothing of a bar is left where nobody watches, not even an empty line.
+    asked = await tablewatcher("parked", "replay", "-f", files, "--dsn", shop.dsn)
+    assert (asked.code, asked.err) == (0, "")
+    assert asked.out == "shop/orders: request 1 is noted; it is done when a listener of this watcher runs\n"
 
 
 async def test_a_gap_that_waits_names_the_transaction_that_it_waits_for(shop: Database, files: Path) -> None:
