@@ -15,13 +15,15 @@ from psycopg import sql
 from tablewatcher.embedded import EmbeddedPostgres, free_port
 from tablewatcher.embedded.account import open_way, server_account
 
+from .versions import newest_postgres
+
 
 def standby_of(primary: EmbeddedPostgres, directory: Path, settings: dict[str, str]) -> EmbeddedPostgres:
     """A standby of `primary`, which must run, in `directory`; it is not started yet."""
     directory.mkdir()
     shutil.copy(primary.directory / "password", directory / "password")
     _run(directory, primary.bin / "pg_basebackup", "-D", directory / "cluster", "-d", primary.dsn(), "-R", "-c", "fast")
-    return EmbeddedPostgres(directory, primary.version, settings)
+    return newest_postgres(directory, settings)
 
 
 def upgraded(old: EmbeddedPostgres, directory: Path, version: int, settings: dict[str, str]) -> EmbeddedPostgres:

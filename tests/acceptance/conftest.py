@@ -13,6 +13,7 @@ from nats.js.api import StreamConfig
 from tablewatcher.embedded import EmbeddedNats, EmbeddedPostgres
 
 from ..conftest import Database, Stream
+from ..versions import newest_postgres
 from .listeners import Listener
 
 MakeListener = Callable[[Path, str], Listener]
@@ -41,7 +42,7 @@ def mortal_postgres(server_directory: Path) -> Iterator[EmbeddedPostgres]:
     """A server of this test. Its commits survive the death of its processes, which is all that happens to it here:
     what is written, but not yet flushed, is with the kernel."""
     settings = {"fsync": "off", "max_prepared_transactions": "0", "shared_buffers": "32MB"}
-    with EmbeddedPostgres(server_directory / "postgres", 18, settings) as server:
+    with newest_postgres(server_directory / "postgres", settings) as server:
         yield server
 
 

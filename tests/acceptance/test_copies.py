@@ -18,6 +18,7 @@ from tablewatcher.embedded import EmbeddedPostgres
 
 from ..conftest import POSTGRES_SETTINGS, Database, HttpReceiver, Stream, poll
 from ..replicas import cut_off, promote, standby_of
+from ..versions import newest_postgres
 from .arrivals import Endpoint
 from .checker import Arrival, check
 from .conftest import MakeListener
@@ -74,7 +75,7 @@ async def test_a_copy_delivers_nothing_until_it_is_adopted(
 @pytest.fixture
 def pair(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
     """A primary and its standby."""
-    with EmbeddedPostgres(server_directory / "primary", 18, POSTGRES_SETTINGS) as primary:
+    with newest_postgres(server_directory / "primary", POSTGRES_SETTINGS) as primary:
         standby = standby_of(primary, server_directory / "standby", POSTGRES_SETTINGS)
         with standby:
             yield primary, standby
@@ -127,7 +128,7 @@ DURABLE = {"fsync": "off", "max_prepared_transactions": "0", "shared_buffers": "
 def synchronous(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
     """A primary whose commits wait for its standby."""
     with (
-        EmbeddedPostgres(server_directory / "primary", 18, DURABLE) as primary,
+        newest_postgres(server_directory / "primary", DURABLE) as primary,
         standby_of(primary, server_directory / "standby", DURABLE) as standby,
     ):
         with psycopg.connect(primary.dsn(), autocommit=True) as connection:

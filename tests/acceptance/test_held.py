@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tablewatcher.embedded import EmbeddedPostgres
-
 from ..conftest import Database, HttpReceiver, poll
+from ..versions import newest_postgres
 from .arrivals import Endpoint
 from .checker import check
 from .conftest import MakeListener
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def two_phase(server_directory: Path) -> Iterator[Database]:
     settings = {"fsync": "off", "max_prepared_transactions": "10", "shared_buffers": "32MB"}
-    with EmbeddedPostgres(server_directory / "postgres", 18, settings) as server:
+    with newest_postgres(server_directory / "postgres", settings) as server:
         yield Database(server, "postgres")
 
 

@@ -21,13 +21,14 @@ from tablewatcher.postgres.apply import apply
 from tablewatcher.spec.model import Action, Capture, Granularity
 
 from ..conftest import POSTGRES_SETTINGS, Database, fresh_database
+from ..versions import EVERY, OLDEST
 from .capturing import Watched, names_of, spec_of, watch
 
 Watch = Callable[..., Awaitable[Watched]]
 STAR = ("*",)
 
 
-@pytest.fixture(scope="module", params=["postgres18", "postgres16"])
+@pytest.fixture(scope="module", params=EVERY)
 def one_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     yield from fresh_database(request.getfixturevalue(request.param))
 
@@ -184,7 +185,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("granularity", [Granularity.AUTO, Granularity.ROW])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name for name, case in CASES.items() if OLDEST >= 15 or "MERGE" not in case.statements]
+)
 async def test_exact_events(name: str, granularity: Granularity, database: Database, watching: Watch) -> None:
     case = CASES[name]
     await database.execute(
@@ -315,25 +318,29 @@ ODD_SESSION = (
 )
 
 
-@pytest.mark.parametrize("columns", [STAR, ("v",)], ids=["whole row", "column"])
-async def test_every_type_in_an_odd_session(columns: tuple[str, ...], database: Database, watching: Watch) -> None:
-    """All types in one database: a value travels as the same text whatever the writer's session is set to."""
+@pytest.mark.parametrize("whole_row", [True, False], ids=["whole row", "columns"])
+async def test_every_type_in_an_odd_session(whole_row: bool, database: Database, watching: Watch) -> None:
+    """A column of each: a value travels as the same text whatever the writer's session is set to."""
+    types = dict(TYPES)
+    if database.server.version < 14:
+        del types["numeric infinity"]
+    columns = [f"v{number}" for number in range(len(types))]
+    declared = ", ".join(
+        f"{column} {declared}" for column, (declared, _, _) in zip(columns, types.values(), strict=True)
+    )
     await database.execute(
         "CREATE TYPE mood AS ENUM ('so ☃'); CREATE DOMAIN posint AS int CHECK (VALUE > 0);"
-        " CREATE TYPE pair AS (a int, b text)"
+        f" CREATE TYPE pair AS (a int, b text); CREATE TABLE t (id int PRIMARY KEY, {declared})"
     )
-    for number, (name, (declared, value, expected)) in enumerate(TYPES.items()):
-        await database.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY, v {declared})")
-        watched = await watching(f"t{number}", name=f"w{number}", columns=columns)
-        await database.execute(
-            f"SET escape_string_warning = off; {ODD_SESSION} INSERT INTO public.t{number} VALUES (1, {value})".replace(
-                "::pair", "::public.pair"
-            )
-        )
-        (event,) = await watched.events()
-        assert f'"after":{{"id":1,"v":{expected}}}' in event.body.decode(), name
-        again = await apply(database.dsn, watched.spec, watched.names)
-        assert not again.plan, (name, again.plan)
+    watched = await watching(columns=STAR if whole_row else tuple(columns))
+    values = ", ".join(value for _, value, _ in types.values()).replace("::pair", "::public.pair")
+    await database.execute(f"SET escape_string_warning = off; {ODD_SESSION} INSERT INTO public.t VALUES (1, {values})")
+    (event,) = await watched.events()
+    body = event.body.decode()
+    told = [f'"{column}":{expected}' for column, (_, _, expected) in zip(columns, types.values(), strict=True)]
+    assert [name for name, each in zip(types, told, strict=True) if each not in body] == []
+    assert f'"after":{{"id":1,{",".join(told)}}}' in body
+    assert not (await apply(database.dsn, watched.spec, watched.names)).plan
 
 
 @pytest.mark.parametrize("declared", ["date", "timestamptz", "timestamp", "bytea", "float8", "interval", "money"])

@@ -238,8 +238,10 @@ async def test_truncate_of_partitions(any_database: Database, watching: Watch) -
     # A partition made later is picked up by the next apply, and one taken away is let go.
     await any_database.execute("CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20); TRUNCATE t2")
     assert await watched.data() == []
-    steps = (await apply(any_database.dsn, watched.spec, watched.names)).plan.steps
-    assert [step.what for step in steps] == [f"install trigger {watched.names.trigger}_truncate on public.t2"]
+    steps = [step.what for step in (await apply(any_database.dsn, watched.spec, watched.names)).plan.steps]
+    missing = f"install trigger {watched.names.trigger}_truncate on public.t2"
+    # Version 13 cannot replace a trigger: there all are made anew.
+    assert steps == [missing] if any_database.server.version >= 14 else missing in steps
     await any_database.execute("TRUNCATE t2")
     assert [data["partition"]["table"] for data in await watched.data()] == ["t2"]
     await any_database.execute("ALTER TABLE t DETACH PARTITION t2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tablewatcher.postgres.session import connect
 from ..conftest import POSTGRES_SETTINGS, Database, poll
 from ..pgbouncer import PgBouncer
 from ..replicas import caught_up, cut_off, promote, standby_of, upgraded
+from ..versions import newest_postgres
 from .capturing import Watched, names_of, spec_of, watch
 
 SPEC = spec_of()
@@ -49,10 +51,13 @@ def copy(database: Database) -> Iterator[Database]:
 
 
 def cloned(database: Database, copy: Database) -> None:
+    sessions = "FROM pg_stat_activity WHERE datname = %s"
     with psycopg.connect(database.server.dsn(), autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [database.name]
-        )
+        connection.execute(f"SELECT pg_terminate_backend(pid) {sessions}", [database.name])
+        deadline = time.monotonic() + 20
+        while connection.execute(f"SELECT {sessions}", [database.name]).fetchone() is not None:
+            assert time.monotonic() < deadline, "somebody stays connected"
+            time.sleep(0.01)
         make = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         connection.execute(make.format(sql.Identifier(copy.name), sql.Identifier(database.name)))
 
@@ -147,7 +152,7 @@ async def test_a_copy_that_is_destroyed_and_applied_starts_anew(
 
 @pytest.fixture
 def young_server(server_directory: Path) -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(server_directory / "young", 18, POSTGRES_SETTINGS) as server:
+    with newest_postgres(server_directory / "young", POSTGRES_SETTINGS) as server:
         yield server
 
 
@@ -201,7 +206,7 @@ async def test_an_upgraded_cluster_goes_on_where_the_old_one_was(server_director
 @pytest.fixture
 def pair(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
     """A primary that a test may end, and its standby."""
-    with EmbeddedPostgres(server_directory / "primary", 18, POSTGRES_SETTINGS) as primary:
+    with newest_postgres(server_directory / "primary", POSTGRES_SETTINGS) as primary:
         standby = standby_of(primary, server_directory / "standby", POSTGRES_SETTINGS)
         with standby:
             yield primary, standby

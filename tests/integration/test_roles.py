@@ -262,7 +262,9 @@ async def test_drift_under_observe_is_said_and_not_repaired(clerk: Clerk) -> Non
     await clerk.database.execute(f'ALTER TABLE t DISABLE TRIGGER "{names.trigger}"')
     with pytest.raises(StepsMissing) as refused:
         await apply(clerk.dsn, clerk.observed, names)
-    assert [step.what.split()[0] for step in refused.value.plan.steps] == ["install", "announce"]
+    steps = [step.what.split()[0] for step in refused.value.plan.steps]
+    # Version 13 cannot replace a trigger: there the function is dropped with it, and both are made anew.
+    assert steps == ["install", "announce"] if clerk.database.server.version >= 14 else steps[0] == "drop"
     await run_script(clerk, clerk.observed)
     assert not (await apply(clerk.dsn, clerk.observed, names)).plan
 
