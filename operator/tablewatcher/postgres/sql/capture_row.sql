@@ -63,13 +63,18 @@
       IF octet_length(key_json) > {max_event} THEN key_json := NULL; END IF;
       body := '"key":' || coalesce(key_json, 'null') || ',"truncated":true'{filter_of_truncated};
     END IF;
-    -- In the database's own encoding: a conversion may raise.
-    IF octet_length(array_to_string(key_parts, '')) > {max_key} THEN
-      key_parts := ARRAY[encode(sha256(convert_to(array_to_json(key_parts)::text, getdatabaseencoding())), 'hex')];
-    END IF;
-    IF octet_length(array_to_string(old_key_parts, '')) > {max_key} THEN
-      old_key_parts := ARRAY[encode(sha256(convert_to(array_to_json(old_key_parts)::text, getdatabaseencoding())), 'hex')];
-    END IF;
+    BEGIN
+      -- In the database's own encoding: a conversion may raise.
+      IF octet_length(array_to_string(key_parts, '')) > {max_key} THEN
+        key_parts := ARRAY[encode(sha256(convert_to(array_to_json(key_parts)::text, getdatabaseencoding())), 'hex')];
+      END IF;
+      IF octet_length(array_to_string(old_key_parts, '')) > {max_key} THEN
+        old_key_parts := ARRAY[encode(sha256(convert_to(array_to_json(old_key_parts)::text, getdatabaseencoding())), 'hex')];
+      END IF;
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
+      -- Over a gigabyte as JSON: only where the whole row is the key, and there no order is promised.
+      key_parts := ARRAY[NULL::text]; old_key_parts := NULL;
+    END;
   END IF;
 {context}
   slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
