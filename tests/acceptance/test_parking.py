@@ -332,3 +332,42 @@ async def test_the_lease_is_released_even_where_what_came_back_cannot_be_written
     await poll(lambda: ("bad", 3) in changes(endpoint), 20)
     bad = [version for key, version in changes(endpoint) if key == "bad"]
     assert bad[-2:] == [2, 3]
+
+
+async def test_a_bad_event_before_a_truncation_is_judged_by_it(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Nothing else is sent; and a truncation that is refused itself is judged by what comes after it."""
+    refused, accepted = {b'"partitionkey":"bad"'}, list[tuple[str, str]]()
+
+    def respond(request: Any) -> web.Response:
+        if any(mark in request.body for mark in refused):
+            return web.Response(status=422)
+        found = json.loads(request.body)
+        accepted.append((found["data"]["action"], found["partitionkey"]))
+        return web.Response(status=204)
+
+    http_receiver.respond = respond
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(http_receiver.url), maxAttempts=2)
+    found = json.loads(manifest.read_text())
+    found["spec"]["actions"].append("truncate")
+    manifest.write_text(json.dumps(found))
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put(database, "bad")
+    await database.execute("TRUNCATE account")
+    await poll(lambda: [action for action, _ in accepted] == ["truncate"], 30)
+    aside = "SELECT op, key, message ~ '422' FROM tablewatcher.parked ORDER BY n"
+
+    async def holds(*rows: tuple[str, str, bool]) -> bool:
+        return await database.execute(aside) == list(rows)
+
+    await poll(lambda: holds(("i", "bad", True)), 20)
+    await poll(lambda: has_parked(listener), 20)
+    refused.add(b'"action":"truncate"')
+    await database.execute("TRUNCATE account")
+    await put(database, "later")
+    await poll(lambda: accepted[1:] == [("insert", "later")], 30)
+    await poll(lambda: holds(("i", "bad", True), ("t", accepted[0][1], True)), 20)

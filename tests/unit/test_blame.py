@@ -116,6 +116,81 @@ def test_a_bad_event_by_itself_is_tried_for_ever() -> None:
     assert aside(machine) == [1]
 
 
+def before_a_gap(machine: Delivery[Page], *keys: str) -> None:
+    """One event a key, a gap, and an event of key `z` behind that."""
+    events = [event(nth + 1, key) for nth, key in enumerate(keys)]
+    gap = event(len(keys) + 1, "_", op="g")
+    machine.offer(Page((*events, gap, event(len(keys) + 2, "z"))))
+
+
+def test_a_bad_event_before_a_gap_is_judged_by_the_gap() -> None:
+    """Nothing else could prove it guilty: what could, waits for it."""
+    for outcome in (REFUSED, FAULT):
+        machine = delivery(attempts=3)
+        endpoint = Endpoint(machine, a=outcome)
+        before_a_gap(machine, "a")
+        endpoint.run(20)
+        assert endpoint.attempts == [[1], [1], [1], [2], [3]], "the gap directly behind the last attempt"
+        assert aside(machine) == [1]
+        assert machine.aside[0].attempts == 3
+
+
+def test_several_bad_events_before_a_gap_are_tried_in_one_go() -> None:
+    machine = delivery(attempts=2)
+    endpoint = Endpoint(machine, a=REFUSED, b=REFUSED)
+    before_a_gap(machine, "a", "b", "a")
+    endpoint.run(30)
+    assert {tuple(attempt) for attempt in endpoint.attempts[-4:-2]} == {(1,), (2,)}
+    assert endpoint.attempts[-2:] == [[4], [5]]
+    assert sorted(aside(machine)) == [1, 2, 3]
+
+
+def test_a_bad_gap_is_judged_by_what_comes_after_it() -> None:
+    """It would hold everything for ever."""
+    for bad in ({"_": REFUSED}, {"_": REFUSED, "a": REFUSED}):
+        machine = delivery(attempts=3)
+        endpoint = Endpoint(machine, **bad)
+        before_a_gap(machine, "a")
+        endpoint.run(60)
+        assert endpoint.accepted[-1] == 3
+        assert sorted(aside(machine)) == ([2] if "a" not in bad else [1, 2])
+        assert endpoint.attempts[-1] == [3]
+
+
+def test_a_gap_judges_nobody_while_it_is_refused_too() -> None:
+    machine = delivery(attempts=2, age=1e9)
+    endpoint = Endpoint(machine, **dict.fromkeys(["a", "_", "z"], FAULT))
+    before_a_gap(machine, "a")
+    endpoint.run(60)
+    while machine.is_proving:
+        endpoint.run(1)
+    assert machine.aside == []
+    endpoint.bad = {}
+    endpoint.run(60)
+    assert endpoint.accepted == [1, 2, 3]
+
+
+def test_no_gap_is_tried_while_the_endpoint_asks_for_a_wait() -> None:
+    machine = delivery(attempts=2)
+    endpoint = Endpoint(machine, a=REFUSED, _=REFUSED, z=REFUSED)
+    before_a_gap(machine, "a")
+    endpoint.run(20)
+    while machine.is_proving:
+        endpoint.run(1)
+    endpoint.bad = {"a": replace(FAULT, retry_after=60.0)}
+    endpoint.run(10)
+    assert endpoint.accepted == []
+    assert aside(machine) == []
+
+
+def test_halt_lets_no_gap_by() -> None:
+    machine = delivery(attempts=2, on_exhausted=OnExhausted.HALT)
+    endpoint = Endpoint(machine, a=REFUSED)
+    before_a_gap(machine, "a")
+    endpoint.run(30)
+    assert endpoint.accepted == []
+
+
 def test_an_old_event_needs_one_proof_only() -> None:
     machine = delivery(attempts=1000, age=101.0)
     endpoint = Endpoint(machine, a=REFUSED)

@@ -103,6 +103,24 @@ class Backlog:
                 self.lanes.own(event, call.number)
             call.add(event)
 
+    def take_early(self, event: Event, call: Call) -> int:
+        """This event, which nobody has looked at yet and whose keys are free, before its time; its place."""
+        place = self.fresh.index(event)
+        del self.fresh[place]
+        self.lanes.own(event, call.number)
+        call.add(event)
+        return place
+
+    def take_waiting(self, event: Event, call: Call) -> bool:
+        """This event before its time; False: it is not there any more."""
+        if event not in self.ready:
+            if all(entry[2] is not event for entry in self.later):
+                return False
+            self._drop({event})
+            self.ready.append(event)
+        self.take_only(event, call)
+        return True
+
     def take_ready(self, call: Call) -> None:
         """What comes back; in a shared call each with its followers."""
         ready, lanes, alone = self.ready, self.lanes, self._alone
@@ -178,20 +196,31 @@ class Backlog:
     def forget(self, given_up: set[Event]) -> None:
         """Drops events that will not be sent."""
         self.fresh = deque(event for event in self.fresh if event not in given_up)
-        self.ready = deque(event for event in self.ready if event not in given_up)
-        self.later = [entry for entry in self.later if entry[2] not in given_up]
-        heapq.heapify(self.later)
+        self._drop(given_up)
         self.aside = [parking for parking in self.aside if parking.event not in given_up]
         self.lanes.forget(given_up)
 
     def withdraw(self, events: Sequence[Event]) -> None:
         """Drops events that were added and are not under way; what stood behind them moves on."""
-        gone = set(events)
-        self.ready = deque(event for event in self.ready if event not in gone)
-        self.later = [entry for entry in self.later if entry[2] not in gone]
-        heapq.heapify(self.later)
+        self._drop(set(events))
         if self.ordered:
             self.move(self.lanes.withdraw(events))
+
+    def put_aside(self, parking: Parking) -> list[Event]:
+        """Puts an event aside that is under way or waits; what stood behind it, and follows."""
+        event = parking.event
+        self._drop({event})
+        if event in self.fresh:
+            self.fresh.remove(event)
+        behind = self.lanes.park(event) if self.ordered else []
+        self.aside += [parking, *map(Parking, behind)]
+        self.settled([event])
+        return behind
+
+    def _drop(self, events: set[Event]) -> None:
+        self.ready = deque(event for event in self.ready if event not in events)
+        self.later = [entry for entry in self.later if entry[2] not in events]
+        heapq.heapify(self.later)
 
     def _has_entered(self, event: Event, call: Call) -> bool:
         place = self.lanes.enter(event, call.number, shared=call.shared)

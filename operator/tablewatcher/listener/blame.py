@@ -33,12 +33,13 @@ class Circuit:
 
 @dataclass(slots=True)
 class Record:
-    """The failures of one event: all, and those that count against it.
+    """The failures of one event: all, those that may be its own fault, and those that count against it.
 
     accepted: how much the endpoint had accepted when it last counted (in company: when it last failed).
     """
 
     failures: int = 0
+    alone: int = 0
     counted: int = 0
     accepted: int = 0
     last: Outcome | None = None
@@ -92,9 +93,11 @@ class Blame:
             # Else it was not even sent, behind one that failed: it may go in company again.
             if outcome.verdict is Verdict.REJECTED or (outcome.endpoint and accepts_others):
                 self.alone.add(event)
-        elif _may_be_the_event(outcome) and (not record.counted or accepts_others):
-            record.counted += 1
-            record.accepted = self.accepted
+        elif may_be_the_event(outcome):
+            record.alone += 1
+            if not record.counted or accepts_others:
+                record.counted += 1
+                record.accepted = self.accepted
         if outcome.endpoint:
             self._endpoint_failed(outcome, now)
             if company > 1:
@@ -109,10 +112,14 @@ class Blame:
 
     def is_exhausted(self, event: Event) -> bool:
         """Whether an event has failed as often as it may, or for as long, while the endpoint accepted others."""
-        record = self.records[event]
-        if record.counted < 2:
-            return False
-        return record.counted >= self.policy.max_attempts or self.age(event) > self.policy.max_age_seconds
+        return self._are_enough(event, self.records[event].counted)
+
+    def is_suspect(self, event: Event) -> bool:
+        """Whether an event has failed by itself as often as it may, or for as long, whatever the endpoint accepted."""
+        return event in self.records and self._are_enough(event, self.records[event].alone)
+
+    def _are_enough(self, event: Event, failures: int) -> bool:
+        return failures >= 2 and (failures >= self.policy.max_attempts or self.age(event) > self.policy.max_age_seconds)
 
     def _endpoint_failed(self, outcome: Outcome, now: float) -> None:
         circuit = self.circuit
@@ -126,6 +133,6 @@ class Blame:
         circuit.closed_until = now + wait
 
 
-def _may_be_the_event(outcome: Outcome) -> bool:
+def may_be_the_event(outcome: Outcome) -> bool:
     """Not what an endpoint says of itself: a time to come back at, a login that is refused, an address that is gone."""
     return outcome.retry_after is None and (not outcome.endpoint or outcome.reason is Reason.SINK_UNREACHABLE)

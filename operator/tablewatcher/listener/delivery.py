@@ -21,6 +21,7 @@ from .backlog import BARRIERS, Backlog, Parking
 from .blame import Blame, Circuit
 from .lanes import PARKED, Moved
 from .pages import P, PageLike, Pages
+from .witness import Witness
 
 __all__ = ["BARRIERS", "Delivery", "PageLike", "Parking"]
 
@@ -41,6 +42,7 @@ class Delivery(Generic[P]):
         self._policy = policy
         self._blame = Blame(policy, chance, age)
         self._backlog = Backlog(ordered=policy.ordering is Ordering.PER_KEY, alone=self._blame.alone)
+        self._witness = Witness(self._backlog, self._blame)
         self._pages: Pages[P] = Pages()
         self._given_up = 0
         self._ending = False
@@ -76,6 +78,11 @@ class Delivery(Generic[P]):
         return not (self.in_flight or backlog.ready or (backlog.fresh and not backlog.is_barred(idle=True)))
 
     @property
+    def is_proving(self) -> bool:
+        """Whether events are tried one after the other, without a wait, to find out whose fault it is."""
+        return self._witness.is_called
+
+    @property
     def oldest(self) -> Event | None:
         """The first event that is not delivered."""
         return self._pages.oldest
@@ -88,6 +95,13 @@ class Delivery(Generic[P]):
     def take(self, now: float, limits: Limits, *, full: bool = False) -> list[Event]:
         """The events of one call to make now, in flight until they are settled. full: no more will come until then."""
         circuit, backlog, limit = self._blame.circuit, self._backlog, limits.max_batch
+        if self.is_proving:
+            if self.in_flight:
+                return []
+            call = backlog.call(1, limits)
+            self._witness.take(call)
+            if call.events:
+                return self._begun(call.events)
         if circuit.failures:
             if now < circuit.closed_until or self.in_flight:
                 return []
@@ -106,9 +120,7 @@ class Delivery(Generic[P]):
         else:
             backlog.take_ready(call)
             backlog.take_fresh(call, idle=not self.in_flight)
-        self.in_flight += len(call.events)
-        self.again.take(call.events)
-        return call.events
+        return self._begun(call.events)
 
     def settle(self, events: Sequence[Event], outcomes: Sequence[Outcome], now: float) -> None:
         """Notes what came of a call that `take` gave, one outcome an event."""
@@ -131,15 +143,25 @@ class Delivery(Generic[P]):
         recalled = [event for event in failed if event in self.again.recalled]
         if recalled:
             self._withdraw(recalled)
-        elif failed and len(events) == 1 and self._is_exhausted(events[0], outcomes[0]):
-            return
+        elif failed and len(events) == 1:
+            if self._is_exhausted(events[0], outcomes[0]):
+                self._witness.dismiss()
+                return
+            if self._witness.fail(events[0], outcomes[0]):
+                self._backlog.move(self._backlog.lanes.free(events))
+                return
         back = [event for event in failed if event not in recalled]
         moved = self._backlog.lanes.put_back(events, back) if self._backlog.ordered else Moved(back, [])
         self._backlog.move(moved, due)
+        parks = self._policy.on_exhausted is OnExhausted.PARK and self._backlog.ordered
+        if len(events) == len(back) == 1 and parks and not (self.in_flight or self.is_proving or self._ending):
+            self._witness.call(back[0], failed[back[0]])
 
     def wake_at(self) -> float | None:
         """When `take` may give something that it does not give now; None: only after an outcome or an offer."""
         backlog, circuit = self._backlog, self._blame.circuit
+        if self.is_proving:
+            return None
         later = backlog.later[0][0] if backlog.later else None
         if circuit.failures:
             if self.in_flight:
@@ -202,6 +224,7 @@ class Delivery(Generic[P]):
         flight. What is given up stays undelivered for `finished`.
         """
         given_up = set(self._pages.tail())
+        self._witness.dismiss()
         self._backlog.forget(given_up)
         self._given_up, self._ending = len(given_up), True
         return self.waiting
@@ -210,6 +233,9 @@ class Delivery(Generic[P]):
         self._blame.delivered(events, len(events))
         self._pages.outstanding.difference_update(events)
         self._backlog.settled(events)
+        for guilty in self._witness.accept(events):
+            if guilty in self._blame.records:  # not taken back meanwhile
+                self._put_aside(guilty)
         if self.halted is not None and self.halted.event in events:
             self.halted = None
         if self.again.open:
@@ -222,18 +248,26 @@ class Delivery(Generic[P]):
         refused_again = event in self.again.convicted and not outcome.endpoint
         if not refused_again and not self._blame.is_exhausted(event):
             return False
-        record = self._blame.records[event]
-        parking = Parking(event, record.failures, record.last)
         if self._policy.on_exhausted is OnExhausted.HALT and not refused_again:
-            self.halted = parking
+            self.halted = self._parking(event)
             return False
-        behind = self._backlog.lanes.park(event) if self._backlog.ordered else []
-        self._backlog.aside += [parking, *map(Parking, behind)]
-        self._backlog.settled([event])
+        self._put_aside(event)
+        return True
+
+    def _put_aside(self, event: Event) -> None:
+        behind = self._backlog.put_aside(self._parking(event))
         for each in (event, *behind):
             self._blame.forget(each)
         self.again.forget([event, *behind])
-        return True
+
+    def _parking(self, event: Event) -> Parking:
+        record = self._blame.records[event]
+        return Parking(event, record.failures, record.last)
+
+    def _begun(self, events: list[Event]) -> list[Event]:
+        self.in_flight += len(events)
+        self.again.take(events)
+        return events
 
     def _withdraw(self, events: Sequence[Event]) -> None:
         lanes = self._backlog.lanes
