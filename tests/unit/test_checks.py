@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tablewatcher.cli.checks import Level, span, standing_checks, surrounding_checks
+from tablewatcher.cli.checks import Level, pooler_check, span, standing_checks, surrounding_checks
 from tablewatcher.cli.status import state
 from tablewatcher.errors import Reason
 from tablewatcher.postgres.holders import Holder
+from tablewatcher.postgres.pooling import Pooling
 from tablewatcher.postgres.standing import OpenGap, Standing, Surroundings
 from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
 
@@ -116,6 +117,15 @@ def test_surroundings() -> None:
     assert "ROLLBACK PREPARED" in found[1].text
     assert "polling" in found[3].text
     assert list(surrounding_checks(Surroundings((), 0, 0.3)))[-1].level is Level.WARN
+
+
+def test_what_pooler_is_in_between() -> None:
+    levels = {pooling: pooler_check("pooler", pooling).level for pooling in Pooling}
+    assert levels == {Pooling.NONE: Level.OK, Pooling.SESSION: Level.OK, Pooling.TRANSACTION: Level.WARN}
+    assert pooler_check("pooler", Pooling.TRANSACTION).reason is Reason.POOLER_DETECTED
+    # Whatever else there is, nobody notifies.
+    *_, wakeup = surrounding_checks(Surroundings((), 0, 0.3), Pooling.TRANSACTION)
+    assert (wakeup.level, "polling" in wakeup.text) == (Level.OK, True)
 
 
 def test_spans() -> None:
