@@ -140,8 +140,10 @@ class _Socket(TcpTransport):
 
     def abort(self) -> None:
         for writer in (self._io_writer, self._bare_io_writer):
-            if writer is not None:
-                writer.transport.abort()
+            # Debian 12's Python (3.11.2) raises this where TLS has been closed already.
+            with suppress(AttributeError):
+                if writer is not None:
+                    writer.transport.abort()
 
 
 class _AnswerParser(Parser):
