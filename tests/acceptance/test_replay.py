@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tablewatcher.postgres.chunks import IDS_A_ROW
+
 from ..conftest import Database, HttpReceiver, Stream, poll
 from .arrivals import Endpoint
 from .checker import check
@@ -164,8 +166,11 @@ async def test_a_ring_that_would_turn_under_a_replay(
     if not is_short:
         assert (answer.code, found["state"], found["events"]) == (0, "done", 1100), answer.out
         return
-    assert (answer.code, found["state"], found["events"]) == (10, "failed", 1000), answer.out
-    assert "1000 sent again; 100 more are gone" in found["detail"]
+    assert (answer.code, found["state"]) == (10, "failed"), answer.out
+    # A piece ends with a row of the ring, which may hold many events.
+    sent = found["events"]
+    assert 1000 <= sent < 1000 + IDS_A_ROW
+    assert f"{sent} sent again; {1100 - sent} more are gone" in found["detail"]
     assert "maxBytes" in found["detail"]
 
 

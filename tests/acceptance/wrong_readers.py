@@ -20,7 +20,10 @@ from .checker import Arrival
 
 ACTIONS = {"i": "insert", "u": "update", "d": "delete"}
 PAGE = 100
-_RING = "SELECT id, xid, op::text AS op, data, context FROM tablewatcher.{name}"
+_RING = (
+    "SELECT r.id + b.nth - 1 AS id, xid, op::text AS op, b.body AS data, context FROM tablewatcher.{name} AS r"
+    " CROSS JOIN LATERAL unnest(coalesce(r.bodies, ARRAY[r.data])) WITH ORDINALITY AS b (body, nth)"
+)
 _BY_ID = "SELECT 0, id, op, data, context FROM ({ring}) AS r WHERE id > %(id)s AND %(xid)s = 0 ORDER BY id LIMIT {page}"
 _BY_HORIZON = (
     "SELECT xid::text::bigint, id, op, data, context FROM ({ring}) AS r"

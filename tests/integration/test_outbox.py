@@ -94,7 +94,7 @@ async def test_many_writers_at_once(database: Database, watched: Watched) -> Non
     await read()
     await writers
     rows = await database.execute(
-        " UNION ALL ".join(f"SELECT id, op::text, data FROM tablewatcher.{ring}" for ring in NAMES.rings)
+        " UNION ALL ".join(f"SELECT id FROM tablewatcher.{ring} WHERE bodies IS NULL" for ring in NAMES.rings)
     )
     assert sorted(event.ring_id for event in found) == sorted(row[0] for row in rows)
     for number in range(8):
@@ -103,13 +103,19 @@ async def test_many_writers_at_once(database: Database, watched: Watched) -> Non
         assert len(ids) == 20
 
 
+def one_by_one(first: int, last: int, *, step: int = 1) -> str:
+    """One transaction whose statements insert `step` rows each."""
+    row = f"INSERT INTO t SELECT generate_series(k, least(k + {step} - 1, {last}))"
+    return f"DO $$ BEGIN FOR k IN {first}..{last} BY {step} LOOP {row}; END LOOP; END $$"
+
+
 @pytest.mark.parametrize(("rows", "limit"), [(25, 10), (30, 10), (20, 10), (10, 10), (11, 10)])
 async def test_a_big_batch_goes_on_after_a_reconnect(
     rows: int, limit: int, database: Database, watched: Watched
 ) -> None:
     async with await database.connect() as late:
         await late.execute("BEGIN; INSERT INTO t VALUES (0)")
-        await database.execute(f"INSERT INTO t SELECT generate_series(1, {rows})")
+        await database.execute(one_by_one(1, rows))
         found = []
         for _ in range(rows):
             connection = await connect(database.dsn)
@@ -129,20 +135,24 @@ async def test_a_big_batch_goes_on_after_a_reconnect(
     assert await keys(watched) == ["0"]
 
 
-async def test_a_rewritten_ring_loses_no_row(database: Database, watched: Watched) -> None:
+@pytest.mark.parametrize("step", [1, 60])
+async def test_a_rewritten_ring_loses_no_row(step: int, database: Database, watched: Watched) -> None:
     async with await database.connect() as doomed:
         await doomed.execute("BEGIN; INSERT INTO t SELECT generate_series(-500, -1)")
         await doomed.execute("ROLLBACK")
-    await database.execute("INSERT INTO t SELECT generate_series(1, 35)")
-    found = []
-    for _ in range(4):
-        page = await watched.outbox.next_page(watched.position, 10)
-        assert page is not None
+    last = 35 if step == 1 else 200
+    await database.execute(one_by_one(1, last, step=step))
+    found: list[int] = []
+    sizes = []
+    while (page := await watched.outbox.next_page(watched.position, 10)) is not None:
         found += [int(event.key) for event in page.events]
+        sizes.append(len(page.events))
         watched.position = page.position(None)
         # The pages to come are known by address; this moves every row to the front of the table.
         await database.execute(f"VACUUM FULL tablewatcher.{NAMES.rings[0]}")
-    assert found == list(range(1, 36))
+    assert found == list(range(1, last + 1))
+    assert len(sizes) > 3
+    assert (max(sizes) > 10) == (step > 1)
 
 
 async def test_a_position_within_a_page(database: Database, watched: Watched) -> None:
@@ -213,7 +223,6 @@ async def test_overflow_stops_capture_and_not_the_writers(database: Database, wr
         await database.execute("INSERT INTO t VALUES (7000)")
         captured = len(await watched.events())
         assert captured in range(1024, 5000)
-        assert captured % 1024 == 0
         gaps = Gaps(writer, asyncio.Lock(), NAMES)
         await gaps.resume_capture(stopped.stopped_at)
         await gaps.announce(0)

@@ -8,6 +8,8 @@ import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.progress import drained
+from tablewatcher.postgres.standing import standing
 from tablewatcher.spec.model import Capture, NatsSink
 
 from ..conftest import Database
@@ -32,6 +34,7 @@ async def test_what_an_earlier_version_caught_is_delivered_by_this_one(database:
     assert not await plan(database.dsn, SPEC, NAMES)
     await database.execute("INSERT INTO bench VALUES (2, 'new', 1)")
     await database.execute("SET tablewatcher.skip = on; INSERT INTO bench VALUES (3, 'skipped', 1)")
+    await database.execute("INSERT INTO bench SELECT g, 'many', 1 FROM generate_series(4, 200) g")
     watched = await opened(database.dsn, SPEC)
     async with watched.reader:
         events = await watched.events()
@@ -39,9 +42,19 @@ async def test_what_an_earlier_version_caught_is_delivered_by_this_one(database:
             ("i", "1", None),
             ("u", "1", None),
             ("i", "2", ["new"]),
+            *(("i", str(key), ["many"]) for key in range(4, 201)),
         ]
+        ids = [event.ring_id for event in events]
+        assert ids == sorted(set(ids))
     await destroy(database.dsn, SPEC, NAMES)
     assert await database.execute("SELECT FROM pg_namespace WHERE nspname = 'tablewatcher'") == []
+
+
+async def test_what_is_undelivered_is_told_of_a_watcher_as_it_was(database: Database) -> None:
+    stands = await standing(database.dsn, NAMES)
+    assert stands is not None
+    assert stands.waiting == 2
+    assert not await drained(database.dsn, NAMES, seconds=0)
 
 
 async def test_a_writer_in_the_middle_of_it_is_not_held_up(database: Database) -> None:

@@ -12,6 +12,7 @@ import structlog
 from ..errors import Reason
 from ..event import ACTION_NAMES, Event
 from ..metrics import Metrics
+from ..postgres.chunks import IDS_A_ROW
 from ..postgres.database import Progress
 from ..postgres.parked import Held
 from ..postgres.ring import Gauge
@@ -36,6 +37,7 @@ class Observer:
         self._delivered = cache(lambda op: metrics.events_delivered.labels(*labels, ACTION_NAMES[op], sink))
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = self._drifted = ""
+        self._events_an_id = 1 / IDS_A_ROW
         self._sink_says = (False, Reason.RECONCILING, "starting")
         self._held, self._full = Held(), False
         self._skipped = 0
@@ -97,6 +99,8 @@ class Observer:
             self._metrics.events_captured.labels(*self._labels, ACTION_NAMES[op]).inc(count)
             if op == "g":
                 self._metrics.gaps.labels(*self._labels).inc(count)
+        # A row of the ring takes so many ids, however many events it holds: what is unread is taken to be like this.
+        self._events_an_id = len(events) / (events[-1].ring_id - events[0].ring_id + IDS_A_ROW)
 
     def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], seconds: float) -> None:
         """A call to the sink has ended."""
@@ -122,8 +126,8 @@ class Observer:
         metrics = self._metrics
         metrics.ring_bytes.labels(*self._labels).set(gauge.bytes)
         unread = max(gauge.last_id - newest_read, 0) if newest_read else 0
-        pending = max(newest_read - oldest.ring_id + 1, 0) if oldest else 0
-        metrics.ring_rows.labels(*self._labels).set(unread + pending)
+        pending = max(newest_read - oldest.ring_id + IDS_A_ROW, 0) if oldest else 0
+        metrics.ring_rows.labels(*self._labels).set(round((unread + pending) * self._events_an_id))
         metrics.ring_oldest_age.labels(*self._labels).set(max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0)
         # The database has counted since the installation, also while no listener ran.
         metrics.events_skipped.labels(*self._labels).inc(max(gauge.skipped - self._skipped, 0))

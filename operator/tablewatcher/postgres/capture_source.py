@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WHOLE_ROW, Action, WatcherSpec
+from .chunks import IDS_A_ROW
 from .conditions import Filter
 from .expressions import changed, members_of_columns, names_array, object_of, parts, same, sequence
 from .quoting import literal
 from .shape import TableShape
 from .sql import (
     CAPTURE,
+    CAPTURE_CHUNK,
     CAPTURE_CONTEXT,
     CAPTURE_FILTER,
     CAPTURE_NOTIFY,
@@ -27,6 +29,7 @@ MAX_KEY_BYTES = 1024
 MAX_CONTEXT_BYTES = 16_384
 _OPERATION = "CASE TG_OP WHEN 'INSERT' THEN 'i' WHEN 'UPDATE' THEN 'u' WHEN 'DELETE' THEN 'd' ELSE 't' END::\"char\""
 _TRACEPARENT = "substring(current_setting('tablewatcher.traceparent', true) FROM '^[!-~]{1,255}$')"
+_GATHERED = " picked record;\n  bodies text[]; keys text[]; all_routes text[]; octets integer := 0; written bigint;"
 _FILTER_MEMBER = """',"filter":"' || filter_word || '"'"""
 
 
@@ -71,7 +74,7 @@ class CaptureSource:
             # Of the transition table's columns none is to be taken for a variable.
             head="#variable_conflict use_column\n<<tw>>\n" if by_statement else "",
             variables=self._variables(),
-            picked=" picked record;" if by_statement else "",
+            picked=_GATHERED if by_statement else "",
             gates=self._gates(),
             statement=self._statement(common, notify) if by_statement else "",
             rows=self._rows(by_row, "RETURN NULL", common) if by_row else "",
@@ -107,17 +110,14 @@ class CaptureSource:
             where=self._filter,
             compared=self.compared_columns,
         )
-        fast = selection.fast(
-            ids=str(common["ids"]),
-            stop=str(common["stop"]),
-            size=str(common["ring_size"]),
-            max_ring=self._spec.delivery.overflow_bytes,
-            traceparent=_TRACEPARENT,
-        )
+        chunk = selection.chunk(_TRACEPARENT)
+        few = selection.few(common, self._spec.delivery.overflow_bytes, _TRACEPARENT)
         return CAPTURE_SET.format(
             **common,
+            **selection.gathering(),
             ring_columns=self._ring_row()[0],
-            fast=fast,
+            few=few,
+            chunk=CAPTURE_CHUNK.format(**common, row_columns=", ".join(chunk), row_values=", ".join(chunk.values())),
             one_by_one=CAPTURE_ONE_BY_ONE.format(rows=selection.rest(), row_by_row=row_by_row),
         )
 
@@ -162,6 +162,7 @@ class CaptureSource:
             "channel": literal(self._names.channel),
             "max_event": self._spec.capture.max_event_bytes,
             "max_key": MAX_KEY_BYTES,
+            "ids_a_row": IDS_A_ROW,
             "max_ring": self._spec.delivery.overflow_bytes,
         }
 

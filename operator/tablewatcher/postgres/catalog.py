@@ -105,6 +105,8 @@ class Observed:
     grantee: Grantee | None = None
     refused_conditions: tuple[str, ...] = ()
     rings_without_routing: tuple[str, ...] = ()
+    rings_without_chunks: tuple[str, ...] = ()
+    ids_apart: int = 0
 
 
 async def observe(
@@ -130,9 +132,9 @@ async def observe(
         schema_exists=version["schema_exists"],
         migrations=migrated,
         objects=await owned_objects(connection, names),
-        rings_without_routing=tuple(
-            row["name"] for row in await _all(connection, "rings_without_routing", names=list(names.rings))
-        ),
+        rings_without_routing=await _rings_without(connection, names, "routing"),
+        rings_without_chunks=await _rings_without(connection, names, "bodies"),
+        ids_apart=await _ids_apart(connection, names),
         function=function,
         triggers=tuple(Trigger(**row) for row in triggers),
         registered_table=await _registered(connection, names) if readable else None,
@@ -152,6 +154,16 @@ async def owned_objects(connection: Connection, names: WatcherNames) -> dict[str
     wanted = [*names.rings, *names.cursors, *names.sequences]
     rows = await _all(connection, "owned_objects", names=wanted)
     return {row["name"]: row["comment"] for row in rows}
+
+
+async def _rings_without(connection: Connection, names: WatcherNames, column: str) -> tuple[str, ...]:
+    rows = await _all(connection, "rings_without", names=list(names.rings), column=column)
+    return tuple(row["name"] for row in rows)
+
+
+async def _ids_apart(connection: Connection, names: WatcherNames) -> int:
+    rows = await _all(connection, "ids_apart", name=names.ids)
+    return int(rows[0]["apart"]) if rows else 0
 
 
 async def _all(connection: Connection, query: str, **parameters: object) -> list[dict[str, Any]]:

@@ -10,9 +10,8 @@ import json
 from ..event import ACTION_NAMES, DATA_CONTENT_TYPE, TYPES
 from ..naming import WatcherNames, source, token
 from ..spec.model import Format, WatcherSpec
+from .chunks import RAW_COLUMNS
 from .quoting import literal
-
-RAW_COLUMNS = "id, xid, at, op, key, old_key, data, context, traceparent, routing"
 
 EVENT_COLUMNS = "id, event_id, op, key, old_key, time, captured_at, sequence, traceparent, body, routing"
 
@@ -29,12 +28,11 @@ def event_rows(spec: WatcherSpec, names: WatcherNames, *, database: str, generat
     time, sequence = ("r.time", "r.sequence") if binary else ("''::text", "''::text")
     rows = f"""(
     SELECT r.id, r.event_id, r.op::text AS op, r.key_token AS key, r.old_key_token AS old_key, {time} AS time,
-        pg_catalog.date_part('epoch', r.at) AS captured_at, {sequence} AS sequence, r.traceparent,
+        r.micros::float8 / 1000000 AS captured_at, {sequence} AS sequence, r.traceparent,
         pg_catalog.convert_to({body}, 'UTF8') AS body, {_routing(spec)} AS routing
     FROM (
         SELECT {RAW_COLUMNS}, {_event_id(names)} AS event_id,
             {_token("key")} AS key_token, CASE WHEN old_key IS NOT NULL THEN {_token("old_key")} END AS old_key_token,
-            pg_catalog.replace((at AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS time,
             '{generation:06d}-' || pg_catalog.lpad(id::text, 20, '0') AS sequence
         FROM raw OFFSET 0
     ) AS r)"""
@@ -43,8 +41,7 @@ def event_rows(spec: WatcherSpec, names: WatcherNames, *, database: str, generat
 
 def _event_id(names: WatcherNames) -> str:
     # Microseconds tell a row apart from one that got the same id again after a failover that lost rows.
-    micros = "(pg_catalog.date_part('epoch', at) * 1000000)::bigint"
-    named = f"{literal(names.identity + ':')} || id || ':' || {micros}"
+    named = f"{literal(names.identity + ':')} || id || ':' || micros"
     return f"pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to({named}, 'UTF8')), 'hex'), 32)"
 
 

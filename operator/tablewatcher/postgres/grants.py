@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
+from .chunks import IDS_A_ROW
 from .quoting import identifier
 from .sql import RING, RING_SKIPS, RING_SLOT, migrations
 
@@ -60,7 +61,7 @@ def _needed(names: WatcherNames) -> Iterator[Right]:
             yield from (Right("TABLE", table, each) for each in _SHARED.get(table, _EVERYTHING))
         for function, arguments in _FUNCTION.findall(text):
             yield Right("FUNCTION", f"{function}({arguments})", "EXECUTE")
-    texts = [text.format(hash=names.hash, identity="''") for text in (RING, RING_SKIPS)]
+    texts = [text.format(hash=names.hash, identity="''", ids_a_row=IDS_A_ROW) for text in (RING, RING_SKIPS)]
     texts += [RING_SLOT.format(hash=names.hash, identity="''", slot=slot) for slot in range(RING_SLOTS)]
     for text in texts:
         yield from (Right("TABLE", table, each) for table in _TABLE.findall(text) for each in _RING)

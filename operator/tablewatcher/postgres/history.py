@@ -6,6 +6,7 @@ import asyncio
 from datetime import datetime
 
 from ..naming import SCHEMA, WatcherNames
+from .chunks import TAKEN_AT, events_in
 from .outbox import Position
 from .quoting import ours
 from .session import Connection, translating
@@ -19,7 +20,7 @@ class History:
         self._lock = lock
         self._names = names
         self._rings = " UNION ALL ".join(
-            f"SELECT id, xid, at, op, key, old_key FROM {ours(name)}" for name in names.rings
+            f"SELECT id, xid, micros, op, key, old_key FROM ({events_in(ours(name))}) AS e" for name in names.rings
         )
 
     @translating
@@ -30,7 +31,8 @@ class History:
         """
         query = (
             f"SELECT coalesce(min(id), 0) AS first, count(*) AS number FROM ({self._rings}) AS r"
-            " WHERE op <> 'g' AND (%(moment)s::timestamptz IS NULL OR at >= %(moment)s)"
+            " WHERE op <> 'g' AND (%(moment)s::timestamptz IS NULL"
+            " OR micros >= pg_catalog.date_part('epoch', %(moment)s::timestamptz) * 1000000)"
             f" AND (%(key)s::text IS NULL OR {SCHEMA}.token(key) = %(key)s OR {SCHEMA}.token(old_key) = %(key)s)"
             " AND (pg_catalog.pg_visible_in_snapshot(xid, %(prev)s::text::pg_snapshot) OR (id <= %(after)s"
             " AND coalesce(pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot), false)))"
@@ -55,7 +57,7 @@ class History:
 
 async def oldest(connection: Connection, names: WatcherNames) -> tuple[bool, datetime | None]:
     """Whether the ring still holds all since the watcher was made, and when its oldest row was captured."""
-    rings = " UNION ALL ".join(f"SELECT min(at) AS at FROM {ours(name)}" for name in names.rings)
+    rings = " UNION ALL ".join(f"SELECT min({TAKEN_AT}) AS at FROM {ours(name)}" for name in names.rings)
     # The first cursor is written with the ring, and goes when the slot it is in is emptied for the first time.
     cursor = await connection.execute(
         f"SELECT EXISTS (SELECT FROM {ours(names.cursors[0])} WHERE epoch = 0) AS complete,"

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
+from .chunks import LAST_ID
 from .gap_sql import insert_gap
 from .quoting import literal, ours
 
-_COLUMNS = "id, at, op, key, old_key, data, context, traceparent, routing"
+_COLUMNS = "id, at, op, key, old_key, data, context, traceparent, routing, taken_at, bodies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def _carry_over(names: WatcherNames) -> str:
         f"WITH c AS MATERIALIZED (SELECT * FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1), {emptied},"
         f" kept AS (INSERT INTO {ours(names.rings[0])} ({_COLUMNS}) SELECT {_COLUMNS} FROM ({rows}) AS r"
         " LEFT JOIN c ON true WHERE c.prev IS NULL OR NOT (pg_catalog.pg_visible_in_snapshot(r.xid, c.prev)"
-        " OR coalesce(pg_catalog.pg_visible_in_snapshot(r.xid, c.cur) AND r.id <= c.after_id, false))"
+        f" OR coalesce(pg_catalog.pg_visible_in_snapshot(r.xid, c.cur) AND {LAST_ID} <= c.after_id, false))"
         f" OR (pg_catalog.pg_snapshot_xmax(c.prev) > pg_catalog.pg_snapshot_xmax({here})"
         f" AND r.xid < pg_catalog.pg_snapshot_xmax({here})) ORDER BY id)"
         f" INSERT INTO {ours(names.cursors[0])} (epoch, n, holder, expires_at, prev, after_id)"

@@ -25,7 +25,8 @@ from psycopg.rows import tuple_row
 from ..event import Event
 from ..naming import WatcherNames
 from ..spec.model import WatcherSpec
-from .envelope import EVENT_COLUMNS, RAW_COLUMNS, event_rows
+from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in
+from .envelope import EVENT_COLUMNS, event_rows
 from .quoting import ours
 from .session import Connection, translating
 from .snapshot import Snapshot, late_commits
@@ -78,10 +79,10 @@ class Outbox:
         self._lock = lock
         self._names = names
         rows = event_rows(spec, names, database=database, generation=generation, replay=replay)
-        self._poll = _POLL.format(raw=self._union(_POLL_BRANCH), rows=rows)
-        self._poll_late = _POLL.format(raw=self._union(_POLL_BRANCH + _LATE_BRANCH), rows=rows)
-        self._bounds = _PAGES.format(raw=self._union(_BATCH_BRANCH))
-        self._page = _PAGE.format(raw=self._union(_PAGE_BRANCH), rows=rows)
+        self._poll = _POLL.format(stored=self._union(_POLL_BRANCH), raw=_RAW, rows=rows)
+        self._poll_late = _POLL.format(stored=self._union(_POLL_BRANCH + _LATE_BRANCH), raw=_RAW, rows=rows)
+        self._bounds = _PAGES.format(stored=self._union(_BATCH_BRANCH))
+        self._page = _PAGE.format(stored=self._union(_PAGE_BRANCH), raw=_RAW, rows=rows)
         # What is left of a big batch: its parameters, and the bounds of each page.
         self._batch: dict[str, Any] = {}
         self._left: deque[dict[str, Any]] = deque()
@@ -93,7 +94,7 @@ class Outbox:
 
     @translating
     async def next_page(self, position: Position, limit: int) -> Page | None:
-        """The next events after `position`, about `limit` at most; None: nothing new has committed.
+        """The next events after `position`, about `limit`: a chunk is not divided; None: nothing new has committed.
 
         A page without events is the end of a batch that an earlier page had reached already.
         """
@@ -106,7 +107,8 @@ class Outbox:
 
     def _union(self, branches: str) -> str:
         return " UNION ALL ".join(
-            branches.format(ring=ours(ring), slot=slot, raw=RAW_COLUMNS) for slot, ring in enumerate(self._names.rings)
+            branches.format(ring=ours(ring), slot=slot, stored=STORED_COLUMNS)
+            for slot, ring in enumerate(self._names.rings)
         )
 
     async def _new_batch(self, prev: Snapshot, limit: int) -> Page | None:
@@ -115,7 +117,7 @@ class Outbox:
         parameters = {
             "xmax": str(prev.xmax),
             "late": [str(xid) for xid in late],
-            "limit": limit + 1,
+            "limit": limit,
             "bytes": PAGE_BYTES,
         }
         rows = await self._rows(query, parameters)
@@ -125,7 +127,7 @@ class Outbox:
         cur = Snapshot.parse(text)
         if not flushed:
             await self._await_flush(lsn)
-        events = tuple(_event(row) for row in rows[:limit])
+        events = tuple(_event(row) for row in rows)
         last = seen == len(events)
         if not last:
             # More than a page: the rest of this very batch is read by address, from where this page ends.
@@ -187,43 +189,53 @@ def _event(row: Sequence[Any]) -> Event:
 
 
 _WIDTH = EVENT_COLUMNS.count(",") + 1
-_POLL_BRANCH = "SELECT {raw} FROM {ring} WHERE xid >= %(xmax)s::text::xid8"
-_LATE_BRANCH = " UNION ALL SELECT {raw} FROM {ring} WHERE xid = ANY (%(late)s::text[]::xid8[])"
+_RAW = events_in("page")
+_POLL_BRANCH = "SELECT {stored} FROM {ring} WHERE xid >= %(xmax)s::text::xid8"
+_LATE_BRANCH = " UNION ALL SELECT {stored} FROM {ring} WHERE xid = ANY (%(late)s::text[]::xid8[])"
 # The statement's own snapshot is `cur`: just what it shows of the rows, pg_current_snapshot() names.
-_POLL = """
-WITH seen AS MATERIALIZED (SELECT * FROM ({raw}) AS u ORDER BY id LIMIT %(limit)s),
-raw AS (SELECT * FROM (SELECT *, sum(pg_catalog.octet_length(data)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS size
-                       FROM seen) AS s
-        WHERE size - pg_catalog.octet_length(data) < %(bytes)s::bigint),
+_POLL = f"""
+WITH seen AS MATERIALIZED (SELECT * FROM ({{stored}}) AS u ORDER BY id LIMIT %(limit)s::bigint + 1),
+page AS MATERIALIZED (
+    SELECT * FROM (SELECT *, sum({SIZE}) OVER so_far AS size, sum({EVENTS}) OVER so_far AS number FROM seen
+                   WINDOW so_far AS (ORDER BY id ROWS UNBOUNDED PRECEDING)) AS s
+    WHERE size - {SIZE} < %(bytes)s::bigint AND number - {EVENTS} < %(limit)s::bigint),
+raw AS ({{raw}}),
 head AS MATERIALIZED (
     SELECT (SELECT min(id) FROM seen) AS first_id, pg_catalog.pg_current_snapshot()::text AS cur,
-           (SELECT count(*) FROM seen) AS seen, pg_catalog.pg_current_wal_insert_lsn() AS lsn)
+           (SELECT sum({EVENTS})::bigint FROM seen) AS seen, pg_catalog.pg_current_wal_insert_lsn() AS lsn)
 SELECT e.*, CASE WHEN e.id = h.first_id THEN h.cur END, CASE WHEN e.id = h.first_id THEN h.seen END,
        CASE WHEN e.id = h.first_id THEN h.lsn::text END,
        CASE WHEN e.id = h.first_id THEN pg_catalog.pg_current_wal_flush_lsn() >= h.lsn END
-FROM {rows} AS e CROSS JOIN head AS h ORDER BY e.id
+FROM {{rows}} AS e CROSS JOIN head AS h ORDER BY e.id
 """
 _IN_BATCH = (
     "xid >= %(xmax)s::text::xid8 AND xid < %(end)s::text::xid8"
-    " AND pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot) AND id > %(after)s"
+    f" AND pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot) AND {LAST_ID} > %(after)s"
 )
-_LATE_IN_BATCH = "xid = ANY (%(late)s::text[]::xid8[]) AND id > %(after)s"
-_PLACE = "SELECT id, {slot} AS slot, ctid AS address, pg_catalog.octet_length(data) AS size FROM {ring}"
+_LATE_IN_BATCH = f"xid = ANY (%(late)s::text[]::xid8[]) AND {LAST_ID} > %(after)s"
+# Of a chunk that was delivered in part, the rest.
+_REST = f"least({EVENTS}, {LAST_ID} - %(after)s)"
+_PLACE = (
+    f"SELECT id, {{slot}} AS slot, ctid AS address, {_REST} AS number, {LAST_ID} AS last, {SIZE} AS size FROM {{ring}}"
+)
 _BATCH_BRANCH = f"{_PLACE} WHERE {_IN_BATCH} UNION ALL {_PLACE} WHERE {_LATE_IN_BATCH}"
 # A row a page: how many events, the last id, and the stretch of each slot that holds them.
 _BOUNDS = ("events", "last", "from0", "to0", "from1", "to1", "from2", "to2")
 _PAGES = """
-SELECT count(*), max(id), min(address) FILTER (WHERE slot = 0)::text, max(address) FILTER (WHERE slot = 0)::text,
+SELECT sum(number)::bigint, max(last),
+       min(address) FILTER (WHERE slot = 0)::text, max(address) FILTER (WHERE slot = 0)::text,
        min(address) FILTER (WHERE slot = 1)::text, max(address) FILTER (WHERE slot = 1)::text,
        min(address) FILTER (WHERE slot = 2)::text, max(address) FILTER (WHERE slot = 2)::text
-FROM (SELECT id, slot, address,
-             (pg_catalog.row_number() OVER (ORDER BY id) - 1) / %(limit)s::bigint
-             + (sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size) / %(bytes)s::bigint AS page
-      FROM ({raw}) AS u) AS p
+FROM (SELECT *, (sum(number) OVER so_far - number)::bigint / %(limit)s::bigint
+                + (sum(size) OVER so_far - size)::bigint / %(bytes)s::bigint AS page
+      FROM ({stored}) AS u WINDOW so_far AS (ORDER BY id ROWS UNBOUNDED PRECEDING)) AS p
 GROUP BY page ORDER BY page
 """
 _PAGE_BRANCH = (
-    "SELECT {raw} FROM {ring} WHERE ctid >= %(from{slot})s::text::tid AND ctid <= %(to{slot})s::text::tid"
+    "SELECT {stored} FROM {ring} WHERE ctid >= %(from{slot})s::text::tid AND ctid <= %(to{slot})s::text::tid"
     f" AND id <= %(last)s AND (({_IN_BATCH}) OR ({_LATE_IN_BATCH}))"
 )
-_PAGE = "WITH raw AS MATERIALIZED ({raw}) SELECT e.* FROM {rows} AS e ORDER BY e.id"
+_PAGE = """
+WITH page AS MATERIALIZED ({stored}), raw AS (SELECT * FROM ({raw}) AS r WHERE id > %(after)s)
+SELECT e.* FROM {rows} AS e ORDER BY e.id
+"""

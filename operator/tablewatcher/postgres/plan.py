@@ -12,12 +12,14 @@ from ..errors import DatabaseError, Reason
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, WatcherSpec
 from .catalog import Observed, TableFacts
+from .chunks import IDS_A_ROW
 from .ddl import Desired, create_function, desired, neutral_source, source_digest
 from .gap_sql import insert_gap, note_gap
 from .grants import missing
 from .home import Home, adoption, moves_here
 from .preflight import check, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
+from .ring_upgrade import locking_steps
 from .sql import RING, RING_SKIPS, RING_SLOT, migrations
 from .triggers import WantedTrigger
 
@@ -167,7 +169,7 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
     owner = literal(names.identity)
     if names.ids in observed.objects:
         return _ring_upgrade(observed, names)
-    steps = [Step("create the ring's sequences", RING.format(hash=names.hash, identity=owner))]
+    steps = [Step("create the ring's sequences", RING.format(hash=names.hash, identity=owner, ids_a_row=IDS_A_ROW))]
     steps.append(Step("add to the ring's sequences", RING_SKIPS.format(hash=names.hash, identity=owner)))
     steps += [
         Step(f"create slot {slot} of the ring", RING_SLOT.format(hash=names.hash, identity=owner, slot=slot))
@@ -182,14 +184,7 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
 
 
 def _ring_upgrade(observed: Observed, names: WatcherNames) -> list[Step]:
-    """What a ring of an earlier version lacks, read from the ring itself: nothing to get out of step with.
-
-    The lock is one that writers of the ring wait behind, like that on the watched table, and as short.
-    """
-    steps = [
-        Step(f"add routing to {ring}", f"ALTER TABLE {ours(ring)} ADD COLUMN routing text[]", locks_table=True)
-        for ring in observed.rings_without_routing
-    ]
+    steps = [Step(what, sql, locks_table=True) for what, sql in locking_steps(observed, names)]
     if names.skips not in observed.objects:
         made = RING_SKIPS.format(hash=names.hash, identity=literal(names.identity))
         steps.insert(0, Step("add to the ring's sequences", made))

@@ -11,6 +11,7 @@ import psycopg
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
+from .chunks import EVENTS, LAST_ID, TAKEN_AT
 from .quoting import literal, ours
 from .session import Connection, connect, connected, translated
 
@@ -172,8 +173,12 @@ FROM ({leases}) AS l LEFT JOIN {schema}.progress AS p ON p.hash = l.hash AND p.e
 """
 # Rows of a slot that are not delivered yet, given the newest cursor as `p`, with `columns`.
 # A row below the xmin of a snapshot is one it shows: the index on xid leaves only the newest to look at.
-UNDELIVERED = """
-SELECT {columns} FROM p JOIN {ring} AS r ON r.xid >= pg_catalog.pg_snapshot_xmin(p.prev)
+# A ring of an earlier version has neither chunks nor their columns: they are NULL then.
+UNDELIVERED = f"""
+SELECT {{columns}} FROM p CROSS JOIN (SELECT NULL::timestamptz AS taken_at, NULL::text[] AS bodies) AS earlier
+CROSS JOIN LATERAL (
+    SELECT xid, {TAKEN_AT} AS at, {EVENTS} AS number, {LAST_ID} AS last FROM {{ring}}
+    WHERE xid >= pg_catalog.pg_snapshot_xmin(p.prev)) AS r
 WHERE NOT pg_catalog.pg_visible_in_snapshot(r.xid, p.prev)
-  AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(r.xid, p.cur) AND r.id <= p.after_id, false)
+  AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(r.xid, p.cur) AND r.last <= p.after_id, false)
 """

@@ -12,6 +12,7 @@ import psycopg
 
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeliveryPolicy
+from .chunks import TAKEN_AT
 from .holders import holders
 from .quoting import ours, skipped
 from .session import Connection, translating
@@ -151,7 +152,7 @@ class Ring:
             f"(SELECT last_value FROM {ours(self._names.slot)}) <> {slot:d}"
             f" OR EXISTS (SELECT FROM {ring} WHERE xid >= '{delivered.xmax:d}'::xid8)"
             f" OR EXISTS (SELECT FROM {ring} WHERE xid = ANY (ARRAY[{running}]::xid8[]))"
-            f" OR coalesce((SELECT at FROM {ring} ORDER BY xid DESC LIMIT 1)"
+            f" OR coalesce((SELECT {TAKEN_AT} FROM {ring} ORDER BY xid DESC LIMIT 1)"
             f" > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => {float(keep_seconds)!r}), false)"
         )
 

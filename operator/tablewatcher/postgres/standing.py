@@ -91,7 +91,9 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
         if not await installed(connection, [names]):
             return None
         lease = await _one(connection, _LEASE.format(log=_log(names), hash=literal(names.hash), schema=SCHEMA))
-        undelivered = " UNION ALL ".join(UNDELIVERED.format(columns="r.at", ring=ours(name)) for name in names.rings)
+        undelivered = " UNION ALL ".join(
+            UNDELIVERED.format(columns=_EVENTS_LEFT, ring=ours(name)) for name in names.rings
+        )
         waiting = await _one(connection, _WAITING.format(log=_log(names), undelivered=undelivered))
         sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in names.rings)
         ring = await _one(
@@ -171,9 +173,14 @@ FROM (SELECT epoch, holder, extract(epoch FROM CASE WHEN expires_at = '-infinity
       FROM ({log}) AS c ORDER BY epoch DESC, n DESC LIMIT 1) AS l
 LEFT JOIN {schema}.progress AS p ON p.hash = {hash} AND p.epoch = l.epoch
 """
+# Of a chunk that was delivered in part, the rest.
+_EVENTS_LEFT = (
+    "r.at, CASE WHEN pg_catalog.pg_visible_in_snapshot(r.xid, p.cur) THEN least(r.number, r.last - p.after_id)"
+    " ELSE r.number END AS number"
+)
 _WAITING = """
 WITH p AS MATERIALIZED (SELECT prev, cur, after_id FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1)
-SELECT pg_catalog.count(*) AS waiting,
+SELECT coalesce(sum(number), 0)::bigint AS waiting,
        extract(epoch FROM pg_catalog.clock_timestamp() - min(at))::float8 AS oldest_seconds
 FROM ({undelivered}) AS u
 """

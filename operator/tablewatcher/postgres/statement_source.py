@@ -1,4 +1,4 @@
-"""The set-based form of an insert trigger for statements: one INSERT ... SELECT from the transition table. Pure.
+"""The set-based form of an insert trigger for statements: from the transition table into the ring. Pure.
 
 It stands in no exception block, which would write inside a subtransaction (decision 0007), so nothing in it may raise:
 
@@ -13,14 +13,17 @@ one afterwards as a row trigger does it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .chunks import CHUNK_BYTES, IDS_A_ROW
 from .conditions import Filter, as_they_were
 from .quoting import identifier
 from .shape import Column
 
 TRANSITION_TABLE = "tablewatcher_new"
+# So many rows of a statement are written one by one: gathering costs a statement of fewer more than it saves.
+FEW = 32
 # What may be long, taken together, as stored: a byte stored is at most 255 once decompressed, and six of those in JSON.
 _MAX_STORED = 200_000
 # A number of a jsonb takes 12 bytes at the least and reads as 147,456 digits at the most: of these, a hundred million.
@@ -29,7 +32,11 @@ ROW = "tablewatcher_row"
 # With its star it is the row, also when the application calls a column so later.
 _WHOLE = f'("{ROW}".*)::pg_catalog.record'
 ALL_ROWS = f'SELECT {_WHOLE} AS whole FROM {TRANSITION_TABLE} AS "{ROW}"'
+# Of an event in the arrays of its chunk: lengths and alignment.
+_OVERHEAD = 14
+_LEAST = CHUNK_BYTES // IDS_A_ROW + 1
 _INTEGERS = frozenset(["int2", "int4", "int8"])
+_MANY = "cardinality(bodies) > 1"
 _NOTE = "set_config('tablewatcher.one_by_one', 'on', true) IS NULL"
 
 
@@ -50,37 +57,89 @@ class Selection:
     where: Filter
     compared: tuple[Column, ...]
 
-    def fast(self, ids: str, stop: str, size: str, max_ring: int, traceparent: str) -> str:
-        """The rows of the ring, but for those that are left to `rest`, until the ring is full."""
-        values = ["r.id", "pg_current_xact_id()", "clock_timestamp()", "'i'", self._texts("k", self.key), "NULL"]
-        values += ["r.body", "tw.context", traceparent, *([self._texts("p", self.routes)] if self.routes else [])]
+    def few(self, objects: Mapping[str, object], max_ring: int, traceparent: str) -> str:
+        """The rows of the ring for the first rows of the statement, but for those left to `rest`, until it is full.
+
+        objects: SQL that names the sequences `ids` and `stop`, and tells the `ring_size`.
+        """
+        ids, stop, size = objects["ids"], objects["stop"], objects["ring_size"]
+        keys, routes = self._array(self._keys), self._array(self._routes)
+        values = ["r.id", "pg_current_xact_id()", "clock_timestamp()", "'i'", keys, "NULL", "r.body", "tw.context"]
         full = f"setval({stop}, extract(epoch FROM clock_timestamp())::bigint)"
         return (
-            f"SELECT {', '.join(values)}\n        FROM {self._rows(f'nextval({ids}) AS id')}\n"
+            f"SELECT {', '.join([*values, traceparent, *([routes] if self.routes else [])])}\n"
+            f"        FROM {self._rows(f'nextval({ids}) AS id, ', f'LIMIT {FEW}')}\n"
             f"        WHERE CASE WHEN pg_sequence_last_value({stop}) > 0 THEN false"
             f" WHEN ({self._fits()}) IS NOT TRUE THEN {_NOTE}"
-            f" WHEN r.id % 1024 = 0 AND {size} > {max_ring} THEN {full} IS NOT NULL ELSE true END"
+            f" WHEN r.id / {IDS_A_ROW} % 1024 = 0 AND {size} > {max_ring} THEN {full} IS NOT NULL ELSE true END"
         )
 
+    def _many(self) -> str:
+        """The events of the rows after those, but for those left to `rest`: texts, data, how much it is, about."""
+        parts = [*self._keys, *self._routes]
+        texts = [f"{self._text(part)} AS {part}" for part in parts]
+        long = [f" + coalesce(octet_length({self._text(part)}), 0)" for part in parts]
+        octets = f"greatest(octet_length(r.body){''.join(long)} + {_OVERHEAD}, {_LEAST})"
+        return (
+            f"SELECT {', '.join(texts)}, r.body, {octets} AS octets\n        FROM {self._rows('', f'OFFSET {FEW}')}\n"
+            f"        WHERE CASE WHEN {self._fits()} THEN true ELSE {_NOTE} END"
+        )
+
+    def gathering(self) -> dict[str, object]:
+        """What puts the events of the rows after the first few into chunks, by its names in `sql/capture_set.sql`."""
+        keys = "".join(f" keys := keys || picked.{part};" for part in self._keys)
+        routes = "".join(f" all_routes := all_routes || picked.{part};" for part in self._routes)
+        begin = " keys := NULL;" + (" all_routes := NULL;" if self.routes else "")
+        bounds = {"number_of_few": FEW, "chunk_bytes": CHUNK_BYTES}
+        return {"many": self._many(), "gather": keys + routes, "begin": begin, **bounds}
+
+    def chunk(self, traceparent: str) -> dict[str, str]:
+        """The row of the ring of a chunk, by column; that of a single event is as a row trigger writes it."""
+        return {
+            "id": "ring_id",
+            "xid": "pg_current_xact_id()",
+            "at": f"CASE WHEN {_MANY} THEN 'infinity' ELSE clock_timestamp() END",
+            "op": "'i'",
+            "key": "keys",
+            "data": f"CASE WHEN {_MANY} THEN '' ELSE bodies[1] END",
+            "context": "context",
+            "traceparent": traceparent,
+            **({"routing": "all_routes"} if self.routes else {}),
+            "taken_at": f"CASE WHEN {_MANY} THEN clock_timestamp() END",
+            "bodies": f"CASE WHEN {_MANY} THEN bodies END",
+        }
+
+    @property
+    def _keys(self) -> list[str]:
+        return [f"k{nth}" for nth in range(len(self.key))]
+
+    @property
+    def _routes(self) -> list[str]:
+        return [f"p{nth}" for nth in range(len(self.routes))]
+
     def rest(self) -> str:
-        """The rows that `fast` left out, whole."""
-        whole = f'c."{ROW}" AS whole'
-        return f"SELECT r.whole FROM {self._rows(whole)} WHERE ({self._fits()}) IS NOT TRUE"
+        """The rows that were left out, whole."""
+        whole = f'c."{ROW}" AS whole, '
+        return f"SELECT r.whole FROM {self._rows(whole, 'OFFSET 0')} WHERE ({self._fits()}) IS NOT TRUE"
 
     def _fits(self) -> str:
         fits = f"octet_length(r.body) <= {self.max_event}"
         if self.key_bound is None:
             return fits
         # Where the body was not made, the key is not looked at either.
-        length = f"octet_length(array_to_string({self._texts('k', self.key)}, ''))"
+        length = f"octet_length(array_to_string({self._array(self._keys)}, ''))"
         return f"CASE WHEN {fits} THEN {length} <= {self.key_bound} END"
 
-    def _texts(self, prefix: str, names: Sequence[str]) -> str:
-        columns = {column.name: column for column in self.columns}
-        texts = [value_as_text(columns[name], f"r.{prefix}{nth}") for nth, name in enumerate(names)]
-        return f"ARRAY[{', '.join(texts)}]"
+    def _text(self, part: str) -> str:
+        """The text of `k<n>`, a column of the key, or `p<n>`, one of the routes."""
+        name = (self.key if part.startswith("k") else self.routes)[int(part[1:])]
+        column = next(column for column in self.columns if column.name == name)
+        return value_as_text(column, f"r.{part}")
 
-    def _rows(self, first: str) -> str:
+    def _array(self, parts: Sequence[str]) -> str:
+        return f"ARRAY[{', '.join(map(self._text, parts))}]"
+
+    def _rows(self, first: str, which: str) -> str:
         known = {identifier(column.name): column for column in (*self.columns, *self.compared)}
         gone = ", ".join(f"NULL::pg_catalog.{_odd(column)} AS {name}" for name, column in known.items())
         # Before an id is drawn: ids of rows that are not sent would count as waiting.
@@ -90,12 +149,13 @@ class Selection:
             for prefix, listed in (("k", self.key), ("p", self.routes))
             for nth, name in enumerate(listed)
         ]
-        # OFFSET 0: the body is made once, not wherever it is looked at.
+        # LIMIT or OFFSET, 0 too: the body is made once, not wherever it is looked at. A transition table is read in one
+        # order, that in which it was written.
         return (
-            f"(SELECT {first}, {', '.join(through)}, CASE WHEN {self._safe()} THEN {self.body} END AS body\n"
+            f"(SELECT {first}{', '.join(through)}, CASE WHEN {self._safe()} THEN {self.body} END AS body\n"
             f"          FROM (SELECT {gone}) AS gone,\n"
             f'            LATERAL (SELECT {", ".join(known)}, {_WHOLE} AS "{ROW}"'
-            f' FROM {TRANSITION_TABLE} AS "{ROW}") AS c{holds} OFFSET 0) AS r'
+            f' FROM {TRANSITION_TABLE} AS "{ROW}") AS c{holds} {which}) AS r'
         )
 
     def _safe(self) -> str:

@@ -87,6 +87,6 @@
   ELSE
     INSERT INTO {ring}_2 ({ring_columns}) VALUES ({ring_values});
   END IF;
-  IF ring_id % 1024 = 0 AND {ring_size} > {max_ring} AND pg_sequence_last_value({stop}) = 0 THEN
+  IF ring_id / {ids_a_row} % 1024 = 0 AND {ring_size} > {max_ring} AND pg_sequence_last_value({stop}) = 0 THEN
     PERFORM setval({stop}, extract(epoch FROM clock_timestamp())::bigint);
   END IF;

@@ -1,11 +1,29 @@
 {context}
     slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
     IF slot = 0 THEN
-      INSERT INTO {ring}_0 ({ring_columns}) {fast};
+      INSERT INTO {ring}_0 ({ring_columns}) {few};
     ELSIF slot = 1 THEN
-      INSERT INTO {ring}_1 ({ring_columns}) {fast};
+      INSERT INTO {ring}_1 ({ring_columns}) {few};
     ELSIF slot = 2 THEN
-      INSERT INTO {ring}_2 ({ring_columns}) {fast};
+      INSERT INTO {ring}_2 ({ring_columns}) {few};
+    END IF;
+    GET DIAGNOSTICS written = ROW_COUNT;
+    IF slot < 3 AND (written = {number_of_few} OR current_setting('tablewatcher.one_by_one', true) = 'on') THEN
+      FOR picked IN {many} LOOP
+        octets := octets + picked.octets;
+        IF octets > {chunk_bytes} THEN
+          IF bodies IS NOT NULL THEN
+{chunk}
+            EXIT WHEN slot > 2;
+            bodies := NULL;{begin}
+          END IF;
+          octets := picked.octets;
+        END IF;
+        bodies := bodies || picked.body;{gather}
+      END LOOP;
+      IF bodies IS NOT NULL AND slot < 3 THEN
+{chunk}
+      END IF;
     END IF;
     IF current_setting('tablewatcher.one_by_one', true) = 'on' THEN
       PERFORM set_config('tablewatcher.one_by_one', '', true);

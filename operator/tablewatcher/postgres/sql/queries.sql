@@ -135,13 +135,19 @@ SELECT c.relname::text AS name, pg_catalog.obj_description(c.oid, 'pg_class') AS
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s)
 
--- name: rings_without_routing
--- Made by a version that knew no {column:NAME} in subjects.
+-- name: rings_without
+-- Made by a version that had no use for the column yet.
 SELECT c.relname::text AS name
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s) AND NOT EXISTS (
-    SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'routing' AND NOT a.attisdropped)
+    SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = %(column)s AND NOT a.attisdropped)
 ORDER BY 1
+
+-- name: ids_apart
+SELECT s.seqincrement AS apart
+FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'tablewatcher' AND c.relname = %(name)s
 
 -- name: capture_function
 SELECT p.oid::bigint AS oid, p.prosrc AS source, p.prosecdef AS security_definer, coalesce(p.proconfig, ARRAY[]::text[]) AS settings,

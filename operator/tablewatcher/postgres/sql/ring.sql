@@ -1,8 +1,9 @@
 -- One watcher's ring. Three insert-only tables, written one after the other and emptied by TRUNCATE, so that a
 -- transaction somebody holds open makes nothing of ours grow but the ring itself. The cursor tables turn with it:
 -- every row is one commit of the cursor and one proof of the lease, the newest by (epoch, n) counts.
+-- Of the ids one is drawn a row; a row of many events takes those up to the next as well.
 -- Sequences carry what every write must read: they have no row versions and are seen at once.
-CREATE SEQUENCE tablewatcher.ids_{hash} AS bigint CACHE 1;
+CREATE SEQUENCE tablewatcher.ids_{hash} AS bigint INCREMENT BY {ids_a_row} CACHE 1;
 CREATE SEQUENCE tablewatcher.slot_{hash} AS bigint MINVALUE 0;
 CREATE SEQUENCE tablewatcher.wake_{hash} AS bigint MINVALUE 0;
 CREATE SEQUENCE tablewatcher.stop_{hash} AS bigint MINVALUE 0;

@@ -9,7 +9,9 @@ CREATE TABLE tablewatcher.ring_{hash}_{slot} (
     data text NOT NULL,
     context text,
     traceparent text,
-    routing text[]
+    routing text[],
+    taken_at timestamptz,
+    bodies text[]
 );
 CREATE INDEX ring_{hash}_{slot}_xid ON tablewatcher.ring_{hash}_{slot} (xid);
 CREATE TABLE tablewatcher.cursor_{hash}_{slot} (
