@@ -22,6 +22,7 @@ from .sql import (
     CAPTURE_SET,
     CAPTURE_SKIP,
     CAPTURE_STATEMENT,
+    insert_into_slot,
 )
 from .statement_source import ALL_ROWS, TRANSITION_TABLE, Selection
 
@@ -110,14 +111,15 @@ class CaptureSource:
             where=self._filter,
             compared=self.compared_columns,
         )
-        chunk = selection.chunk(_TRACEPARENT)
+        chunk, ring = selection.chunk(_TRACEPARENT), common["ring"]
         few = selection.few(common, self._spec.delivery.overflow_bytes, _TRACEPARENT)
         return CAPTURE_SET.format(
             **common,
             **selection.gathering(),
-            ring_columns=self._ring_row()[0],
-            few=few,
-            chunk=CAPTURE_CHUNK.format(**common, row_columns=", ".join(chunk), row_values=", ".join(chunk.values())),
+            insert=insert_into_slot(ring, self._ring_row()[0], few),
+            chunk=CAPTURE_CHUNK.format(
+                **common, insert=insert_into_slot(ring, ", ".join(chunk), f"VALUES ({', '.join(chunk.values())})")
+            ),
             one_by_one=CAPTURE_ONE_BY_ONE.format(rows=selection.rest(), row_by_row=row_by_row),
         )
 
@@ -144,8 +146,7 @@ class CaptureSource:
             slow_routing=self._slow_routing(),
             slow_filter=self._slow_filter(leave),
             filter_of_truncated=f" || coalesce({_FILTER_MEMBER}, '')" if self._filter else "",
-            ring_columns=columns,
-            ring_values=values,
+            insert=insert_into_slot(common["ring"], columns, f"VALUES ({values})"),
         )
 
     def _objects(self) -> dict[str, object]:

@@ -25,12 +25,18 @@ CAPTURE_ROW = _text("capture_row.sql").rstrip()
 CAPTURE_FILTER = _text("capture_filter.sql").rstrip()
 CAPTURE_SKIP = _text("capture_skip.sql").rstrip()
 CAPTURE_CHUNK = _text("capture_chunk.sql").rstrip()
+_CAPTURE_INSERT = _text("capture_insert.sql").rstrip()
 CAPTURE_STATEMENT = _text("capture_statement.sql")
 CAPTURE_ONE_BY_ONE = _text("capture_one_by_one.sql").rstrip()
 CAPTURE_SET = _text("capture_set.sql").rstrip()
 RING = _text("ring.sql")
 RING_SKIPS = _text("ring_skips.sql")
 RING_SLOT = _text("ring_slot.sql")
+
+
+def insert_into_slot(ring: object, columns: str, source: str) -> str:
+    """PL/pgSQL that writes `source`, VALUES or a SELECT, to the slot in turn; capture is known not to be stopped."""
+    return _CAPTURE_INSERT.format(ring=ring, columns=columns, source=source)
 
 
 def migrations() -> list[tuple[int, str]]:

@@ -1,11 +1,5 @@
             ring_id := nextval({ids});
-            IF slot = 0 THEN
-              INSERT INTO {ring}_0 ({row_columns}) VALUES ({row_values});
-            ELSIF slot = 1 THEN
-              INSERT INTO {ring}_1 ({row_columns}) VALUES ({row_values});
-            ELSE
-              INSERT INTO {ring}_2 ({row_columns}) VALUES ({row_values});
-            END IF;
+{insert}
             IF ring_id / {ids_a_row} % 64 = 0 THEN
               IF {ring_size} > {max_ring} AND pg_sequence_last_value({stop}) = 0 THEN
                 PERFORM setval({stop}, extract(epoch FROM clock_timestamp())::bigint);

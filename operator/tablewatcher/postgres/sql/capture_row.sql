@@ -80,13 +80,7 @@
   slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
   IF slot > 2 THEN {leave}; END IF;
   ring_id := nextval({ids});
-  IF slot = 0 THEN
-    INSERT INTO {ring}_0 ({ring_columns}) VALUES ({ring_values});
-  ELSIF slot = 1 THEN
-    INSERT INTO {ring}_1 ({ring_columns}) VALUES ({ring_values});
-  ELSE
-    INSERT INTO {ring}_2 ({ring_columns}) VALUES ({ring_values});
-  END IF;
+{insert}
   IF ring_id / {ids_a_row} % 1024 = 0 AND {ring_size} > {max_ring} AND pg_sequence_last_value({stop}) = 0 THEN
     PERFORM setval({stop}, extract(epoch FROM clock_timestamp())::bigint);
   END IF;

@@ -1,11 +1,7 @@
 {context}
     slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
-    IF slot = 0 THEN
-      INSERT INTO {ring}_0 ({ring_columns}) {few};
-    ELSIF slot = 1 THEN
-      INSERT INTO {ring}_1 ({ring_columns}) {few};
-    ELSIF slot = 2 THEN
-      INSERT INTO {ring}_2 ({ring_columns}) {few};
+    IF slot < 3 THEN
+{insert}
     END IF;
     GET DIAGNOSTICS written = ROW_COUNT;
     IF slot < 3 AND (written = {number_of_few} OR current_setting('tablewatcher.one_by_one', true) = 'on') THEN

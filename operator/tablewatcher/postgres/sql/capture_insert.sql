@@ -1,0 +1,7 @@
+    IF slot = 0 THEN
+      INSERT INTO {ring}_0 ({columns}) {source};
+    ELSIF slot = 1 THEN
+      INSERT INTO {ring}_1 ({columns}) {source};
+    ELSE
+      INSERT INTO {ring}_2 ({columns}) {source};
+    END IF;
