@@ -8,7 +8,8 @@ from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WHOLE_ROW, Action, WatcherSpec
 from .chunks import IDS_A_ROW
 from .conditions import Filter
-from .expressions import changed, members_of_columns, names_array, object_of, parts, same, sequence
+from .expressions import changed, names_array, parts, same, sequence
+from .json_text import Piece, Value, object_of_record, text_of
 from .quoting import literal
 from .shape import TableShape
 from .sql import (
@@ -100,19 +101,17 @@ class CaptureSource:
         return CAPTURE_STATEMENT.format(rows=rows, notify=notify)
 
     def _set(self, row_by_row: str, common: dict[str, object]) -> str:
-        sent = members_of_columns(self.sent_columns)
         selection = Selection(
             columns=self.sent_columns,
             key=self._key,
             routes=self._spec.routing_columns,
-            body=f"""'"key":' || {members_of_columns(self.key_columns)} || ',"after":' || {sent}""",
             key_bound=MAX_KEY_BYTES if self._long_key() else None,
             max_event=self._spec.capture.max_event_bytes,
             where=self._filter,
             compared=self.compared_columns,
         )
         chunk, ring = selection.chunk(_TRACEPARENT), common["ring"]
-        few = selection.few(common, self._spec.delivery.overflow_bytes, _TRACEPARENT)
+        few = selection.few(common["ids"], _TRACEPARENT)
         return CAPTURE_SET.format(
             **common,
             **selection.gathering(),
@@ -135,8 +134,8 @@ class CaptureSource:
             fast_new_key=parts("NEW", self.key_columns),
             fast_old_key=parts("OLD", self.key_columns),
             fast_same_key=same(self._key),
-            key_of_new=object_of("NEW", self._key),
-            key_of_old=object_of("OLD", self._key),
+            key_of_new=text_of(object_of_record("NEW", self._key)),
+            key_of_old=text_of(object_of_record("OLD", self._key)),
             before_always="true" if self._spec.include_before else "false",
             key_names=names_array(self._key),
             sent_names="NULL::text[]" if self._row_as_is else names_array(self._sent),
@@ -197,17 +196,17 @@ class CaptureSource:
         return "\n".join([*lines, f"    ELSE\n{_indented(branches[-1][1], 6)}\n    END IF;"])
 
     def _fast_insert(self, leave: str) -> list[str]:
-        body = f"""'"key":' || {object_of("NEW", self._key)} || ',"after":' || {self._row("NEW")}"""
-        return [*self._only_where("NEW", leave), *self._keys("NEW"), f"body := {body};"]
+        return [*self._only_where("NEW", leave), *self._keys("NEW"), f"body := {text_of(self._key_and_after())};"]
 
     def _fast_delete(self, leave: str) -> list[str]:
-        body = f"""'"key":' || {object_of("OLD", self._key)} || ',"before":' || {self._before()}"""
+        body = text_of(['"key":', *object_of_record("OLD", self._key), ',"before":', *self._before()])
         return [*self._only_where("OLD", leave), *self._keys("OLD"), f"body := {body};"]
 
     def _fast_update(self, leave: str) -> list[str]:
-        before = f"""',"before":' || {self._before()}"""
-        body = f"""'"key":' || {object_of("NEW", self._key)} || ',"after":' || {self._row("NEW")}"""
-        differing = f"""',"changed":' || {changed(self._sent)}"""
+        before: list[Piece] = [',"before":', *self._before()]
+        if not self._spec.include_before:
+            before = [Value(f"CASE WHEN old_key_parts IS NULL THEN '' ELSE {text_of(before)} END")]
+        body = [*self._key_and_after(), *before, ',"changed":[', Value(changed(self._sent)), "]"]
         lines = [f"IF {self._fast_unchanged()} THEN {leave}; END IF;"]
         if self._filter:
             new, old = self._filter.of_record("NEW"), self._filter.of_record("OLD")
@@ -216,17 +215,15 @@ class CaptureSource:
                 f"filter_word := {word};",
                 f"IF filter_word IS NULL THEN {leave}; END IF;",
             ]
-            differing += f" || {_FILTER_MEMBER}"
+            body.append(Value(_FILTER_MEMBER))
         lines += [
             *self._keys("NEW"),
             f"IF NOT ({same(self._key)}) THEN old_key_parts := ARRAY[{parts('OLD', self.key_columns)}]; END IF;",
         ]
-        if self._spec.include_before:
-            return [*lines, f"body := {body} || {before} || {differing};"]
-        return [
-            *lines,
-            f"body := {body} || CASE WHEN old_key_parts IS NULL THEN '' ELSE {before} END || {differing};",
-        ]
+        return [*lines, f"body := {text_of(body)};"]
+
+    def _key_and_after(self) -> list[Piece]:
+        return ['"key":', *object_of_record("NEW", self._key), ',"after":', *self._row("NEW")]
 
     def _truncate(self, _leave: str) -> list[str]:
         # Of a partition alone the event says which: the rows of the others are still there.
@@ -268,11 +265,11 @@ class CaptureSource:
             leave=leave,
         )
 
-    def _row(self, record: str) -> str:
-        return f"to_json({record})::text" if self._row_as_is else object_of(record, self._sent)
+    def _row(self, record: str) -> list[Piece]:
+        return [Value(f"to_json({record})")] if self._row_as_is else object_of_record(record, self._sent)
 
-    def _before(self) -> str:
-        return self._row("OLD") if self._spec.include_before else object_of("OLD", self._key)
+    def _before(self) -> list[Piece]:
+        return self._row("OLD") if self._spec.include_before else object_of_record("OLD", self._key)
 
     def _fast_unchanged(self) -> str:
         if self._spec.trigger_columns:

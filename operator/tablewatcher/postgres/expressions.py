@@ -1,4 +1,4 @@
-"""Pieces of SQL that a capture function is put together from: keys, objects, comparisons. Pure."""
+"""Pieces of SQL that a capture function is put together from: keys and comparisons. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ..naming import SCHEMA
 from .quoting import identifier, literal
 from .shape import Column
-from .statement_source import value_as_json, value_as_text
+from .statement_source import value_as_text
 
 
 def sequence(name: str) -> str:
@@ -26,33 +26,15 @@ def parts(record: str, columns: Iterable[Column]) -> str:
     return ", ".join(value_as_text(column, f"{record}.{identifier(column.name)}") for column in columns)
 
 
-def object_of(record: str, names: Sequence[str]) -> str:
-    """A JSON object of several columns of `record`."""
-    return _object((name, f"coalesce(to_json({record}.{identifier(name)})::text, 'null')") for name in names)
-
-
-def members_of_columns(columns: Sequence[Column]) -> str:
-    """The same of columns of the transition table."""
-    return _object((column.name, value_as_json(column)) for column in columns)
-
-
 def same(names: Iterable[str]) -> str:
     """Whether several columns are as they were: by record image, exact also for json, xml and point."""
     return " AND ".join(f"row(OLD.{identifier(name)})::record *= row(NEW.{identifier(name)})::record" for name in names)
 
 
 def changed(names: Iterable[str]) -> str:
-    """A JSON array of those names whose columns are not as they were."""
+    """The elements of a JSON array: those names whose columns are not as they were."""
     cases = ", ".join(
         f"CASE WHEN NOT ({same([name])}) THEN {literal(json.dumps(name, ensure_ascii=False))} END" for name in names
     )
     # Not concat_ws: a function takes a hundred arguments, a table has up to 1,600 columns.
-    return f"'[' || array_to_string(ARRAY[{cases}]::text[], ',') || ']'"
-
-
-def _object(members: Iterable[tuple[str, str]]) -> str:
-    pieces = [
-        f"{literal((',' if nth else '{') + json.dumps(name, ensure_ascii=False) + ':')} || {value}"
-        for nth, (name, value) in enumerate(members)
-    ]
-    return f"{' || '.join(pieces)} || '}}'"
+    return f"array_to_string(ARRAY[{cases}]::text[], ',')"

@@ -13,11 +13,12 @@ one afterwards as a row trigger does it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .chunks import CHUNK_BYTES, IDS_A_ROW
 from .conditions import Filter, as_they_were
+from .json_text import is_plain, object_of_set, text_of
 from .quoting import identifier
 from .shape import Column
 
@@ -28,6 +29,10 @@ FEW = 32
 _MAX_STORED = 200_000
 # A number of a jsonb takes 12 bytes at the least and reads as 147,456 digits at the most: of these, a hundred million.
 _MAX_STORED_JSONB = 8_000
+# The bound on the ring is looked at where the last id of a statement of n rows is among the first n * _LOOK_AT of so
+# many: whatever ids others draw in between, hardly a stretch goes by without a look.
+_LOOK_EVERY = 1024 * IDS_A_ROW
+_LOOK_AT = 8 * IDS_A_ROW
 ROW = "tablewatcher_row"
 # With its star it is the row, also when the application calls a column so later.
 _WHOLE = f'("{ROW}".*)::pg_catalog.record'
@@ -35,15 +40,13 @@ ALL_ROWS = f'SELECT {_WHOLE} AS whole FROM {TRANSITION_TABLE} AS "{ROW}"'
 # Of an event in the arrays of its chunk: lengths and alignment.
 _OVERHEAD = 14
 _LEAST = CHUNK_BYTES // IDS_A_ROW + 1
-_INTEGERS = frozenset(["int2", "int4", "int8"])
 _MANY = "cardinality(bodies) > 1"
 _NOTE = "set_config('tablewatcher.one_by_one', 'on', true) IS NULL"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The pieces of the SELECT. `columns`: all that is sent; `body`: an expression over alias `c`; `compared`: the
-    columns that `where` names.
+    """The pieces of the SELECT. columns: all that is sent, the key among it; compared: those that `where` names.
 
     key, routes: names of columns whose texts become arrays. key_bound: bytes a key may have, None: it is short anyhow.
     """
@@ -51,27 +54,18 @@ class Selection:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     routes: tuple[str, ...]
-    body: str
     key_bound: int | None
     max_event: int
     where: Filter
     compared: tuple[Column, ...]
 
-    def few(self, objects: Mapping[str, object], max_ring: int, traceparent: str) -> str:
-        """The rows of the ring for the first rows of the statement, but for those left to `rest`, until it is full.
-
-        objects: SQL that names the sequences `ids` and `stop`, and tells the `ring_size`.
-        """
-        ids, stop, size = objects["ids"], objects["stop"], objects["ring_size"]
+    def few(self, ids: object, traceparent: str) -> str:
+        """The rows of the ring for the first rows of the statement, but for those left to `rest`. ids: the sequence."""
         keys, routes = self._array(self._keys), self._array(self._routes)
         values = ["r.id", "pg_current_xact_id()", "clock_timestamp()", "'i'", keys, "NULL", "r.body", "tw.context"]
-        full = f"setval({stop}, extract(epoch FROM clock_timestamp())::bigint)"
         return (
             f"SELECT {', '.join([*values, traceparent, *([routes] if self.routes else [])])}\n"
-            f"        FROM {self._rows(f'nextval({ids}) AS id, ', f'LIMIT {FEW}')}\n"
-            f"        WHERE CASE WHEN pg_sequence_last_value({stop}) > 0 THEN false"
-            f" WHEN ({self._fits()}) IS NOT TRUE THEN {_NOTE}"
-            f" WHEN r.id / {IDS_A_ROW} % 1024 = 0 AND {size} > {max_ring} THEN {full} IS NOT NULL ELSE true END"
+            f"        FROM {self._rows(f'nextval({ids}) AS id, ', f'LIMIT {FEW}')}\n        WHERE {self._left_out()}"
         )
 
     def _many(self) -> str:
@@ -82,7 +76,7 @@ class Selection:
         octets = f"greatest(octet_length(r.body){''.join(long)} + {_OVERHEAD}, {_LEAST})"
         return (
             f"SELECT {', '.join(texts)}, r.body, {octets} AS octets\n        FROM {self._rows('', f'OFFSET {FEW}')}\n"
-            f"        WHERE CASE WHEN {self._fits()} THEN true ELSE {_NOTE} END"
+            f"        WHERE {self._left_out()}"
         )
 
     def gathering(self) -> dict[str, object]:
@@ -90,7 +84,7 @@ class Selection:
         keys = "".join(f" keys := keys || picked.{part};" for part in self._keys)
         routes = "".join(f" all_routes := all_routes || picked.{part};" for part in self._routes)
         begin = " keys := NULL;" + (" all_routes := NULL;" if self.routes else "")
-        bounds = {"number_of_few": FEW, "chunk_bytes": CHUNK_BYTES}
+        bounds = {"number_of_few": FEW, "chunk_bytes": CHUNK_BYTES, "look_every": _LOOK_EVERY, "look_at": _LOOK_AT}
         return {"many": self._many(), "gather": keys + routes, "begin": begin, **bounds}
 
     def chunk(self, traceparent: str) -> dict[str, str]:
@@ -122,6 +116,10 @@ class Selection:
         whole = f'c."{ROW}" AS whole, '
         return f"SELECT r.whole FROM {self._rows(whole, 'OFFSET 0')} WHERE ({self._fits()}) IS NOT TRUE"
 
+    def _left_out(self) -> str:
+        """What keeps back rows that do not fit, and notes that there are some."""
+        return f"CASE WHEN {self._fits()} THEN true ELSE {_NOTE} END"
+
     def _fits(self) -> str:
         fits = f"octet_length(r.body) <= {self.max_event}"
         if self.key_bound is None:
@@ -152,14 +150,25 @@ class Selection:
         # LIMIT or OFFSET, 0 too: the body is made once, not wherever it is looked at. A transition table is read in one
         # order, that in which it was written.
         return (
-            f"(SELECT {first}{', '.join(through)}, CASE WHEN {self._safe()} THEN {self.body} END AS body\n"
+            f"(SELECT {first}{', '.join(through)}, CASE WHEN {self._safe()} THEN {self._body()} END AS body\n"
             f"          FROM (SELECT {gone}) AS gone,\n"
             f'            LATERAL (SELECT {", ".join(known)}, {_WHOLE} AS "{ROW}"'
             f' FROM {TRANSITION_TABLE} AS "{ROW}") AS c{holds} {which}) AS r'
         )
 
+    def _body(self) -> str:
+        key = [next(column for column in self.columns if column.name == name) for name in self.key]
+        before, after = object_of_set(key, self._present), object_of_set(self.columns, self._present)
+        return text_of(['"key":', *before, ',"after":', *after])
+
+    @property
+    def _present(self) -> frozenset[str]:
+        """Columns without a NULL in any row that is not left out: of a key, so it keeps nothing back."""
+        return frozenset(column.name for column in self.columns if column.name in self.key and is_plain(column))
+
     def _safe(self) -> str:
         tests = [as_they_were("c", dict.fromkeys((*self.columns, *self.compared)))]
+        tests += [f"c.{identifier(name)} IS NOT NULL" for name in self.key if name in self._present]
         jsonb = [f"c.{identifier(column.name)}" for column in self.columns if column.is_jsonb]
         tests += [f"pg_column_compression({value}) IS NULL" for value in jsonb]
         long = [f"c.{identifier(column.name)}" for column in self.columns if column.long and not column.is_jsonb]
@@ -171,17 +180,6 @@ class Selection:
 def value_as_text(column: Column, value: str) -> str:
     """An expression's value as part of a key. An enum's by its output function: a cast may be the application's."""
     return f"CASE WHEN num_nulls({value}) = 0 THEN concat({value}) END" if column.enum else f"{value}::text"
-
-
-def value_as_json(column: Column) -> str:
-    """One value of alias `c` as JSON."""
-    value = f"c.{identifier(column.name)}"
-    if column.enum:
-        return f"CASE WHEN num_nulls({value}) = 0 THEN to_json(concat({value}))::text ELSE 'null' END"
-    if column.builtin and column.type in _INTEGERS:
-        # Half the cost of to_json, and the same text; of another type than it was, no body is made.
-        return f"coalesce({value}::text, 'null')"
-    return f"coalesce(to_json({value})::text, 'null')"
 
 
 def _stored(values: Sequence[str]) -> str:

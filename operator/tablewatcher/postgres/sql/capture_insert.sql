@@ -2,6 +2,6 @@
       INSERT INTO {ring}_0 ({columns}) {source};
     ELSIF slot = 1 THEN
       INSERT INTO {ring}_1 ({columns}) {source};
-    ELSE
+    ELSIF slot = 2 THEN
       INSERT INTO {ring}_2 ({columns}) {source};
     END IF;

@@ -1,27 +1,33 @@
 {context}
     slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
-    IF slot < 3 THEN
 {insert}
-    END IF;
     GET DIAGNOSTICS written = ROW_COUNT;
-    IF slot < 3 AND (written = {number_of_few} OR current_setting('tablewatcher.one_by_one', true) = 'on') THEN
-      FOR picked IN {many} LOOP
-        octets := octets + picked.octets;
-        IF octets > {chunk_bytes} THEN
-          IF bodies IS NOT NULL THEN
-{chunk}
-            EXIT WHEN slot > 2;
-            bodies := NULL;{begin}
-          END IF;
-          octets := picked.octets;
-        END IF;
-        bodies := bodies || picked.body;{gather}
-      END LOOP;
-      IF bodies IS NOT NULL AND slot < 3 THEN
-{chunk}
+    -- One expression for all that is rare: each costs a single-row statement half a microsecond and more.
+    IF written = {number_of_few} OR current_setting('tablewatcher.one_by_one', true) = 'on'
+       OR (written > 0 AND currval({ids}) % {look_every} < {look_at} * written) THEN
+      IF {ring_size} > {max_ring} AND pg_sequence_last_value({stop}) = 0 THEN
+        PERFORM setval({stop}, extract(epoch FROM clock_timestamp())::bigint);
+        slot := 3;
       END IF;
-    END IF;
-    IF current_setting('tablewatcher.one_by_one', true) = 'on' THEN
-      PERFORM set_config('tablewatcher.one_by_one', '', true);
+      IF slot < 3 THEN
+        FOR picked IN {many} LOOP
+          octets := octets + picked.octets;
+          IF octets > {chunk_bytes} THEN
+            IF bodies IS NOT NULL THEN
+{chunk}
+              EXIT WHEN slot > 2;
+              bodies := NULL;{begin}
+            END IF;
+            octets := picked.octets;
+          END IF;
+          bodies := bodies || picked.body;{gather}
+        END LOOP;
+        IF bodies IS NOT NULL AND slot < 3 THEN
+{chunk}
+        END IF;
+      END IF;
+      IF current_setting('tablewatcher.one_by_one', true) = 'on' THEN
+        PERFORM set_config('tablewatcher.one_by_one', '', true);
 {one_by_one}
+      END IF;
     END IF;
