@@ -7,6 +7,7 @@ from tablewatcher.listener.pace import (
     BUSY_STEP,
     HOT_SECONDS,
     LARGEST_PAGE,
+    LONGEST_BUSY_STEP,
     PAGE_BYTES,
     SMALLEST_PAGE,
     Pace,
@@ -31,9 +32,12 @@ def test_rows_that_come_fast_are_gathered() -> None:
         pace.read(1, 300, tick * 0.1)
     assert not pace.busy
     for tick in range(200):
-        pace.read(100, 30_000, 5.0 + tick * 0.01)
+        pace.read(10, 3_000, 5.0 + tick * 0.01)
     assert pace.busy
     assert pace.hot(7.0) == BUSY_STEP
+    for tick in range(200):
+        pace.read(200, 60_000, 7.0 + tick * 0.02)
+    assert pace.hot(11.0) == LONGEST_BUSY_STEP
 
 
 def test_hot_after_a_row_then_asleep() -> None:

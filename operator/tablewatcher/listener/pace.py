@@ -14,7 +14,10 @@ LOOK_SECONDS = 1.0
 BLIND_SECONDS = 0.05
 # Above this rate never ask for notifications: they would hold the rate down and so keep themselves alive.
 BUSY_ROWS_PER_SECOND = 250.0
+# Then a look every so often, more rarely the faster they come: what a look and a batch cost is shared by more rows.
 BUSY_STEP = 0.008
+LONGEST_BUSY_STEP = 0.025
+_STEP_PER_RATE = BUSY_STEP / 2_000
 BUSY_SECONDS = 0.1
 PAGE_BYTES = 8 << 20
 LARGEST_PAGE = 1_024
@@ -57,9 +60,14 @@ class Pace:
         """Whether rows come so fast that they should gather rather than wake anybody."""
         return self._rate > BUSY_ROWS_PER_SECOND
 
+    @property
+    def busy_step(self) -> float:
+        """Seconds that rows gather for while they come fast."""
+        return min(max(BUSY_STEP, self._rate * _STEP_PER_RATE), LONGEST_BUSY_STEP)
+
     def hot(self, now: float) -> float | None:
         """Seconds until the next look while rows came just now; None: time to sleep."""
-        step, window = (BUSY_STEP, BUSY_SECONDS) if self.busy else (HOT_STEP, HOT_SECONDS)
+        step, window = (self.busy_step, BUSY_SECONDS) if self.busy else (HOT_STEP, HOT_SECONDS)
         if now - self._last_row < window:
             return step
         self._rate = 0.0

@@ -6,7 +6,6 @@ import asyncio
 
 from ..postgres.outbox import Position
 from .flow import Flow
-from .pace import BUSY_STEP
 
 # Where writers may not be asked to notify: how long until we see whether they may by now.
 BLIND_SECONDS = 5.0
@@ -53,7 +52,7 @@ class Reading:
             if self._pace.armed(self._flow.now()):
                 self._pace.disarm()
                 await self._ring.disarm()
-            await asyncio.sleep(BUSY_STEP)
+            await asyncio.sleep(self._pace.busy_step)
         elif self._pace.armed(self._flow.now()):
             # Whatever commits after this page's snapshot notifies us: no need to look before it does.
             await self._idle(woken, position)
