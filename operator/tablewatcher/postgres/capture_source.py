@@ -31,7 +31,7 @@ MAX_KEY_BYTES = 1024
 MAX_CONTEXT_BYTES = 16_384
 _OPERATION = "CASE TG_OP WHEN 'INSERT' THEN 'i' WHEN 'UPDATE' THEN 'u' WHEN 'DELETE' THEN 'd' ELSE 't' END::\"char\""
 _TRACEPARENT = "substring(current_setting('tablewatcher.traceparent', true) FROM '^[!-~]{1,255}$')"
-_GATHERED = " picked record;\n  bodies text[]; keys text[]; all_routes text[]; octets integer := 0; written bigint;"
+_GATHERED = " picked record;\n  bodies text[]; keys text[]; all_routes text[]; octets integer; written bigint;"
 _FILTER_MEMBER = """',"filter":"' || filter_word || '"'"""
 
 
@@ -95,10 +95,10 @@ class CaptureSource:
     def _statement(self, common: dict[str, object], notify: str) -> str:
         row_by_row = self._rows(frozenset({Action.INSERT}), "CONTINUE", common)
         if self._as_set:
-            rows = self._set(row_by_row, common)
+            rows = self._set(row_by_row, {**common, "notify": notify})
         else:
-            rows = CAPTURE_ONE_BY_ONE.format(rows=ALL_ROWS, row_by_row=row_by_row)
-        return CAPTURE_STATEMENT.format(rows=rows, notify=notify)
+            rows = f"{CAPTURE_ONE_BY_ONE.format(rows=ALL_ROWS, row_by_row=row_by_row)}\n{notify}"
+        return CAPTURE_STATEMENT.format(rows=rows)
 
     def _set(self, row_by_row: str, common: dict[str, object]) -> str:
         selection = Selection(

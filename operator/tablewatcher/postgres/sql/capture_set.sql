@@ -2,14 +2,16 @@
     slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
 {insert}
     GET DIAGNOSTICS written = ROW_COUNT;
-    -- One expression for all that is rare: each costs a single-row statement half a microsecond and more.
+    -- All that is rare stands behind one expression: each costs a single-row statement half a microsecond and more.
     IF written = {number_of_few} OR current_setting('tablewatcher.one_by_one', true) = 'on'
-       OR (written > 0 AND currval({ids}) % {look_every} < {look_at} * written) THEN
-      IF {ring_size} > {max_ring} AND pg_sequence_last_value({stop}) = 0 THEN
+       OR pg_sequence_last_value({wake}) > 0 OR (written > 0 AND currval({ids}) % {look_every} < {look_at} * written) THEN
+      IF written > 0 AND currval({ids}) % {look_every} < {look_at} * written
+         AND {ring_size} > {max_ring} AND pg_sequence_last_value({stop}) = 0 THEN
         PERFORM setval({stop}, extract(epoch FROM clock_timestamp())::bigint);
         slot := 3;
       END IF;
-      IF slot < 3 THEN
+      IF slot < 3 AND (written = {number_of_few} OR current_setting('tablewatcher.one_by_one', true) = 'on') THEN
+        octets := 0;
         FOR picked IN {many} LOOP
           octets := octets + picked.octets;
           IF octets > {chunk_bytes} THEN
@@ -30,4 +32,5 @@
         PERFORM set_config('tablewatcher.one_by_one', '', true);
 {one_by_one}
       END IF;
+{notify}
     END IF;

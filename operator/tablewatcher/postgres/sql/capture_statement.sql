@@ -1,5 +1,4 @@
   IF TG_OP = 'INSERT' THEN
 {rows}
-{notify}
     RETURN NULL;
   END IF;
