@@ -58,10 +58,15 @@ class NatsServer:
         self._log = store / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, config: str) -> None:
-        """From the next start on, `config` is what its configuration holds beside port and store."""
+    def configure(self, config: str, jetstream: str = "") -> None:
+        """From the next start on, `config` is what its configuration holds beside port and store.
+
+        jetstream: what the block of that name holds beside the store.
+        """
         store = json.dumps(str(self._store / "js"))
-        self._config.write_text(f"listen: 127.0.0.1:{self.port}\njetstream {{store_dir: {store}}}\n{config}\n")
+        self._config.write_text(
+            f"listen: 127.0.0.1:{self.port}\njetstream {{store_dir: {store}\n{jetstream}}}\n{config}\n"
+        )
 
     @property
     def url(self) -> str:

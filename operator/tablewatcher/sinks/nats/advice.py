@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from nats.js.api import DiscardPolicy, StorageType
+from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType
 
 if TYPE_CHECKING:
     from nats.js.api import StreamConfig
@@ -30,6 +30,10 @@ def _texts(config: StreamConfig, batches: bool) -> Iterator[str]:
         yield f"forgets event ids after {window:g} s: set its duplicate_window to 2m, or repeats may stay in it"
     if config.discard != DiscardPolicy.NEW and _bounded(config):
         yield "drops its oldest messages when it is full, read or not: set discard to new, or its bounds high enough"
+    if config.retention == RetentionPolicy.INTEREST:
+        yield "drops what no consumer is there for when it comes: set retention to limits, or make its consumers first"
+    if config.persist_mode == PersistMode.ASYNC:
+        yield "acknowledges before it has written: set persist_mode to default"
     if config.storage == StorageType.MEMORY:
         yield "is kept in memory and lost when NATS restarts: use file storage"
     if (config.num_replicas or 1) == 1:

@@ -18,7 +18,7 @@ from nats import errors as nats_errors
 
 from ...errors import Reason, SinkError
 from ..base import Outcome, Verdict
-from . import pub_ack
+from . import fast_batch, pub_ack
 from .ack_window import AckWindows
 from .client import PipelinedClient
 from .fast_batch import FastBatch
@@ -191,7 +191,9 @@ class Connection:
         opened = self._batches.get(name)
         if opened is not None:
             self.windows.answers += 1
-            opened.batch.answer(int(rest.split(".")[2]), content, headers)
+            _, _, number, operation, *_ = rest.split(".")
+            asked = operation == str(fast_batch.PING)
+            opened.batch.answer(int(number), content, headers, asked=asked)
             opened.changed.set()
 
     async def _on_message(self, message: Msg) -> None:

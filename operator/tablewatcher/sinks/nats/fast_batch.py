@@ -67,8 +67,10 @@ class FastBatch:
             if self.fault is None or self._faulty != self.stored + 1:
                 self.fault, self._faulty = fault, self.stored + 1
 
-    def answer(self, number: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """The server's answer to message `number`."""
+    def answer(
+        self, number: int, content: bytes, headers: Mapping[str, str] | None = None, *, asked: bool = False
+    ) -> None:
+        """The server's answer to message `number`; asked: to a question (PING) that bore this number."""
         if self.over:
             return
         try:
@@ -86,6 +88,9 @@ class FastBatch:
             self._fail(_whole(found, "seq"), pub_ack.refused(error or {}))
         elif error:
             self._refuse(number, error)
+            if asked:
+                # A server without room turns away questions too: asking on would go in circles as fast as it answers.
+                self.end(pub_ack.refused(error))
         else:
             self._finish(found, pub_ack.outcome(content, headers, self._stream))
 

@@ -14,12 +14,13 @@ _STATUS = "Status"
 
 # JetStream error codes (err_code of its API).
 _STREAM_MISMATCH = 10060
-# JetStream not enabled for the account, stream not found, JetStream not enabled.
-_NO_SUCH_STREAM = frozenset({10039, 10059, 10076})
+# JetStream not enabled for the account, stream not found, JetStream not enabled, stream sealed.
+_NO_SUCH_STREAM = frozenset({10039, 10059, 10076, 10109})
 # Message over the stream's max_msg_size, headers over 64 KiB.
 _TOO_LARGE = frozenset({10054, 10097})
-# Out of resources, store failed or stream full, stream sealed; an earlier attempt is not through yet.
-_BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10109, 10158})
+# Out of resources, store failed or stream full, an earlier attempt is not through yet, more at once than the server
+# keeps waiting for a stream (max_buffered_msgs).
+_BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10158, 10167})
 # Full for one subject only, in a stream with discard_new_per_subject.
 _FULL, _OF_SUBJECT = 10077, "per subject"
 

@@ -142,6 +142,10 @@ def _checked(config: StreamConfig, patterns: Sequence[str]) -> StreamConfig:
         raise _no_stream(patterns[0], f"stream {config.name!r} has no_ack set and never acknowledges: clear no_ack")
     if config.sealed:
         raise _no_stream(patterns[0], f"stream {config.name!r} is sealed and stores nothing more: use another")
+    if config.allow_msg_counter:
+        raise _no_stream(
+            patterns[0], f"stream {config.name!r} has allow_msg_counter set and takes nothing but counts: use another"
+        )
     return config
 
 
