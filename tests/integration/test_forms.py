@@ -17,6 +17,7 @@ from tablewatcher.postgres.quoting import literal
 from tablewatcher.spec.model import Action, Capture, Condition, Granularity, Operator
 
 from ..conftest import Database
+from ..versions import OLDEST
 from .capturing import spec_of, watch
 
 ODD_TEXTS = ["", " ", "NULL", "null", '"', "\\", "\\u0000", "\t\r\n\x01\x7f", "é☃😀", "a" * 3000, "\u2028", "{}", "'"]
@@ -123,6 +124,8 @@ def statement(draw: st.DrawFn, key: str, columns: tuple[str, ...]) -> str:
             f" UPDATE public.t SET c0 = {value(draw, columns[0])} WHERE id::text::int > {least}"
         ),
     }
+    if OLDEST < 15:
+        del forms["merge"]
     return forms[draw(st.sampled_from([*forms, "insert", "ignore"]))]()
 
 
