@@ -8,12 +8,14 @@ import ssl
 from collections.abc import Sequence
 from contextvars import ContextVar
 from errno import EINVAL
+from functools import partial
 from socket import AF_UNSPEC, AI_NUMERICHOST, AI_NUMERICSERV, SOCK_STREAM, AddressFamily, socket
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from .address import AddressPolicy, service_name
 from .http_fault import AddressRefusedError
+from .race import first_of
 
 _CONNECT_SECONDS = 2.0
 _NEXT_SECONDS = 0.25
@@ -96,32 +98,20 @@ async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: 
     Where an address says nothing the next one is tried beside it, as a request would: a name may have addresses of a
     family that leads nowhere from here.
     """
-    waiting = [each["host"] for each in await guard.resolve(host, port)]
-    trying: set[asyncio.Task[None]] = set()
-    failure: OSError | None = None
-    try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            while waiting or trying:
-                if waiting:
-                    trying.add(asyncio.create_task(_connect(waiting.pop(0), port, tls, host)))
-                ended, trying = await asyncio.wait(
-                    trying, timeout=_NEXT_SECONDS if waiting else None, return_when=asyncio.FIRST_COMPLETED
-                )
-                for each in ended:
-                    error = each.exception()
-                    if error is None:
-                        return
-                    if not isinstance(error, OSError):
-                        raise error
-                    failure = failure or error
-    finally:
-        for each in trying:
-            each.cancel()
-        await asyncio.gather(*trying, return_exceptions=True)
-    raise failure or OSError("the name has no address")
+    addresses = [each["host"] for each in await guard.resolve(host, port)]
+    failures: list[OSError] = []
+    found = await first_of(
+        [partial(_connect, address, port, tls, host) for address in addresses],
+        step=_NEXT_SECONDS,
+        seconds=_CONNECT_SECONDS,
+        fault=OSError,
+        failures=failures,
+    )
+    if found is None:
+        raise failures[0] if len(failures) == len(addresses) else TimeoutError
 
 
-async def _connect(address: str, port: int, tls: ssl.SSLContext | None, host: str) -> None:
+async def _connect(address: str, port: int, tls: ssl.SSLContext | None, host: str) -> bool:
     # Bounded by the caller, over all addresses.
     clock = asyncio.get_running_loop().time
     begin = clock()
@@ -136,5 +126,6 @@ async def _connect(address: str, port: int, tls: ssl.SSLContext | None, host: st
                 async with asyncio.timeout(max(_REFUSAL_SECONDS, clock() - begin)):
                     if not await reader.read(1):
                         raise ssl.SSLEOFError(0, "the endpoint hung up after the handshake")
+        return True
     finally:
         writer.transport.abort()

@@ -28,14 +28,16 @@ _ANSWER_BYTES = 2048
 class PipelinedClient(Client):
     """A client that writes whole commands at once, and hands over answers without a task for each.
 
+    address: where the one server it is given is to be found; the server's name remains what a certificate must be for.
     on_delivered: gets the numbers (digits) in the subjects of good acknowledgements that came together.
     encrypted_only: nothing is sent to a server that offers no TLS.
     on_answer: gets subject and content of every other answer that has no headers.
     on_lost: called with the fault that made an established connection useless; it is not made again.
     """
 
-    def __init__(self, stream: str | None) -> None:
+    def __init__(self, stream: str | None, address: str) -> None:
         super().__init__()
+        self._address = address
         self.inbox = ""
         self.encrypted_only = False
         self.on_delivered: Callable[[Sequence[bytes]], None]
@@ -80,8 +82,8 @@ class PipelinedClient(Client):
 
     async def _connect_to_server(self, s: Srv) -> None:
         if self._socket is None:
-            make: Callable[[], _Socket] = _Socket
-            self._transport = self._socket = make()
+            make: Callable[[str], _Socket] = _Socket
+            self._transport = self._socket = make(self._address)
         await super()._connect_to_server(s)
 
     async def _process_op_err(self, e: Exception) -> None:
@@ -99,6 +101,8 @@ class PipelinedClient(Client):
             await self._process_op_err(nats_errors.Error(f"nats: {err_msg}"))
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # The servers that this one knows of may lead nowhere from here: those of the manifest are tried, and no others.
+        info.pop("connect_urls", None)
         # Credentials follow. The library would send them in the clear where the server, or whoever stands between us,
         # does not ask for TLS; and where TLS is only offered, it would not take it.
         if initial_connection and self.encrypted_only and not self.options["tls_handshake_first"]:
@@ -119,6 +123,14 @@ class PipelinedClient(Client):
 
 class _Socket(TcpTransport):
     """The library's socket, which can be cut, and whose faults are those of a connection on every event loop."""
+
+    def __init__(self, address: str) -> None:
+        begin: Callable[[], None] = super().__init__
+        begin()
+        self._address = f"[{address}]" if ":" in address else address
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        await super().connect(uri._replace(netloc=f"{self._address}:{uri.port}"), buffer_size, connect_timeout)
 
     def __bool__(self) -> bool:
         # Else the library takes one of its own: what it asks is whether there is one.

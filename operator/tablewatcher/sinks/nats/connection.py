@@ -55,12 +55,15 @@ class OpenBatch:
 class Connection:
     """A client, its acknowledgement inbox, and what still waits for answers: windows and batches.
 
-    `on_lost` is called once, at the moment the connection can no longer be used. refusal: what this user may not do,
-    as the server has said last, until somebody clears it to ask again.
+    It is to `server` (a URL of the manifest) at `address`, one that its name stands for. `on_lost` is called once, with
+    this connection, at the moment it can no longer be used. refusal: what this user may not do, as the server has said
+    last, until somebody clears it to ask again.
     """
 
-    def __init__(self, login: Login, stream: str | None, on_lost: Callable[[], None]) -> None:
-        self.client = PipelinedClient(stream)
+    def __init__(
+        self, login: Login, stream: str | None, on_lost: Callable[[Connection], None], *, server: str, address: str
+    ) -> None:
+        self.client = PipelinedClient(stream, address)
         self.client.encrypted_only = login.encrypted
         self.client.on_answer = self._on_answer
         self.client.on_lost = self._on_fault
@@ -71,19 +74,17 @@ class Connection:
         self.lost = False
         self.refusal: str | None = None
         self._login = login
-        self._servers = login.servers
+        self._server = server
         self._stream = stream
         self._on_lost = on_lost
         self._connected = False
         self._failures: list[BaseException] = []
-        self._all_failed = asyncio.Event()
+        self._failed = asyncio.Event()
 
-    async def connect(self) -> None:
-        """Connect to the first server that answers, and subscribe; SinkError, after 2.5 s at most."""
-        # Read anew for each connection: a rotated Secret is used at once.
-        options = self._login.options()
+    async def connect(self, options: Mapping[str, Any]) -> None:
+        """Connect with `options` of the login, and subscribe; SinkError, after 2.5 s at most."""
         attempt = asyncio.ensure_future(self._connect(options))
-        giving_up = asyncio.ensure_future(self._all_failed.wait())
+        giving_up = asyncio.ensure_future(self._failed.wait())
         try:
             await asyncio.wait({attempt, giving_up}, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if attempt.done() and not attempt.cancelled():
@@ -99,10 +100,12 @@ class Connection:
         finally:
             giving_up.cancel()
         await self._give_up(attempt)
-        raise self._most_telling() if self.refusal is None else SinkError(Reason.SINK_AUTH_FAILED, self.refusal)
+        if self.refusal is not None:
+            raise SinkError(Reason.SINK_AUTH_FAILED, self.refusal)
+        raise self._most_telling()
 
     def _fault(self, error: BaseException | None) -> SinkError:
-        return fault(error, self._servers, encrypted=self._login.encrypted)
+        return fault(error, self._login.servers, encrypted=self._login.encrypted)
 
     def _most_telling(self) -> SinkError:
         causes: list[BaseException | None] = [*self._failures] or [None]
@@ -119,7 +122,7 @@ class Connection:
 
     async def _connect(self, options: Mapping[str, Any]) -> None:
         await self.client.connect(
-            servers=list(self._servers),
+            servers=[self._server],
             name="tablewatcher",
             connect_timeout=_HANDSHAKE_SECONDS,
             max_reconnect_attempts=-1,
@@ -215,8 +218,8 @@ class Connection:
         self._failures.append(error)
         # A server that refuses a log-in often cuts the connection before its answer is read: ask again.
         cut = isinstance(error, ConnectionResetError | BrokenPipeError | nats_errors.UnexpectedEOF)
-        if len(self._failures) >= len(self._servers) * (_CUT_TRIES if cut else 1):
-            self._all_failed.set()
+        if len(self._failures) >= (_CUT_TRIES if cut else 1):
+            self._failed.set()
         # The client waits for this before it tries again; its own pause counts in whole seconds.
         await asyncio.sleep(_RETRY_SECONDS)
 
@@ -226,10 +229,10 @@ class Connection:
         else:
             # Cut between the greeting and the first round trip.
             self._failures.append(error)
-            self._all_failed.set()
+            self._failed.set()
 
     def _gone(self, why: str = "") -> Outcome:
-        return pub_ack.unreachable(f"the connection to NATS at {server_names(self._servers)} was lost{why}")
+        return pub_ack.unreachable(f"the connection to NATS at {server_names([self._server])} was lost{why}")
 
     def _settle_all(self, outcome: Outcome) -> None:
         self.windows.settle_all(outcome)
@@ -240,4 +243,4 @@ class Connection:
         self._settle_all(outcome)
         if self._connected and not self.lost:
             self.lost = True
-            self._on_lost()
+            self._on_lost(self)

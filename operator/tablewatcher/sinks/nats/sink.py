@@ -15,6 +15,7 @@ from ..base import Limits, Outcome, Verdict
 from . import order, pub_ack
 from .advice import CORE, notes
 from .connection import Connection
+from .dial import connected
 from .faults import server_names
 from .login import Login
 from .message import MessageWriter
@@ -183,9 +184,7 @@ class NatsSink:
         return [outcome or order.HELD for outcome in outcomes]
 
     async def _connect(self) -> Connection:
-        connection = Connection(self._login, self._spec.stream, lambda: self._replace(connection))
-        await connection.connect()
-        return connection
+        return await connected(self._login, self._spec.stream, self._replace)
 
     def _replace(self, lost: Connection) -> None:
         """`lost` is of no more use: connect anew in the background, for as long as it takes."""
