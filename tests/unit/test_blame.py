@@ -145,6 +145,20 @@ def test_several_bad_events_before_a_gap_are_tried_in_one_go() -> None:
     assert sorted(aside(machine)) == [1, 2, 3]
 
 
+def test_more_bad_events_before_a_gap_than_one_go_may_have_calls_are_judged_too() -> None:
+    """A go of many follows as many more attempts with waits between them: nothing is held up for ever."""
+    machine, bad = delivery(attempts=2), [f"k{nth}" for nth in range(100)]
+    endpoint = Endpoint(machine, **dict.fromkeys([*bad, "_"], REFUSED))
+    machine.offer(Page((*page(*bad).events, event(101, "_", op="g"), event(102, "_", op="g"), event(103, "good"))))
+    endpoint.run(4000)
+    assert endpoint.accepted == [103]
+    assert sorted(aside(machine)) == list(range(1, 103))
+    assert machine.waiting == 102
+    gaps = [nth for nth, sent in enumerate(endpoint.attempts) if sent == [101]]
+    first, second = gaps[:2]
+    assert second - first > 100 + 3, "a go of 100 after each attempt, at an endpoint that may be down"
+
+
 def test_a_bad_gap_is_judged_by_what_comes_after_it() -> None:
     """It would hold everything for ever."""
     for bad in ({"_": REFUSED}, {"_": REFUSED, "a": REFUSED}):

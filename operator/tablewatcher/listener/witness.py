@@ -18,8 +18,9 @@ from ..sinks.base import Outcome
 from .backlog import Backlog, Call
 from .blame import Blame, may_be_the_event
 
-# A go is that many calls without a wait between them, at an endpoint that may be down.
-SUSPECTS = 32
+# A go is calls without a wait between them, at an endpoint that may be down: so many a failed attempt outside of one.
+# In one piece all the same: put off, a suspect that failed in an outage would be judged by what came after it.
+CALLS_A_FAILURE = 32
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class Witness:
         self._backlog = backlog
         self._blame = blame
         self._go: _Go | None = None
+        self._failures = 0
 
     @property
     def is_called(self) -> bool:
@@ -55,7 +57,10 @@ class Witness:
         if not may_be_the_event(outcome):
             return
         waiting = [*backlog.ready, *(entry[2] for entry in backlog.later)]
-        if not (backlog.fresh and backlog.is_barred(idle=True)) or len(waiting) > SUSPECTS:
+        if not (backlog.fresh and backlog.is_barred(idle=True)):
+            return
+        self._failures += 1
+        if len(waiting) > CALLS_A_FAILURE * self._failures:
             return
         if failed not in waiting or not all(map(self._blame.is_suspect, waiting)):
             return
@@ -64,7 +69,7 @@ class Witness:
         for event in backlog.fresh:
             is_free = blocked.isdisjoint(event.lane_keys) and not any(key in owners for key in event.lane_keys)
             if is_free and not (is_first and self._blame.is_suspect(event)):
-                self._go = _Go(deque(suspects), event, [failed])
+                self._go, self._failures = _Go(deque(suspects), event, [failed]), 0
                 return
             if is_free:
                 suspects.append(event)
@@ -100,5 +105,5 @@ class Witness:
 
     def accept(self, events: Iterable[Event]) -> list[Event]:
         """Ends the go, since something was accepted: those that are found guilty by it."""
-        go, self._go = self._go, None
+        go, self._go, self._failures = self._go, None, 0
         return [] if go is None or go.witness not in events else go.failed
