@@ -30,6 +30,8 @@ class NatsCluster:
             name = f"n{number}"
             (store / name).mkdir()
             config = f"cluster {{name: shop, listen: 127.0.0.1:{port}, routes: [{routes}]}}"
+            # Ten seconds unless told otherwise.
+            config += "\nlame_duck_grace_period: 1s"
             self.servers[name] = NatsServer(store / name, f"server_name: {name}\n{config}")
 
     @property

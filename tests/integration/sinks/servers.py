@@ -100,6 +100,13 @@ class NatsServer:
         self.configure(config)
         self._process.send_signal(signal.SIGHUP)
 
+    def retire(self) -> None:
+        """Have it enter lame-duck mode, and wait for its end: it sends its clients away first."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR2)
+        assert self._process.wait(60) == 0
+        self._process = None
+
     def pause(self) -> None:
         """Stop the process where it is: connections stay open and nothing answers."""
         assert self._process is not None
