@@ -24,6 +24,7 @@ from tablewatcher.spec.unsupported import UNSUPPORTED
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+PACKAGE = ROOT / "operator" / "tablewatcher"
 README = (ROOT / "README.md").read_text()
 
 
@@ -145,10 +146,29 @@ def test_every_consumer_is_in_the_table_of_examples() -> None:
     assert told == {f"consumers/{path.name}" for path in (ROOT / "examples" / "consumers").glob("*.py")}
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name
+PAGES = sorted(
+    {*ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md"), *(ROOT / "hack").rglob("*.md"), *DOCS.rglob("*.md")}
 )
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
-        if not target.startswith("https://"):
-            assert (page.parent / target).exists(), target
+    for path, anchor in re.findall(r"\]\((?!https://)([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_where_it_is_names_what_is_there() -> None:
+    """Names that stand alone are in the folder of the path before them."""
+    for concept, places in rows((DOCS / "architecture.md").read_text(), "concept"):
+        folder = PACKAGE
+        for name in re.findall(r"`([\w/.*]+)`", places):
+            folder = PACKAGE / Path(name).parent if "/" in name else folder
+            assert list(folder.glob(Path(name).name)) or (PACKAGE / name).exists(), f"{concept}: {name}"
