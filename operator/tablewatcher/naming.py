@@ -36,6 +36,14 @@ class WatcherNames:
         return f"00_tablewatcher_{self.hash}"
 
     @property
+    def insert_trigger(self) -> str:
+        return f"{self.trigger}_insert"
+
+    @property
+    def truncate_trigger(self) -> str:
+        return f"{self.trigger}_truncate"
+
+    @property
     def rings(self) -> tuple[str, ...]:
         return tuple(f"ring_{self.hash}_{slot}" for slot in range(RING_SLOTS))
 
@@ -70,6 +78,13 @@ class WatcherNames:
     @property
     def channel(self) -> str:
         return f"tablewatcher_{self.hash}"
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest name; PostgreSQL would cut what is longer than it takes."""
+        triggers = (self.trigger, self.insert_trigger, self.truncate_trigger)
+        indexes = tuple(f"{ring}_xid" for ring in self.rings)
+        return max(map(len, (*triggers, self.function, *indexes, *self.cursors, *self.sequences, self.channel)))
 
 
 def watcher_names(instance: str, namespace: str, name: str) -> WatcherNames:

@@ -56,6 +56,16 @@ async def test_a_second_apply_runs_no_statement(database: Database) -> None:
     assert before == await database.execute("SELECT xmin::text, oid FROM pg_proc WHERE oid = %s::regproc", FUNCTION)
 
 
+async def test_no_name_is_longer_than_is_compared_with_the_server(database: Database) -> None:
+    await apply(database.dsn, SPEC, NAMES)
+    names = await database.execute(
+        "SELECT max(octet_length(name)) FROM (SELECT relname::text FROM pg_class WHERE relkind IN ('r', 'S', 'i')"
+        " AND relnamespace = 'tablewatcher'::regnamespace UNION ALL SELECT tgname::text FROM pg_trigger"
+        " UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = 'tablewatcher'::regnamespace) AS n (name)"
+    )
+    assert names == [(NAMES.longest,)]
+
+
 DRIFT = {
     "trigger dropped": f'DROP TRIGGER "{NAMES.trigger}" ON t',
     "trigger disabled": f'ALTER TABLE t DISABLE TRIGGER "{NAMES.trigger}"',

@@ -10,21 +10,48 @@ from pathlib import Path
 from ..errors import SpecInvalid
 from ..spec.model import WatcherSpec
 
+RESTLESS_LOOKS = 5
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """What files hold. specs: the good watchers by name; origins: the file of each; faulty: files with a mistake."""
+    """What files hold. specs: the good watchers by name; origins: the file of each; faulty: files with a mistake, or
+    that cannot be read; deleted: those that `-f` names and that are gone."""
 
     specs: Mapping[str, WatcherSpec]
     origins: Mapping[str, Path]
     faults: tuple[SpecInvalid, ...]
     faulty: frozenset[Path]
+    deleted: frozenset[Path] = frozenset()
 
     def are_silent_on(self, name: str, origin: Path) -> bool:
         """Whether watcher `name`, last seen in file `origin`, may be meant to go on though it is not among `specs`."""
-        return name not in self.specs and not self.faulty.isdisjoint((origin, *origin.parents))
+        if name in self.specs:
+            return False
+        # What was a directory and is gone may come back with all it held, as a volume that is not mounted does.
+        return origin in self.faulty or not (self.faulty | self.deleted).isdisjoint(origin.parents)
+
+
+class Looks:
+    """When to read manifests again, from one look to the next: a change has to stand for a look. Pure.
+
+    Editors and scripts empty a file before they write it, or take it away before they put the new one in its place: a
+    watcher would be stopped for that moment, or run with half of its manifest. What never rests is read all the same.
+    """
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self._waited = 0
+
+    def is_due(self, newest: object, read: object) -> bool:
+        """Whether to read files of signature `newest` now. read: the one they were last read with, None at first."""
+        rests, self._seen = newest == self._seen, newest
+        if newest == read:
+            self._waited = 0
+            return False
+        self._waited += 1
+        return read is None or rests or self._waited > RESTLESS_LOOKS
 
 
 def manifest_files(paths: Iterable[Path]) -> list[Path]:

@@ -21,7 +21,12 @@ def load(paths: Iterable[Path], *, require_secret: bool) -> Manifests:
     declared: dict[str, list[tuple[Path, WatcherSpec]]] = {}
     faults: list[SpecInvalid] = []
     faulty: set[Path] = set()
+    deleted: set[Path] = set()
     for path in manifest_files(paths):
+        if _is_deleted(path):
+            faults.append(_unreadable(path, "it does not exist"))
+            deleted.add(path)
+            continue
         found, fault = _read(path, require_secret=require_secret)
         for spec in found:
             declared.setdefault(spec.qualified_name, []).append((path, spec))
@@ -39,7 +44,13 @@ def load(paths: Iterable[Path], *, require_secret: bool) -> Manifests:
         {name: path for name, (path, _) in single.items()},
         tuple(faults),
         frozenset(faulty),
+        frozenset(deleted),
     )
+
+
+def _is_deleted(path: Path) -> bool:
+    """Whether it is gone from a directory that is still there: a directory that is gone may only be unmounted."""
+    return path.parent.is_dir() and not path.exists()
 
 
 def _read(path: Path, *, require_secret: bool) -> tuple[list[WatcherSpec], SpecInvalid | None]:
@@ -47,8 +58,12 @@ def _read(path: Path, *, require_secret: bool) -> tuple[list[WatcherSpec], SpecI
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        return [], SpecInvalid(str(path), (FieldError("-f", f"{path} cannot be read: {detail}"),))
+        return [], _unreadable(path, detail or "no reason given")
     return read_manifests(content, str(path), require_secret=require_secret)
+
+
+def _unreadable(path: Path, detail: str) -> SpecInvalid:
+    return SpecInvalid(str(path), (FieldError("-f", f"{path} cannot be read: {detail}"),))
 
 
 def _repeated(name: str, files: Iterable[Path]) -> SpecInvalid:

@@ -17,7 +17,7 @@ from ..naming import watcher_names
 from ..postgres.conninfo import conninfo
 from ..postgres.dsn import with_tls
 from ..spec.model import WatcherSpec
-from .files import signature
+from .files import Looks, signature
 from .health import HealthServer
 from .holder import this_process
 from .manifests import NotRead, read
@@ -56,10 +56,12 @@ class Service:
             self._metrics.registry, lambda: [(name, watch.observer) for name, watch in self._watches.items()]
         )
         health.start(self._options.http_host, self._options.http_port)
+        looks = Looks()
         log.info("listening", http_port=self._options.http_port, instance=self._options.instance)
         try:
             while not stop.is_set():
-                await self._reload()
+                if looks.is_due(signature(self._options.files), self._signature):
+                    await self._reload()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RELOAD_SECONDS):
                         await stop.wait()
@@ -86,10 +88,10 @@ class Service:
         except NotRead as error:
             log.warning("manifests cannot be read, trying again", fault=str(error))
             return
-        self._signature = newest
+        first, self._signature = self._signature is None, newest
         for fault in found.faults:
             log.error(fault.message)
-        if found.faults and not found.specs and not self._watches and not any(map(Path.is_dir, self._options.files)):
+        if first and found.faults and not found.specs and not any(map(Path.is_dir, self._options.files)):
             raise SpecInvalid(found.faults[0].name, found.faults[0].errors)
         # What was good and cannot be read now, or has a mistake, goes on as it was.
         silent = {name for name in self._wanted if found.are_silent_on(name, self._origins[name])}
@@ -97,6 +99,8 @@ class Service:
         self._origins.update(found.origins)
         for name in [name for name, watch in self._watches.items() if self._wanted.get(name) != watch.spec]:
             watch = self._watches.pop(name)
+            if name not in self._wanted:
+                log.warning("no manifest names it any more: stopping", watcher=name, file=str(self._origins[name]))
             self._ending[name] = watch, asyncio.create_task(self._end(name, watch))
         for name, spec in self._wanted.items():
             if name not in self._watches and name not in self._ending:

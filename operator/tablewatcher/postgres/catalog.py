@@ -20,12 +20,16 @@ HOME_MIGRATION = 4
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The server and what our role may do there. `publications`: those FOR ALL TABLES."""
+    """The server and what our role may do there. longest_name: bytes that a name may have; what is longer is cut.
+
+    `publications`: those FOR ALL TABLES.
+    """
 
     version: int
     in_recovery: bool
     database: str
     encoding: str
+    longest_name: int
     role: str
     system_identifier: str
     may_create_schema: bool

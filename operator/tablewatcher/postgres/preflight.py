@@ -27,6 +27,7 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
         lambda: _check_version(observed),
         lambda: _check_primary(observed),
         lambda: _check_encoding(observed),
+        lambda: _check_names(observed, names),
         lambda: _check_table(observed, table),
         lambda: _check_rights(spec, observed),
         lambda: _check_upgrade(spec, observed),
@@ -35,7 +36,7 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
     ]
     facts = observed.table
     if facts is not None:
-        checks[6:6] = [
+        checks[7:7] = [
             lambda: _check_columns(spec, facts, table),
             lambda: _check_conditions(observed),
             lambda: _check_routing(spec, facts),
@@ -70,6 +71,17 @@ def _check_encoding(observed: Observed) -> None:
             Reason.MANUAL_ACTION_REQUIRED,
             f"database {server.database!r} has encoding {server.encoding}: what it holds need not be text that can be"
             " sent; events are UTF-8, so only databases whose encoding turns into it can be watched",
+        )
+
+
+def _check_names(observed: Observed, names: WatcherNames) -> None:
+    """The server would cut what is too long, and we would not find again what we have made."""
+    longest, room = names.longest, observed.server.longest_name
+    if longest > room:
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"this server takes names of at most {room} bytes (max_identifier_length), and the watcher's objects have"
+            f" names of up to {longest}: use a server whose NAMEDATALEN is {longest + 1} or more; 64 is usual",
         )
 
 

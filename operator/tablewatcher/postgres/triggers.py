@@ -49,14 +49,12 @@ def wanted_triggers(spec: WatcherSpec, shape: TableShape, names: WatcherNames) -
     if by_statement(spec, shape):
         rows -= {Action.INSERT}
         bit = _BITS[Action.INSERT]
-        found.append(WantedTrigger(f"{names.trigger}_insert", shape.oid, table, bit, new_table=TRANSITION_TABLE))
+        found.append(WantedTrigger(names.insert_trigger, shape.oid, table, bit, new_table=TRANSITION_TABLE))
     if rows:
         bits = _ROW_BIT | sum(_BITS[action] for action in rows)
         found.append(WantedTrigger(names.trigger, shape.oid, table, bits))
     if Action.TRUNCATE in spec.actions:
         # Statement triggers are not inherited: a TRUNCATE of a partition alone fires the partition's only.
         everywhere = ((shape.oid, table), *shape.partitions)
-        found += [
-            WantedTrigger(f"{names.trigger}_truncate", oid, name, _BITS[Action.TRUNCATE]) for oid, name in everywhere
-        ]
+        found += [WantedTrigger(names.truncate_trigger, oid, name, _BITS[Action.TRUNCATE]) for oid, name in everywhere]
     return tuple(found)
