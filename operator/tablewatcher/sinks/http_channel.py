@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from .. import __version__
-from ..errors import Reason
+from ..errors import Reason, SinkError
 from .address import AddressPolicy
 from .base import Outcome, Verdict
 from .http_endpoint import Endpoint, EndpointSource
@@ -36,6 +36,7 @@ class Channel:
         self._headers: dict[str, str] = {}
         self._endpoint: Endpoint | None = None
         self._pool: Pool | None = None
+        self._guard: Guard | None = None
         self._answered = float("-inf")
 
     async def open(self) -> None:
@@ -73,7 +74,7 @@ class Channel:
         try:
             status, retry_after = await pool.post(endpoint.url, body, sent, seconds=seconds)
         except FAULTS as error:
-            failure = fault(error, endpoint.where)
+            failure = self._fault(error, endpoint)
             return Outcome(Verdict.RETRY, failure.reason, failure.message, endpoint=True)
         self._answered = time.monotonic()
         if status in _REFUSED_STATUS:
@@ -81,11 +82,23 @@ class Channel:
         return outcome(status, retry_after, time.time())
 
     async def _look_at(self, endpoint: Endpoint) -> None:
-        guard = Guard(self._addresses, endpoint.host, self._namespace)
         try:
-            await connect_once(endpoint.host, endpoint.port, endpoint.tls, guard)
+            await connect_once(endpoint.host, endpoint.port, endpoint.tls, self._guard_of(endpoint))
         except (OSError, TimeoutError) as error:
-            raise fault(error, endpoint.where) from None
+            raise self._fault(error, endpoint) from None
+
+    def _fault(self, error: BaseException, endpoint: Endpoint) -> SinkError:
+        found = fault(error, endpoint.where)
+        if found.reason is Reason.TLS_FAILED:
+            # The endpoint's certificate may be of a new authority, or ours may have expired.
+            self._endpoints.distrust()
+        return found
+
+    def _guard_of(self, endpoint: Endpoint) -> Guard:
+        """One for all looks: it asks for a name once at a time."""
+        if self._guard is None or self._guard.host != endpoint.host:
+            self._guard = Guard(self._addresses, endpoint.host, self._namespace)
+        return self._guard
 
     def _use(self, endpoint: Endpoint) -> Pool:
         """The connections to `endpoint`: those there are, or new ones where it is somewhere else or its TLS another."""

@@ -17,6 +17,8 @@ from .address import AddressPolicy, service_name
 from .http_fault import AddressRefusedError
 from .race import first_of
 
+# The system's own patience with a name server that says nothing.
+_LOOK_UP_SECONDS = 5.0
 _CONNECT_SECONDS = 2.0
 _NEXT_SECONDS = 0.25
 _REFUSAL_SECONDS = 0.05
@@ -36,13 +38,14 @@ class Guard(AbstractResolver):
 
     def __init__(self, policy: AddressPolicy, host: str, namespace: str) -> None:
         self._policy = policy
-        self._host = host
+        self.host = host
         self._service = None if policy.private else service_name(host, namespace)
         self._own: frozenset[str] = frozenset()
+        self._asked: dict[tuple[str, int, int], asyncio.Task[Sequence[AddressInfo]]] = {}
 
     def check(self, address: str) -> None:
         """AddressRefusedError where `address` (an IP address as text) may not be connected to."""
-        why = self._policy.refusal(address, host=self._host, own=address in self._own)
+        why = self._policy.refusal(address, host=self.host, own=address in self._own)
         if why is not None:
             raise AddressRefusedError(f"{address} {why}")
 
@@ -76,20 +79,33 @@ class Guard(AbstractResolver):
         """Nothing is held open."""
 
     async def _look_up(self, host: str, port: int, family: int) -> Sequence[AddressInfo]:
-        look_up = asyncio.get_running_loop().getaddrinfo
-        if self._service is not None and host == self._host:
+        if self._service is not None and host == self.host:
             # First as a Service and nothing else: a public name must not pass for one.
             try:
-                infos = await look_up(self._service, port, family=family, type=SOCK_STREAM)
+                infos = await self._ask(self._service, port, family)
             except (OSError, UnicodeError):
                 self._own = frozenset()
             else:
                 self._own = frozenset(str(info[4][0]) for info in infos)
                 return infos
         try:
-            return await look_up(host, port, family=family, type=SOCK_STREAM)
+            return await self._ask(host, port, family)
         except UnicodeError:
             raise OSError(EINVAL, "not a name that can be looked up") from None
+
+    async def _ask(self, name: str, port: int, family: int) -> Sequence[AddressInfo]:
+        # One question at a time: it cannot be taken back, and whoever gives up and asks again must not fill the threads
+        # that everybody's names are looked up in.
+        key = name, port, family
+        asked = self._asked.get(key)
+        if asked is None:
+            asked = self._asked[key] = asyncio.create_task(_addresses(name, port, family))
+            asked.add_done_callback(lambda _: self._asked.pop(key))
+        return await asyncio.shield(asked)
+
+
+async def _addresses(name: str, port: int, family: int) -> Sequence[AddressInfo]:
+    return await asyncio.get_running_loop().getaddrinfo(name, port, family=family, type=SOCK_STREAM)
 
 
 async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: Guard) -> None:
@@ -98,7 +114,8 @@ async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: 
     Where an address says nothing the next one is tried beside it, as a request would: a name may have addresses of a
     family that leads nowhere from here.
     """
-    addresses = [each["host"] for each in await guard.resolve(host, port)]
+    async with asyncio.timeout(_LOOK_UP_SECONDS):
+        addresses = [each["host"] for each in await guard.resolve(host, port)]
     failures: list[OSError] = []
     found = await first_of(
         [partial(_connect, address, port, tls, host) for address in addresses],

@@ -7,12 +7,16 @@ import ssl
 from collections.abc import Mapping
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from .http_guard import DIALLED, Guard
 
 _BODY_BYTES = 64 << 10
 _BODY_SECONDS = 1.0
+
+_TIMED_OUT = 408
 
 FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
@@ -39,6 +43,9 @@ class Pool:
                     await _read_away(response)
         except FAULTS:
             if answer is None:
+                # The name may lead elsewhere by now; the library remembers for ten seconds where it led.
+                for session in self._sessions:
+                    _forget_names(session)
                 raise
         finally:
             self._requests -= 1
@@ -62,7 +69,10 @@ class Pool:
         dialled: list[str] = []
         DIALLED.set(dialled)
         try:
-            return await _post(kept, url, body, headers)
+            response = await _post(kept, url, body, headers)
+            if response.status != _TIMED_OUT or dialled:
+                return response
+            response.close()  # that the connection was idle for too long: said as our request was on its way
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             # A connection kept from an earlier request, ended by the server before it saw this one: it was idle for too
             # long, or the server restarts. That is no fault of the endpoint, and an event may arrive twice anyway.
@@ -86,8 +96,24 @@ async def _post(
     return await session.post(url, data=body, headers=headers, allow_redirects=False)
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Takes no kept connection on which something came unasked: it would pass for the answer to the next request."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - as the library has it
+    ) -> Connection:
+        while True:
+            found = await super().connect(req, traces, timeout)
+            if DIALLED.get() or found.protocol is None or not found.protocol.should_close:
+                return found
+            found.close()
+
+
 def _session(guard: Guard, tls: ssl.SSLContext | None, limit: int, *, keep: bool) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
+    connector = _Connector(
         limit=limit,
         force_close=not keep,
         ssl=tls if tls is not None else True,
@@ -102,6 +128,11 @@ def _session(guard: Guard, tls: ssl.SSLContext | None, limit: int, *, keep: bool
         auto_decompress=False,
         skip_auto_headers=("Accept-Encoding",),
     )
+
+
+def _forget_names(session: aiohttp.ClientSession) -> None:
+    if isinstance(session.connector, aiohttp.TCPConnector):
+        session.connector.clear_dns_cache()
 
 
 async def _read_away(response: aiohttp.ClientResponse) -> None:

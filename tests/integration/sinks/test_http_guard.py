@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from tablewatcher.errors import Reason, SinkError
+from tablewatcher.sinks import http_guard
 from tablewatcher.sinks.address import AddressPolicy, Places
 from tablewatcher.sinks.base import Outcome, Verdict
 from tablewatcher.spec.model import SecretKey
@@ -235,3 +237,48 @@ async def test_an_address_that_leads_nowhere_hides_no_other(http_server: HttpSer
             caller.setblocking(False)
             caller.connect_ex(hole.getsockname())
         assert (await _deliver(http_server, "two.example", AddressPolicy())).verdict is Verdict.DELIVERED
+
+
+async def test_a_name_that_leads_elsewhere_by_now_is_looked_up_after_a_fault(
+    http_server: HttpServer, names: Names
+) -> None:
+    """The library would go on for ten seconds where the name led before."""
+    names["hooks.example"] = ["127.0.0.1"]
+    sink = http_sink(f"http://hooks.example:{http_server.port}/hook")
+    await sink.open()
+    names["hooks.example"] = ["127.0.0.2"]
+    (found,) = await sink.deliver([event(1)])
+    assert (found.verdict, found.endpoint) == (Verdict.RETRY, True)
+    names["hooks.example"] = ["127.0.0.1"]
+    assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+    await sink.close()
+
+
+async def test_a_name_server_that_says_nothing_is_not_waited_for(
+    http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_guard, "_LOOK_UP_SECONDS", 0.2)
+    real, answered, asked = socket.getaddrinfo, threading.Event(), []
+
+    def silent(host: object, *args: object, **options: object) -> object:
+        if host == "hooks.example":
+            asked.append(host)
+            answered.wait(20)
+            host = "127.0.0.1"
+        return real(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    sink = http_sink(f"http://hooks.example:{http_server.port}/hook")
+    try:
+        for _ in range(5):
+            begin = time.monotonic()
+            with pytest.raises(SinkError) as caught:
+                await sink.open()
+            assert time.monotonic() - begin < 1
+            assert caught.value.reason is Reason.SINK_UNREACHABLE
+        assert len(asked) == 1, "questions pile up in the threads that everybody shares"
+    finally:
+        answered.set()
+    await sink.open()
+    assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+    await sink.close()

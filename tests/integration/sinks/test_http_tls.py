@@ -147,6 +147,26 @@ async def test_a_rotated_certificate_is_shown_on_new_connections(authority: Auth
     assert first == second != third
 
 
+async def test_another_authority_is_used_as_soon_as_the_endpoint_has_one(authority: Authority, tmp_path: Path) -> None:
+    other = Authority()
+    secrets = MemorySecrets(config_maps={"ca": {"ca.crt": authority.pem}})
+    server = HttpServer(tls=authority.server_context(tmp_path))
+    await server.start()
+    sink = http_sink(server.url, secrets=secrets, tls=Tls(CA))
+    await sink.open()
+    assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+    await server.stop()
+    server.tls = other.server_context(tmp_path)
+    await server.start()
+    (found,) = await sink.deliver([event(2)])
+    assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, Reason.TLS_FAILED, True)
+    secrets.config_maps["ca"]["ca.crt"] = other.pem
+    assert (await sink.deliver([event(2)]))[0].verdict is Verdict.DELIVERED
+    await sink.check()
+    await sink.close()
+    await server.stop()
+
+
 async def test_a_certificate_nobody_vouches_for_is_refused() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(UNTRUSTED)

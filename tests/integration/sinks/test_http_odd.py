@@ -1,0 +1,186 @@
+"""Endpoints that speak HTTP as few do: early, late, twice, or an older version of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from tablewatcher.sinks.base import Verdict
+
+from .conftest import http_sink
+from .events import event
+
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+TIMED_OUT = b"HTTP/1.1 408 Request Time-out\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def _request(reader: asyncio.StreamReader) -> bytes:
+    """The next request's body; IncompleteReadError where there is none."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    (length,) = [line.split(b":")[1] for line in head.split(b"\r\n") if line.startswith(b"content-length")]
+    return await reader.readexactly(int(length))
+
+
+@asynccontextmanager
+async def _endpoint(talk: Talk) -> AsyncIterator[str]:
+    """The URL of an endpoint each of whose connections is held by `talk`, until the context ends."""
+    held: list[asyncio.Task[None]] = []
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                await talk(reader, writer)
+        finally:
+            writer.close()
+
+    def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(asyncio.ensure_future(hold(reader, writer)))
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+        for each in held:
+            each.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5,
+    ],
+)
+async def test_what_comes_before_an_answer_is_none(before: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        statuses = iter([b"503 Busy", b"200 OK", b"200 OK"])
+        while await _request(reader):
+            writer.write(before)
+            await asyncio.sleep(0.02)
+            writer.write(b"HTTP/1.1 " + next(statuses) + b"\r\nContent-Length: 2\r\n\r\nok")
+
+    async with _endpoint(talk) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        found = [(await sink.deliver([event(n)]))[0].verdict for n in range(3)]
+        await sink.close()
+    assert found == [Verdict.RETRY, Verdict.DELIVERED, Verdict.DELIVERED]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+    ],
+)
+async def test_an_endpoint_that_takes_one_request_a_connection(answer: bytes) -> None:
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        await _request(reader)
+        connections += 1
+        writer.write(answer)
+
+    async with _endpoint(talk) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        for n in range(5):
+            assert (await sink.deliver([event(n)]))[0].verdict is Verdict.DELIVERED
+        await sink.close()
+    assert connections == 5
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_connection_that_is_timed_out_with_an_answer_is_no_fault(closes: bool) -> None:
+    """As some proxies do where a connection was idle for too long: what they say is no answer to the next request."""
+    got: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(await _request(reader))
+        writer.write(NO_CONTENT)
+        await asyncio.sleep(0.05)
+        writer.write(TIMED_OUT)
+        if not closes:
+            await asyncio.sleep(5)
+
+    async with _endpoint(talk) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        for n in range(4):
+            (found,) = await sink.deliver([event(n)])
+            assert found.verdict is Verdict.DELIVERED, found
+            await asyncio.sleep(0.1)
+        await sink.close()
+    assert [event(n).body for n in range(4)] == got
+
+
+async def test_a_connection_that_is_timed_out_as_the_request_arrives_is_no_fault() -> None:
+    got: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(await _request(reader))
+        writer.write(NO_CONTENT)
+        await reader.read(1)
+        writer.write(TIMED_OUT)
+
+    async with _endpoint(talk) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        for n in range(4):
+            (found,) = await sink.deliver([event(n)])
+            assert found.verdict is Verdict.DELIVERED, found
+        await sink.close()
+    assert [event(n).body for n in range(4)] == got
+
+
+async def test_an_answer_too_many_delivers_nothing() -> None:
+    """The second request must not be taken for delivered because of what came before it was sent."""
+    got: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(await _request(reader))
+        writer.write(NO_CONTENT)
+        await asyncio.sleep(0.05)
+        writer.write(NO_CONTENT)
+        await asyncio.sleep(5)  # reads nothing more
+
+    async with _endpoint(talk) as url:
+        sink = http_sink(url, seconds=1)
+        await sink.open()
+        for n in range(3):
+            (found,) = await sink.deliver([event(n)])
+            assert (found.verdict is Verdict.DELIVERED) == (event(n).body in got)
+            await asyncio.sleep(0.1)
+        await sink.close()
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # more than fits into a socket
+@pytest.mark.parametrize("ends", ["at once", "after a while", "never"])
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(b"413 Too Large", Verdict.REJECTED), (b"429 Wait", Verdict.RETRY), (b"202 Accepted", Verdict.DELIVERED)],
+)
+async def test_an_answer_before_the_body_is_read_counts(status: bytes, verdict: Verdict, ends: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 " + status + b"\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        if ends != "at once":
+            await asyncio.sleep(0.3 if ends == "after a while" else 10)
+
+    async with _endpoint(talk) as url:
+        sink = http_sink(url, seconds=2)
+        await sink.open()
+        (found,) = await sink.deliver([event(1, note="x" * 8_000_000)])
+        await sink.close()
+    assert found.verdict is verdict
