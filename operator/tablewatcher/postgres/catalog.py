@@ -42,7 +42,7 @@ class Server:
 class TableFacts:
     """The watched table as it is. `kind` is pg_class.relkind.
 
-    closed_partitions: partitions, qualified and quoted, that we lack the TRIGGER privilege on.
+    closed_partitions: partitions, qualified and quoted, that we lack the TRIGGER privilege on. temporary: of a session.
     """
 
     shape: TableShape
@@ -51,6 +51,7 @@ class TableFacts:
     may_see: bool
     owner: str
     closed_partitions: tuple[str, ...] = ()
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +197,19 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
         tuple((row["oid"], row["name"]) for row in below),
         tuple(row["why"] for row in await _all(connection, "rows_only", table_oid=oid)),
         tells_compression=connection.info.server_version >= 140_000,
+        unseen=tuple(row["what"] for row in await _all(connection, "unseen", table_oid=oid)),
+        spills_limited=(await _all(connection, "spills_limited"))[0]["limited"],
     )
     closed = tuple(row["name"] for row in below if not row["may_trigger"])
-    facts = TableFacts(shape, found["kind"], found["may_trigger"], found["may_see"], found["owner"], closed)
+    facts = TableFacts(
+        shape,
+        found["kind"],
+        found["may_trigger"],
+        found["may_see"],
+        found["owner"],
+        closed,
+        temporary=found["temporary"],
+    )
     return facts, found["owner_oid"]
 
 

@@ -22,7 +22,9 @@ def by_statement(spec: WatcherSpec, shape: TableShape) -> bool:
     """Whether inserts are captured by a statement trigger: asked for, or left to us, and exact."""
     if Action.INSERT not in spec.actions or spec.capture.granularity is Granularity.ROW:
         return False
-    return not shape.rows_only
+    # What a statement's rows need past work_mem goes to disk, for us alone: under a limit the write itself could fail.
+    # Who asks for statements knows how much they write at once.
+    return not shape.rows_only and (spec.capture.granularity is Granularity.STATEMENT or not shape.spills_limited)
 
 
 def as_set(spec: WatcherSpec, shape: TableShape) -> bool:
@@ -48,4 +50,4 @@ def notes(shape: TableShape) -> list[str]:
         found.append("the rows of tables that inherit from it are not captured: each needs a watcher of its own")
     for root in (why.removeprefix(PARTITION_OF) for why in shape.rows_only if why.startswith(PARTITION_OF)):
         found.append(f"the table is a partition, and rows of others are not captured: name {root} for all of them")
-    return found
+    return [*found, *shape.unseen]

@@ -11,6 +11,17 @@ from .catalog import Observed, TableFacts
 from .quoting import identifier
 from .sql import migrations
 
+_KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "i": "an index",
+    "I": "an index",
+    "c": "a type",
+    "t": "where PostgreSQL keeps long values of another table",
+}
+
 
 def check(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> TableFacts:
     """Everything that would make the plan fail, said before a statement is run. The table's facts where all is well."""
@@ -28,7 +39,7 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
         lambda: _check_primary(observed),
         lambda: _check_encoding(observed),
         lambda: _check_names(observed, names),
-        lambda: _check_table(observed, table),
+        lambda: _check_table(spec.table.schema, observed, table),
         lambda: _check_rights(spec, observed),
         lambda: _check_upgrade(spec, observed),
         lambda: _check_publications(spec, observed),
@@ -97,22 +108,33 @@ def _check_publications(spec: WatcherSpec, observed: Observed) -> None:
         )
 
 
-def _check_table(observed: Observed, table: str) -> TableFacts:
+def _check_table(schema: str, observed: Observed, table: str) -> TableFacts:
     facts = observed.table
     if facts is None:
         hint = f"; did you mean {' or '.join(observed.similar_tables)}?" if observed.similar_tables else ""
         raise DatabaseError(
             Reason.TABLE_NOT_FOUND, f"there is no table {table} in database {observed.server.database!r}{hint}"
         )
-    if facts.kind not in ("r", "p"):
-        kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
-        raise DatabaseError(
-            Reason.TABLE_NOT_FOUND,
-            f"{table} is {kinds.get(facts.kind, 'no table')}; watch the table where its rows are written",
-        )
+    kind = _KINDS.get(facts.kind, "no table") if facts.kind not in ("r", "p") else ""
+    if kind:
+        raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} is {kind}; watch the table where its rows are written")
+    refused = _refused(schema, facts)
+    if refused:
+        raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} {refused}")
     if not facts.shape.columns:
         raise DatabaseError(Reason.COLUMN_NOT_FOUND, f"{table} has no columns, so its rows cannot be told apart")
     return facts
+
+
+def _refused(schema: str, facts: TableFacts) -> str:
+    """Why a table that holds rows cannot be watched all the same; "" where it can be."""
+    if schema == SCHEMA:
+        return "is one of TableWatcher's own: delivering its changes would change it again, without end"
+    if schema == "pg_catalog":
+        return "is a system catalog, on which PostgreSQL allows no trigger"
+    if facts.temporary:
+        return "is a temporary table: it goes with the session that made it, and no other can read it"
+    return ""
 
 
 def _check_rights(spec: WatcherSpec, observed: Observed) -> None:

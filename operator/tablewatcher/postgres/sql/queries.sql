@@ -30,7 +30,7 @@ WHERE hash = %(hash)s AND system_identifier IS NOT NULL
 SELECT source_digest FROM tablewatcher.watcher WHERE hash = %(hash)s
 
 -- name: table
-SELECT c.oid::bigint AS oid, c.relkind::text AS kind,
+SELECT c.oid::bigint AS oid, c.relkind::text AS kind, c.relpersistence = 't' AS temporary,
        c.relowner::bigint AS owner_oid, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
        pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
        pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_see
@@ -49,7 +49,7 @@ ORDER BY 2
 SELECT n.nspname::text || '.' || c.relname::text AS name
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'tablewatcher')
-  AND (lower(c.relname) = lower(%(table)s) OR n.nspname = %(schema)s)
+  AND c.relpersistence <> 't' AND (lower(c.relname) = lower(%(table)s) OR n.nspname = %(schema)s)
 ORDER BY lower(c.relname) <> lower(%(table)s), 1 LIMIT 5
 
 -- name: columns
@@ -107,6 +107,41 @@ UNION ALL
  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
  WHERE t.tgrelid <> %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 66 = 0 AND n.nspname <> 'tablewatcher'
  ORDER BY t.oid LIMIT 1)
+
+-- name: unseen
+-- What is done to the table without its triggers. Of many partitions three are named.
+WITH below AS (
+    SELECT c.relkind, c.relpersistence, pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS name
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = %(table_oid)s OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(%(table_oid)s::oid::regclass) p)
+), named AS (
+    SELECT CASE WHEN relkind = 'f' THEN 'foreign' ELSE 'unlogged' END AS kind,
+           pg_catalog.array_to_string((pg_catalog.array_agg(name ORDER BY name))[1:3], ', ')
+             || CASE WHEN count(*) > 3 THEN ' and others' ELSE '' END AS names
+    FROM below WHERE relkind = 'f' OR (relkind = 'r' AND relpersistence = 'u') GROUP BY 1
+)
+SELECT 'UNLOGGED: ' || names || '; after a crash of the server PostgreSQL empties what is, without a trigger: no event tells of that'
+       AS what FROM named WHERE kind = 'unlogged'
+UNION ALL
+SELECT 'foreign tables: ' || names || '; what is written where their rows are kept is not captured, only what is written through this server'
+FROM named WHERE kind = 'foreign'
+UNION ALL
+SELECT 'session_replication_role is replica for ' || CASE s.setrole WHEN 0 THEN 'every role' ELSE 'role ' || pg_catalog.quote_ident(
+         pg_catalog.pg_get_userbyid(s.setrole)::text) END || ', and no trigger fires in such sessions: what they write is not captured'
+FROM pg_catalog.pg_db_role_setting s
+WHERE s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+  AND EXISTS (SELECT FROM pg_catalog.unnest(s.setconfig) AS c (text) WHERE lower(c.text) = 'session_replication_role=replica')
+UNION ALL
+SELECT 'session_replication_role is replica for the whole server, and no trigger fires: what is written is not captured'
+FROM pg_catalog.pg_settings WHERE name = 'session_replication_role' AND setting = 'replica'
+  AND source IN ('configuration file', 'command line')
+
+-- name: spills_limited
+-- Whether somebody writes here with a bound on temporary files, to which transition tables would count.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'temp_file_limit' AND setting <> '-1')
+  OR EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c (text)
+             WHERE s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+               AND c.text LIKE 'temp_file_limit=%%' AND c.text <> 'temp_file_limit=-1') AS limited
 
 -- name: schema_version
 -- Not by to_regclass: it raises where we lack USAGE on the schema.
