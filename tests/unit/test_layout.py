@@ -18,7 +18,7 @@ CRD = ROOT / "crds" / "tablewatchers.yaml"
 CHART = ROOT / "helm" / "tablewatcher"
 
 MODULE_LINES = 300
-FUNCTION_LINES = 60
+FUNCTION_LINES = 40
 VAGUE = {
     "util",
     "utils",

@@ -104,18 +104,15 @@ async def apply(
     """
     async with connected(conninfo) as connection:
         observed = await observe(connection, spec, names, listener_role)
-        found = plans.plan(spec, observed, names, adopt=adopt)
+
+        def decide(seen: Observed) -> Plan:
+            return plans.plan(spec, seen, names, adopt=adopt)
+
+        found = decide(observed)
         if found and spec.management is Management.OBSERVE:
             raise StepsMissing(found)
         if found:
-            found = await _execute(
-                connection,
-                spec,
-                names,
-                lambda seen: plans.plan(spec, seen, names, adopt=adopt),
-                patience=patience,
-                listener_role=listener_role,
-            )
+            found = await _execute(connection, spec, names, decide, patience=patience, listener_role=listener_role)
         assert observed.table is not None  # noqa: S101 - plan() has refused it otherwise
         server = observed.server
         shape = observed.table.shape
