@@ -13,8 +13,8 @@ from ..versions import newest_postgres
 from .arrivals import Endpoint
 from .checker import check
 from .conftest import MakeListener
+from .full_ring import BOUND, flood, is_full, within
 from .listeners import apply, http_sink, write_manifest
-from .test_overflow import BOUND, flood, is_full, within
 from .writers import TABLES, Writers
 
 pytestmark = pytest.mark.timeout(120)

@@ -13,52 +13,13 @@ from aiohttp import web
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .checker import check
-from .commands import Answer, tablewatcher
 from .conftest import MakeListener
-from .listeners import Listener, apply, http_sink, write_manifest
-from .writers import TABLES, Writers
+from .listeners import apply, http_sink, write_manifest
+from .parking import changes, command, has_parked, is_aside, parked, watched
+from .writers import TABLES, Writers, put
 
 pytestmark = pytest.mark.timeout(120)
 POISON = {"w0-1", "w3-5", "hot-2"}
-
-
-async def watched(database: Database, endpoint: Endpoint, path: Path, **delivery: Any) -> Path:
-    """The writers' tables, watched, with events given up after three refusals."""
-    manifest = write_manifest(path, http_sink(endpoint.url), **{"maxAttempts": 3, **delivery})
-    await database.execute(TABLES)
-    await apply(manifest, database.dsn)
-    return manifest
-
-
-async def command(manifest: Path, database: Database, *words: str) -> Answer:
-    return await tablewatcher(*words, "-f", manifest, "--dsn", database.dsn, "-o", "json")
-
-
-async def parked(manifest: Path, database: Database, *words: str) -> dict[str, Any]:
-    """What `parked list` tells."""
-    answer = await command(manifest, database, "parked", "list", *words)
-    assert answer.code == 0, answer.err
-    (found,) = json.loads(answer.out)
-    return dict(found)
-
-
-async def put(database: Database, *keys: str) -> None:
-    """The next version of each key, one transaction each."""
-    for key in keys:
-        await database.execute(
-            "INSERT INTO account (key, version) VALUES (%s, 1)"
-            " ON CONFLICT (key) DO UPDATE SET version = account.version + 1",
-            key,
-        )
-
-
-def changes(endpoint: Endpoint) -> list[tuple[str, int]]:
-    return [found.change for found in endpoint.accepted]
-
-
-async def has_parked(listener: Listener) -> bool:
-    ready, reason, _ = await listener.state()
-    return ready and reason == "EventsParked"
 
 
 async def test_poison_keys_under_writers(
@@ -119,13 +80,9 @@ async def test_listener_is_killed_around_parking(
         await killed()
         assert (await replay).code == 0
     await writers.resolve()
-    await poll(lambda: _is_empty(database), 30)
+    await poll(lambda: is_aside(database), 30)
     accepted = await endpoint.accepted_all(writers.history.ok)
     assert check(writers.history, accepted) == []
-
-
-async def _is_empty(database: Database) -> bool:
-    return (await database.execute("SELECT count(*) FROM tablewatcher.parked"))[0][0] == 0
 
 
 async def test_an_endpoint_that_refuses_everything_parks_nothing(
@@ -190,11 +147,12 @@ async def test_skip_drops_and_lets_followers_go(
 
     async def both_aside() -> bool:
         await put(database, "good")
-        return len({event["key"] for event in (await parked(manifest, database))["events"]}) == 2
+        return await is_aside(database, "bad", "bad", "worse")
 
     await poll(both_aside, 30)
     await put(database, "bad")
-    await poll(lambda: _counted(manifest, database, 4), 20)
+    await poll(lambda: is_aside(database, "bad", "bad", "bad", "worse"), 20)
+    assert (await parked(manifest, database))["count"] == 4
     assert await listener.terminate() == 0
     first, *_ = (await parked(manifest, database, "--key", "bad"))["events"]
     assert (first["action"], first["attempts"] >= 3) == ("insert", True)
@@ -207,7 +165,7 @@ async def test_skip_drops_and_lets_followers_go(
     listener.start()
     await poll(lambda: ("bad", 3) in changes(endpoint), 30)
     assert [change for change in changes(endpoint) if change[0] == "bad"] == [("bad", 2), ("bad", 3)]
-    await poll(lambda: _counted(manifest, database, 1), 20)
+    await poll(lambda: is_aside(database, "worse"), 20)
     again = await command(manifest, database, "parked", "replay", "--key", "worse")
     assert again.code == 10
     assert json.loads(again.out)[0]["reason"] == "EventsParked"
@@ -218,10 +176,6 @@ async def test_skip_drops_and_lets_followers_go(
     endpoint.refused = set()
     await put(database, "worse")
     await poll(lambda: ("worse", 2) in changes(endpoint), 20)
-
-
-async def _counted(manifest: Path, database: Database, number: int) -> bool:
-    return bool((await parked(manifest, database))["count"] == number)
 
 
 async def test_a_server_error_for_one_event_alone(
@@ -244,7 +198,7 @@ async def test_a_server_error_for_one_event_alone(
 
     async def aside() -> bool:
         await put(database, "good")
-        return bool((await parked(manifest, database))["count"] == 1)
+        return await is_aside(database, "bad")
 
     await poll(aside, 40)
     await poll(lambda: has_parked(listener), 20)
@@ -264,7 +218,7 @@ async def test_what_came_back_during_a_shutdown_is_not_sent_after_its_successors
 
     async def aside() -> bool:
         await put(database, "good")
-        return bool((await parked(manifest, database))["count"] == 2)
+        return await is_aside(database, "bad", "bad")
 
     await poll(aside, 30)
     endpoint.refused = set()
@@ -281,7 +235,7 @@ async def test_what_came_back_during_a_shutdown_is_not_sent_after_its_successors
     await poll(lambda: bool(ending), 20)
     assert await ending[0] == 0
     assert [change for change in changes(endpoint) if change[0] == "bad"] == [("bad", 1), ("bad", 2)]
-    assert await _is_empty(database), "what is delivered is still aside: it would be sent after what follows it"
+    assert await is_aside(database), "what is delivered is still aside: it would be sent after what follows it"
     listener.start()
     assert (await replay).code == 0
     await put(database, "bad")
@@ -303,7 +257,7 @@ async def test_the_lease_is_released_even_where_what_came_back_cannot_be_written
 
     async def aside() -> bool:
         await put(database, "good")
-        return await database.execute("SELECT count(*) FROM tablewatcher.parked") == [(2,)]
+        return await is_aside(database, "bad", "bad")
 
     await poll(aside, 30)
     accept, ending = http_receiver.respond, asyncio.Event()

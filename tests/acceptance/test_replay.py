@@ -17,8 +17,7 @@ from .checker import check
 from .commands import tablewatcher
 from .conftest import MakeListener
 from .listeners import Listener, apply, http_sink, nats_sink, write_manifest
-from .test_parking import put
-from .writers import TABLES, Writers
+from .writers import TABLES, Writers, put
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -13,7 +13,8 @@ from aiohttp import web
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .conftest import MakeListener
-from .test_parking import changes, command, put, watched
+from .parking import changes, command, is_aside, watched
+from .writers import put
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -29,12 +30,6 @@ async def put_aside(database: Database, endpoint: Endpoint, *keys: str) -> None:
         return {key for (key,) in found} >= set(keys)
 
     await poll(all_aside, 60)
-
-
-async def is_aside(database: Database, *keys: str) -> bool:
-    """Whether just these keys' events are aside."""
-    found = await database.execute("SELECT key FROM tablewatcher.parked")
-    return sorted(key for (key,) in found) == sorted(keys)
 
 
 async def states(database: Database) -> dict[Any, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-from ..conftest import poll
+from ..conftest import Database, poll
 from .checker import Change, History, Outcome
 
 TABLES = """
@@ -107,6 +107,16 @@ class Transaction:
 
     async def _execute(self, statement: str, *parameters: Any) -> None:
         await self._connection.execute(statement.encode(), parameters or None)
+
+
+async def put(database: Database, *keys: str) -> None:
+    """The next version of each key, one transaction each."""
+    for key in keys:
+        await database.execute(
+            "INSERT INTO account (key, version) VALUES (%s, 1)"
+            " ON CONFLICT (key) DO UPDATE SET version = account.version + 1",
+            key,
+        )
 
 
 Plan = Callable[[Transaction, random.Random, Sequence[str]], Coroutine[Any, Any, None]]
