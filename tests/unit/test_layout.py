@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,6 +34,13 @@ VAGUE = {
     "misc",
 }
 OPERATOR_LIBRARIES = ("kopf", "kubernetes")
+# Which modules may import what a contract of pyproject.toml is about, by words of its name.
+DOORS = {
+    "kopf and kubernetes": {"controller"},
+    "psycopg": {"postgres"},
+    "the NATS client": {"sinks.nats"},
+    "the HTTP client": {"sinks.http_pool", "sinks.http_guard", "cli", "controller"},
+}
 
 
 def test_the_package_is_found() -> None:
@@ -57,6 +65,20 @@ def test_module_is_a_small_room(module: Path) -> None:
         and node.end_lineno - node.lineno + 1 > FUNCTION_LINES
     }
     assert not long, f"functions over {FUNCTION_LINES} lines: {long}"
+
+
+@pytest.mark.parametrize(("words", "doors"), DOORS.items())
+def test_every_module_is_kept_to_the_doors(words: str, doors: set[str]) -> None:
+    """A contract lists who may not import a library: a module that nobody has added would be free to."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (kept,) = [set(each["source_modules"]) for each in contracts if words in each["name"]]
+    free = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+    free = {name for name in free if not any(f"{name}.".startswith(f"{each}.") for each in kept)}
+    assert {name for name in free if not any(f"{name}.".startswith(f"tablewatcher.{door}.") for door in doors)} == set()
 
 
 def test_module_names_say_what_is_inside() -> None:
