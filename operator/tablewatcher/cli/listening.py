@@ -17,17 +17,19 @@ from ..listener.options import Options
 from ..listener.service import serve
 from ..postgres.dsn import checked
 from .logs import configure_logs
+from .screen import screen
 
 
 def main() -> None:
     """Until it is told to stop; where it cannot start, ends with the fault's exit code."""
     with os.fdopen(int(sys.argv[1]), "rb") as file:
         options: Options = pickle.load(file)  # noqa: S301 - written by the command that this process was
+    watched = screen()
     configure_logs()
     try:
         if options.dsn:
             checked(options.dsn)
-        serve(options)
+        serve(options, watched.show if watched else None)
     except TableWatcherError as error:
         _fail(error)
 

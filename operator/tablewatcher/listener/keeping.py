@@ -12,7 +12,7 @@ from .flow import Flow, LeaseLost
 COMMIT_SECONDS = 0.1
 RENEW_SECONDS = 1.0
 UPKEEP_SECONDS = 5.0
-# While capture stands still, and for a ring so small that it may fill up between two looks.
+# While capture stands still or a backlog is drained, and for a ring so small that it may fill up between two looks.
 HASTE_SECONDS = 1.0
 SMALL_RING = 64 << 20
 DRIFT_SECONDS = 10.0
@@ -89,7 +89,8 @@ class Keeping:
                 looked, drifted = flow.now(), await channels.drift.look()
                 flow.observer.drift(drifted)
             await flow.observer.publish()
-            await asyncio.sleep(HASTE_SECONDS if gauge.stopped_at else haste)
+            drains = flow.observer.behind.waiting > flow.pace.high_water
+            await asyncio.sleep(HASTE_SECONDS if gauge.stopped_at or drains else haste)
 
     @property
     def _room(self) -> int:

@@ -18,6 +18,7 @@ from ..postgres.parked import Held
 from ..postgres.ring import Gauge
 from ..sinks.base import DELIVERED, Outcome, Verdict
 from ..spec.model import NatsSink, WatcherSpec
+from .behind import Behind
 
 log = structlog.get_logger("tablewatcher.listener")
 
@@ -37,7 +38,7 @@ class Observer:
         self._delivered = cache(lambda op: metrics.events_delivered.labels(*labels, ACTION_NAMES[op], sink))
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = self._drifted = ""
-        self._events_an_id = 1 / IDS_A_ROW
+        self.behind = Behind()
         self._sink_says = (False, Reason.RECONCILING, "starting")
         self._held, self._full = Held(), False
         self._skipped = 0
@@ -93,14 +94,13 @@ class Observer:
         """The sink does not; nothing is lost."""
         self._set(False, reason, message)
 
-    def read(self, events: Sequence[Event]) -> None:
-        """Events have been read from the ring."""
+    def read(self, events: Sequence[Event], *, last: bool) -> None:
+        """Events have been read from the ring. last: nothing else was there to be read."""
         for op, count in Counter(event.op for event in events).items():
             self._metrics.events_captured.labels(*self._labels, ACTION_NAMES[op]).inc(count)
             if op == "g":
                 self._metrics.gaps.labels(*self._labels).inc(count)
-        # A row of the ring takes so many ids, however many events it holds: what is unread is taken to be like this.
-        self._events_an_id = len(events) / (events[-1].ring_id - events[0].ring_id + IDS_A_ROW)
+        self.behind.read(events, last=last)
 
     def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], seconds: float) -> None:
         """A call to the sink has ended."""
@@ -113,6 +113,7 @@ class Observer:
             delivered = [event for event, outcome in pairs if outcome.verdict is Verdict.DELIVERED]
             failed = Counter(outcome.verdict.value for outcome in outcomes if outcome.verdict is not Verdict.DELIVERED)
         if delivered:
+            self.behind.delivered += len(delivered)
             metrics.event_latency.observe(self._labels, [now - event.captured_at for event in delivered])
             self._attempts(Verdict.DELIVERED.value).inc(len(delivered))
             ops = [event.op for event in delivered]
@@ -124,10 +125,11 @@ class Observer:
     def ring(self, gauge: Gauge, oldest: Event | None, newest_read: int, *, held: str) -> None:
         """The ring's size, what was skipped, and whether capture has stopped. held: who keeps it from being emptied."""
         metrics = self._metrics
+        self.behind.drawn(gauge.last_id)
         metrics.ring_bytes.labels(*self._labels).set(gauge.bytes)
         unread = max(gauge.last_id - newest_read, 0) if newest_read else 0
         pending = max(newest_read - oldest.ring_id + IDS_A_ROW, 0) if oldest else 0
-        metrics.ring_rows.labels(*self._labels).set(round((unread + pending) * self._events_an_id))
+        metrics.ring_rows.labels(*self._labels).set(round((unread + pending) * self.behind.events_an_id))
         metrics.ring_oldest_age.labels(*self._labels).set(max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0)
         # The database has counted since the installation, also while no listener ran.
         metrics.events_skipped.labels(*self._labels).inc(max(gauge.skipped - self._skipped, 0))

@@ -31,14 +31,16 @@ class Reading:
             page = await self._outbox.next_page(position, self._pace.page)
             flow.reading = False
             if page is None:
+                flow.observer.behind.caught_up()
                 await self._idle(woken, position)
                 continue
             flow.delivery.offer(page)
             position = page.position(None)
             if not page.events:
+                flow.observer.behind.caught_up()
                 continue  # the batch ended with the page before; that is known only now
             self._pace.read(len(page.events), sum(len(event.body) for event in page.events), flow.now())
-            flow.observer.read(page.events)
+            flow.observer.read(page.events, last=page.last)
             flow.newest_id = max(flow.newest_id, page.events[-1].ring_id)
             flow.changed.set()
             if flow.delivery.waiting >= self._pace.high_water:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -17,6 +18,7 @@ from ..naming import watcher_names
 from ..postgres.conninfo import conninfo
 from ..postgres.dsn import with_tls
 from ..spec.model import WatcherSpec
+from .draining import Figures
 from .files import Looks, signature
 from .health import HealthServer
 from .holder import this_process
@@ -25,6 +27,7 @@ from .observe import Observer
 from .options import Options
 from .secrets import DirectorySecrets
 from .target import Target
+from .telling import Telling
 from .watch import Watch
 
 log = structlog.get_logger("tablewatcher.listener")
@@ -33,10 +36,14 @@ RELOAD_SECONDS = 1.0
 
 
 class Service:
-    """All watchers of one listener: those that run, and those that end and may have to begin again."""
+    """All watchers of one listener: those that run, and those that end and may have to begin again.
 
-    def __init__(self, options: Options) -> None:
+    show: where a person sees a line about a backlog, as `Telling` has it.
+    """
+
+    def __init__(self, options: Options, show: Callable[[str], None] | None = None) -> None:
         self._options = options
+        self._show = show
         self._secrets = DirectorySecrets(options.secrets_dir, database_too=not options.dsn)
         self._metrics = Metrics(CollectorRegistry())
         self._watches: dict[str, Watch] = {}
@@ -57,6 +64,7 @@ class Service:
         )
         health.start(self._options.http_host, self._options.http_port)
         looks = Looks()
+        telling = asyncio.create_task(Telling(self._figures, self._show).run(), name="telling")
         log.info("listening", http_port=self._options.http_port, instance=self._options.instance)
         try:
             while not stop.is_set():
@@ -67,6 +75,8 @@ class Service:
                         await stop.wait()
             log.info("stopping", watchers=len(self._watches))
         finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
             await self.close()
             await health.stop()
 
@@ -77,6 +87,12 @@ class Service:
         await asyncio.gather(*stopping, *(task for _, task in self._ending.values()))
         for target in self._targets.values():
             await target.close()
+
+    def _figures(self) -> Iterator[Figures]:
+        for name, watch in self._watches.items():
+            if not watch.spec.suspend:  # there it is meant to wait
+                behind = watch.observer.behind
+                yield Figures(name, behind.waiting, behind.delivered)
 
     async def _reload(self) -> None:
         """Starts, stops and restarts watchers where the manifests have changed."""
@@ -143,11 +159,11 @@ class Service:
         return conninfo(spec.database, self._secrets, namespace=spec.namespace)
 
 
-def serve(options: Options) -> None:
-    """Runs a listener until it is told to stop. Raises TableWatcherError where it cannot start."""
+def serve(options: Options, show: Callable[[str], None] | None = None) -> None:
+    """Runs a listener until it is told to stop, as `Service`. Raises TableWatcherError where it cannot start."""
     try:
         # Measured: a fifth less time a drained event than the standard loop.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Service(options).run())
+            runner.run(Service(options, show).run())
     except* TableWatcherError as group:
         raise group.exceptions[0] from None

@@ -136,8 +136,9 @@ class Watch:
             Requests(*shared),
             session.requests,
         )
-        with session.idle.member(self._names):
-            await Relay(Flow(self.spec, lease, channels, self.observer)).run(self._stop)
+        flow = Flow(self.spec, lease, channels, self.observer)
+        with session.idle.member(self._names), self.observer.behind.delivering(lambda: flow.delivery.waiting):
+            await Relay(flow).run(self._stop)
 
     async def _lease(self, session: Session, cursor: CursorLog) -> Lease | None:
         while not self._stop.is_set():
