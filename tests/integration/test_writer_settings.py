@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tablewatcher.postgres.apply import apply
 from tablewatcher.spec.model import Action, Capture, Condition, Granularity, Operator
 
 from ..conftest import Database
-from .capturing import names_of, opened, spec_of
+from .capturing import names_of, opened, spec_of, watch
 
 CHANGES = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})
 # Names and values that a setting of the parser could read in two ways.
@@ -111,3 +113,22 @@ async def test_events_are_the_same_whatever_the_writer_has_set(any_database: Dat
         offered = {row[0] for row in await any_database.execute("SELECT name FROM pg_settings")}
         known = {key: value for key, value in known.items() if key in offered or "." in key}
         assert await written(any_database, known) == expected, name
+
+
+@pytest.mark.parametrize("granularity", [Granularity.AUTO, Granularity.ROW])
+@pytest.mark.parametrize("rows", [1, 3000])
+async def test_a_short_lock_timeout_fails_no_write(rows: int, granularity: Granularity, any_database: Database) -> None:
+    """While the listener has a lock on the slot it empties, the look at the ring's size cannot be had in time."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n text)")
+    spec = spec_of(columns=("n",), actions=CHANGES, capture=Capture(granularity=granularity))
+    watched = await watch(any_database.dsn, spec)
+    many = f"INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(%s::int, %s::int + {rows - 1}) AS g"
+    async with watched.reader, await any_database.connect() as listener, await any_database.connect() as writer:
+        await writer.execute("SET lock_timeout = '1ms'")
+        async with listener.transaction():
+            lock = f"LOCK TABLE tablewatcher.{watched.names.rings[1]} IN ACCESS EXCLUSIVE MODE"
+            await listener.execute(lock.encode())
+            for first in range(0, 3000, rows):
+                await writer.execute(many.encode(), [first, first])
+        events = await watched.events()
+    assert [event.key for event in events] == [str(key) for key in range(3000)]

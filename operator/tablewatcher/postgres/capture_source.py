@@ -14,6 +14,7 @@ from .quoting import literal
 from .shape import TableShape
 from .sql import (
     CAPTURE,
+    CAPTURE_BOUND,
     CAPTURE_CHUNK,
     CAPTURE_CONTEXT,
     CAPTURE_FILTER,
@@ -68,7 +69,12 @@ class CaptureSource:
 
     def text(self) -> str:
         """The whole body."""
-        common = {**self._objects(), "context": CAPTURE_CONTEXT.format(max_context=MAX_CONTEXT_BYTES)}
+        objects = self._objects()
+        common = {
+            **objects,
+            "context": CAPTURE_CONTEXT.format(max_context=MAX_CONTEXT_BYTES),
+            "bound": CAPTURE_BOUND.format(**objects),
+        }
         notify = CAPTURE_NOTIFY.format(**common)
         by_statement = self._spec.actions & {Action.INSERT} if self._statements else frozenset[Action]()
         by_row = self._spec.actions - by_statement

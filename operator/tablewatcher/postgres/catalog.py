@@ -197,7 +197,7 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
         tuple((row["oid"], row["name"]) for row in below),
         tuple(row["why"] for row in await _all(connection, "rows_only", table_oid=oid)),
         tells_compression=connection.info.server_version >= 140_000,
-        unseen=tuple(row["what"] for row in await _all(connection, "unseen", table_oid=oid)),
+        remarks=tuple(row["what"] for row in await _all(connection, "remarks", table_oid=oid)),
         spills_limited=(await _all(connection, "spills_limited"))[0]["limited"],
     )
     closed = tuple(row["name"] for row in below if not row["may_trigger"])

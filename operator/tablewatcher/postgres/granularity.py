@@ -39,7 +39,7 @@ def as_set(spec: WatcherSpec, shape: TableShape) -> bool:
 
 
 def notes(shape: TableShape) -> list[str]:
-    """What of the table a watcher does not see, and what can be done about it."""
+    """What of the table a watcher does not see, or sees in another order, and what can be done about it."""
     found = []
     if SUBSCRIBED in shape.rows_only:
         found.append(
@@ -50,4 +50,4 @@ def notes(shape: TableShape) -> list[str]:
         found.append("the rows of tables that inherit from it are not captured: each needs a watcher of its own")
     for root in (why.removeprefix(PARTITION_OF) for why in shape.rows_only if why.startswith(PARTITION_OF)):
         found.append(f"the table is a partition, and rows of others are not captured: name {root} for all of them")
-    return [*found, *shape.unseen]
+    return [*found, *shape.remarks]

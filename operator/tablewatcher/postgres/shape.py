@@ -115,8 +115,9 @@ class TableShape:
     """A table's columns in order and its key; an empty key means: no immediate primary key.
 
     partitions: oid and name, qualified and quoted, of all below it. rows_only: what of the table itself makes
-    statement triggers inexact. tells_compression: whether the server does (14 and later). unseen: what is done to the
-    table without its triggers, as the catalog words it. spills_limited: somebody writes here with a `temp_file_limit`.
+    statement triggers inexact. tells_compression: whether the server does (14 and later). remarks: what of it events do
+    not tell, or in another order, as the catalog words it. spills_limited: somebody writes here with a
+    `temp_file_limit`.
     """
 
     oid: int
@@ -125,7 +126,7 @@ class TableShape:
     partitions: tuple[tuple[int, str], ...] = ()
     rows_only: tuple[str, ...] = ()
     tells_compression: bool = True
-    unseen: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     spills_limited: bool = False
 
     @property

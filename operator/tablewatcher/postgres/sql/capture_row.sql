@@ -82,7 +82,5 @@
   ring_id := nextval({ids});
 {insert}
   IF ring_id / {ids_a_row} % 1024 = 0 THEN
-    IF {ring_size} > {max_ring} AND pg_sequence_last_value({stop}) = 0 THEN
-      PERFORM setval({stop}, extract(epoch FROM clock_timestamp())::bigint);
-    END IF;
+{bound}
   END IF;

@@ -108,8 +108,8 @@ UNION ALL
  WHERE t.tgrelid <> %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 66 = 0 AND n.nspname <> 'tablewatcher'
  ORDER BY t.oid LIMIT 1)
 
--- name: unseen
--- What is done to the table without its triggers. Of many partitions three are named.
+-- name: remarks
+-- What is done to the table without its triggers, or before them. Of many partitions three are named.
 WITH below AS (
     SELECT c.relkind, c.relpersistence, pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS name
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -135,6 +135,14 @@ UNION ALL
 SELECT 'session_replication_role is replica for the whole server, and no trigger fires: what is written is not captured'
 FROM pg_catalog.pg_settings WHERE name = 'session_replication_role' AND setting = 'replica'
   AND source IN ('configuration file', 'command line')
+UNION ALL
+-- AFTER triggers for rows fire in the order of their names, byte by byte; those that are deferred, after all others.
+SELECT pg_catalog.format('trigger %%I fires before ours, since its name sorts first: if it changes a row of this table, that is told before'
+         ' what it fired for; rename it with ALTER TRIGGER', t.tgname)
+FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND t.tgtype & 66 = 0 AND NOT t.tginitdeferred
+  AND n.nspname <> 'tablewatcher' AND t.tgname::text COLLATE "C" < '00_tablewatcher_'
 
 -- name: spills_limited
 -- Whether somebody writes here with a bound on temporary files, to which transition tables would count.

@@ -1,0 +1,8 @@
+BEGIN
+  IF {ring_size} > {max_ring} AND pg_sequence_last_value({stop}) = 0 THEN
+    PERFORM setval({stop}, extract(epoch FROM clock_timestamp())::bigint);
+  END IF;
+EXCEPTION WHEN lock_not_available THEN
+  -- The writer has a lock_timeout, and the listener is emptying a table of the ring: the next look is soon enough.
+  NULL;
+END;
