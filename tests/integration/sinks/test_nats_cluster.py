@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.js.api import StreamConfig
 
+from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.sinks.nats import NatsSink
 from tablewatcher.sinks.nats.order import HELD
-from tablewatcher.spec.model import Format
+from tablewatcher.spec.model import CreateStream, Format
 from tablewatcher.spec.model import NatsSink as NatsSpec
 
 from .cluster import SIZE, NatsCluster
@@ -50,16 +52,20 @@ async def _send_until(sink: NatsSink, stop: asyncio.Event) -> tuple[int, int]:
     return last, failed
 
 
-@asynccontextmanager
-async def _opened(cluster: NatsCluster, *, fast: bool) -> AsyncIterator[NatsSink]:
-    await cluster.start(StreamConfig(name="SHOP", subjects=["shop.>"], num_replicas=SIZE, allow_batched=fast))
-    sink = NatsSink(
-        NatsSpec(cluster.urls, "shop.{table}"),
+def _sink(cluster: NatsCluster, **fields: object) -> NatsSink:
+    return NatsSink(
+        NatsSpec(cluster.urls, "shop.{table}", **fields),
         format=Format.STRUCTURED,
         source=SOURCE,
         table=TABLE,
         secrets=MemorySecrets(),
     )
+
+
+@asynccontextmanager
+async def _opened(cluster: NatsCluster, *, fast: bool) -> AsyncIterator[NatsSink]:
+    await cluster.start(StreamConfig(name="SHOP", subjects=["shop.>"], num_replicas=SIZE, allow_batched=fast))
+    sink = _sink(cluster)
     await sink.open()
     assert sink.limits.ordered is fast
     try:
@@ -120,6 +126,50 @@ async def test_servers_that_retire_one_after_another_cost_nothing(cluster: NatsC
         last, failed = await work
     assert failed, "the connection was never lost: this test means nothing"
     await _assert_stored(cluster, last)
+
+
+async def _said(sink: NatsSink) -> SinkError | None:
+    """What a look at the sink finds wrong."""
+    try:
+        await sink.check()
+    except SinkError as error:
+        return error
+    return None
+
+
+async def test_a_cluster_without_most_of_its_servers_is_unreachable_and_heals(
+    cluster: NatsCluster, eventually: Callable[..., Awaitable[Any]]
+) -> None:
+    async with _opened(cluster, fast=True) as sink:
+        # The leader is left: it tells repeats of what it has not yet shared with anybody as stored.
+        leader = await cluster.leader("SHOP")
+        others = [server for name, server in cluster.servers.items() if name != leader]
+        for server in others:
+            server.kill()
+
+        async def unavailable() -> bool:
+            """Says so once it has seen that nobody leads; until then it does not answer."""
+            outcomes = await sink.deliver([event(ring_id) for ring_id in range(300)])
+            assert {(o.verdict, o.endpoint) for o in outcomes} == {(Verdict.RETRY, True)}
+            said = await _said(sink)
+            assert said is None or said.reason is Reason.SINK_UNREACHABLE, said
+            return said is not None and "most servers" in said.message
+
+        await eventually(unavailable, 60)
+        sink_for_new = _sink(cluster, stream="NEW", create=CreateStream(replicas=SIZE))
+        with pytest.raises(SinkError) as caught:
+            await sink_for_new.open()
+        assert caught.value.reason is Reason.SINK_UNREACHABLE
+        for server in others:
+            server.start()
+
+        async def delivered() -> bool:
+            with suppress(SinkError):
+                await sink.check()
+                return (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+            return False
+
+        await eventually(delivered, 60)
 
 
 async def _stored(cluster: NatsCluster) -> list[int]:

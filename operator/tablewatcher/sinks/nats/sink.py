@@ -109,7 +109,7 @@ class NatsSink:
         self._max_stored = min((bound for bound in bounds if bound >= 0), default=None)
         # A batch lives in one stream: where the actions have one each, an event of another would be a hole.
         if len(configs) == 1 and configs[0].allow_batched and configs[0].name and connection.takes_batches:
-            self._way = FastWay(self._writer, configs[0].name)
+            self._way = FastWay(self._writer, configs[0].name, copies=configs[0].num_replicas or 1)
         else:
             self._way = WindowWay(self._writer)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 2
 _NAME_IN_USE = 10058
+_NO_LEADER = 10008
 
 
 async def find_streams(connection: Connection, patterns: Sequence[str], stream: str | None) -> list[StreamConfig]:
@@ -37,6 +38,10 @@ async def find_streams(connection: Connection, patterns: Sequence[str], stream: 
         return list({config.name: config for config in found}.values())
 
 
+def _without_leader(error: Exception) -> bool:
+    return isinstance(error, APIError) and error.err_code == _NO_LEADER
+
+
 @contextmanager
 def _said(connection: Connection, pattern: str) -> Iterator[None]:
     """Faults of the JetStream API as SinkErrors."""
@@ -45,6 +50,11 @@ def _said(connection: Connection, pattern: str) -> Iterator[None]:
     try:
         yield
     except (nats_errors.NoRespondersError, JetStreamError) as error:
+        if _without_leader(error):
+            raise SinkError(
+                Reason.SINK_UNREACHABLE,
+                "JetStream is unavailable for now: most servers of its cluster must run and reach each other",
+            ) from None
         raise _no_stream(pattern, f"JetStream is not enabled for this account ({error})") from None
     except (nats_errors.Error, OSError, TimeoutError) as error:
         if connection.refusal:
@@ -87,6 +97,8 @@ async def create_missing(connection: Connection, name: str, subjects: Sequence[s
         try:
             await connection.client.jsm(timeout=_SECONDS).add_stream(config)
         except APIError as error:
+            if _without_leader(error):
+                raise
             # Another listener may have made it meanwhile: whether it will do is looked at next.
             if error.err_code != _NAME_IN_USE:
                 raise _no_stream(
@@ -121,7 +133,7 @@ async def _names(connection: Connection, pattern: str) -> list[str]:
     answer = await connection.client.request("$JS.API.STREAM.NAMES", request, timeout=_SECONDS)
     content = json.loads(answer.data)
     if "error" in content:
-        raise JetStreamError(str(content["error"].get("description", "error")))
+        APIError.from_error(content["error"])  # which raises
     return list(content.get("streams") or ())
 
 

@@ -29,6 +29,8 @@ _WRITE_TOGETHER = 64
 _FEW = 128
 # A silent batch is asked how far it is: its acknowledgement, or the one before, may have been lost on the way.
 _SILENCE_SECONDS = 1.0
+# Of a call's time, kept for the question whether what was told as stored is there for good.
+_QUESTION_SECONDS = 1.0
 
 
 class Way(Protocol):
@@ -85,9 +87,10 @@ class FastWay:
     A batch costs two round trips, and plain publishes one: a few events of different keys go that way.
     """
 
-    def __init__(self, writer: MessageWriter, stream: str, few: int = _FEW) -> None:
+    def __init__(self, writer: MessageWriter, stream: str, few: int = _FEW, *, copies: int = 1) -> None:
         self._writer = writer
         self._stream = stream
+        self._copies = copies  # of the stream, in a cluster
         self._few = few
         self._window = WindowWay(writer)
         # Set once the server says that this stream takes no batches (any more).
@@ -121,6 +124,26 @@ class FastWay:
         return [outcome or order.HELD for outcome in outcomes]
 
     async def _run(self, connection: Connection, events: Sequence[Event], deadline: float) -> fast_batch.FastBatch:
+        batch = await self._send(connection, events, deadline - _QUESTION_SECONDS)
+        doubtful = self._copies > 1 and batch.stored and not batch.proven
+        if doubtful and not await self._has(connection, events[batch.stored - 1], deadline):
+            batch.doubt()
+        return batch
+
+    async def _has(self, connection: Connection, event: Event, deadline: float) -> bool:
+        """Whether the stream has `event` for good, and so all that was sent before it."""
+        window = connection.windows.open(1)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await connection.client.send(self._writer.question(event, f"{connection.inbox}{window.base}"))
+                await window.wait()
+        except (TimeoutError, nats_errors.Error, OSError):
+            return False
+        finally:
+            connection.windows.close(window)
+        return window.outcomes[0] is DELIVERED
+
+    async def _send(self, connection: Connection, events: Sequence[Event], deadline: float) -> fast_batch.FastBatch:
         with connection.batch(len(events), self._stream) as opened:
             try:
                 async with asyncio.timeout_at(deadline):
