@@ -248,6 +248,7 @@ async def test_another_instance_is_left_alone(shop: Database, orders: Path) -> N
     assert mine.code == 0, mine.err
     theirs = await tablewatcher("destroy", "-f", orders, "--dsn", shop.dsn, "--instance", "two")
     assert theirs.code == 0, theirs.err
+    assert "nothing of two/shop/orders was there" in theirs.out
     assert await shop.execute("SELECT identity FROM tablewatcher.watcher") == [("one/shop/orders",)]
 
 
@@ -340,3 +341,28 @@ async def test_listen_runs_no_module_of_the_directory_it_is_started_in(
     monkeypatch.chdir(tmp_path)
     answer = await tablewatcher("listen", "-f", tmp_path / "absent.yaml", "--http-port", str(free_port()))
     assert (answer.code, "absent.yaml cannot be read" in answer.err) == (2, True)
+
+
+async def test_doctor_lays_a_bad_connection_string_to_no_manifest(orders: Path) -> None:
+    answer = await tablewatcher("doctor", "-f", orders, "--dsn", "this is none")
+    assert answer.code == 2
+    assert "fail  connection " in answer.out
+    assert "manifest" not in answer.out
+
+
+async def test_listen_says_that_it_waits_for_apply(
+    shop: Database, orders: Path, tmp_path: Path, eventually: Callable[..., Awaitable[Any]]
+) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(PROGRAM, "listen", "-f", orders, "--dsn", shop.dsn, "--http-port", str(free_port())),
+            stderr=output,
+        )
+    try:
+        await eventually(lambda: "nothing is applied for local/shop/orders" in log.read_text(), 30)
+        await asyncio.sleep(3)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+    assert log.read_text().count("nothing is applied") == 1, "said once, however long it waits"

@@ -101,7 +101,9 @@ def show_checks(results: Iterable[Result]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for result in results:
         console.print(Text(result.name, "bold"))
-        for check in result.extra.get("checks") or [{"level": "fail", "check": "manifest", "text": result.text}]:
+        # What could not even be begun: a file that is wrong, or a connection string that cannot be read.
+        what = "connection" if result.name == "connection" else "manifest"
+        for check in result.extra.get("checks") or [{"level": "fail", "check": what, "text": result.text}]:
             level = Level(check["level"])
             first, *rest = check["text"].splitlines() or [""]
             console.print(Text.assemble("  ", (f"{level:<6}", _STYLES[level]), f"{check['check']:<17}{first}"))

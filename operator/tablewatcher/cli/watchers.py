@@ -130,8 +130,10 @@ async def destroy(scope: Scope) -> list[Result]:
     """Removes every watcher from the database."""
 
     async def one(spec: WatcherSpec) -> Result:
-        done = await patiently(lambda: postgres.destroy(scope.access(spec).conninfo, spec, scope.names(spec)))
-        text = f"removed, {len(done.steps)} steps" if done else "nothing of it was there"
+        names = scope.names(spec)
+        done = await patiently(lambda: postgres.destroy(scope.access(spec).conninfo, spec, names))
+        nothing = f"nothing of {names.identity} was there (--instance says whose)"
+        text = f"removed, {len(done.steps)} steps" if done else nothing
         return Result(spec.qualified_name, ok=True, text=text, extra={"changed": bool(done)} | steps_json(done))
 
     return await each_watcher(scope, one)

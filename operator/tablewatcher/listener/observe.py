@@ -59,7 +59,8 @@ class Observer:
         """From now on it does not: a fault, or another listener is the active one."""
         self._write = None
         self._stopped = self._drifted = ""  # no longer ours to know
-        self._set(ready, reason, message)
+        # What a watcher waits for has no reason of its own: else it would begin with a wait that no log tells.
+        self._set(ready, reason, message, anew=reason is Reason.RECONCILING and message != self.message)
         self._metrics.listener_connected.labels(*self._labels).set(0)
 
     def forwarding(self) -> None:
@@ -155,14 +156,14 @@ class Observer:
         if self._drifted or self._stopped:
             self._set(*self._sink_says)
 
-    def _set(self, ready: bool, reason: Reason, message: str) -> None:
+    def _set(self, ready: bool, reason: Reason, message: str, *, anew: bool = False) -> None:
         self._sink_says = (ready, reason, message)
         fault = self._drifted or self._stopped
         if fault:
             # Before whatever the sink says: changes are missed now.
             message = fault if ready else f"{fault}; and the sink: {message}"
             ready, reason = False, Reason.TRIGGERS_DRIFTED if self._drifted else Reason.CAPTURE_STOPPED
-        if (ready, reason) != (self.ready, self.reason):
+        if anew or (ready, reason) != (self.ready, self.reason):
             (self._log.info if ready else self._log.warning)(message or "forwarding", reason=str(reason))
         self.ready, self.reason, self.message = ready, reason, message
         self._metrics.listener_connected.labels(*self._labels).set(1 if ready and self._write else 0)

@@ -90,7 +90,7 @@ class Watch:
         if not await session.installed(self._names):
             self.observer.unleased(
                 Reason.RECONCILING,
-                "nothing is applied for this watcher in the database yet; waiting for `tablewatcher apply`",
+                f"nothing is applied for {self._names.identity} in the database yet; waiting for `tablewatcher apply`",
             )
             await self._pause(_WAIT_SECONDS)
             return
