@@ -12,7 +12,7 @@ import pytest
 
 from tablewatcher.event import Event
 from tablewatcher.postgres.asking import ask, listed
-from tablewatcher.postgres.cursor_log import CursorLog, Lease
+from tablewatcher.postgres.cursor_log import CursorLog, Lease, LeaseLost
 from tablewatcher.postgres.parked import PIECE_EVENTS, Held, Parked, Row
 from tablewatcher.postgres.requests import Dropped, Kind, Request, Requests, State
 from tablewatcher.postgres.session import Connection, connect
@@ -132,6 +132,46 @@ async def test_an_owner_that_was_replaced_writes_nothing(
     assert await parked.write(lease.epoch, [Row(event)])
 
 
+async def test_an_owner_that_was_replaced_opens_no_request_again(
+    database: Database, watched: Watched, writer: Connection
+) -> None:
+    """It may wake up behind its successor, with numbers of its own."""
+    (event,) = await events_of(database, watched, "a")
+    parked, lock = parked_of(writer), asyncio.Lock()
+    assert await parked.write(1, [Row(event, 8)])
+    await ask(watched.dsn, NAMES, Kind.SKIP)
+    await ask(watched.dsn, NAMES, Kind.REPLAY)
+    lease = await CursorLog(writer, lock, NAMES, holder="new", sink_timeout=1).acquire(lambda _: True)
+    assert isinstance(lease, Lease)
+    old, new = (Requests(writer, lock, NAMES, epoch=epoch) for epoch in (lease.epoch - 1, lease.epoch))
+    skip, replay = await new.open()
+    await new.update(replace(replay, state=State.DONE, done=7, total=7))
+    for write in (old.update, old.note):
+        with pytest.raises(LeaseLost):
+            await write(replace(replay, state=State.RUNNING, done=3))
+    with pytest.raises(LeaseLost):
+        await old.drop(skip)
+    assert await new.open() == [skip]
+    assert await parked.keys() == ["a"], "dropped by whom the request is not"
+    assert await database.execute("SELECT done FROM tablewatcher.request WHERE kind = 'replay'") == [(7,)]
+    await new.drop(skip)
+    assert await new.open() == []
+
+
+async def test_what_is_deleted_counts_as_sent_at_once(database: Database, watched: Watched, writer: Connection) -> None:
+    """Whoever goes on with the request after a kill finds what is gone counted."""
+    events = await events_of(database, watched, "a", "a", "b")
+    parked, requests = parked_of(writer), Requests(writer, asyncio.Lock(), NAMES, epoch=1)
+    assert await parked.write(1, [Row(event) for event in events])
+    asked = await ask(watched.dsn, NAMES, Kind.PARKED)
+    assert await requests.note(replace(asked, state=State.RUNNING)) == 0
+    back, _ = await parked.first(["a", "b"], asked.id)
+    for piece in (back[:2], back[1:], back):
+        await parked.delete(piece)
+    (going_on,) = await requests.open()
+    assert (going_on.done, going_on.total) == (3, 3)
+
+
 async def test_pieces_and_lanes(database: Database, watched: Watched, writer: Connection) -> None:
     """A change of key binds two keys; what does not fit in a piece is told."""
     events = await events_of(database, watched, "a", "b", "c", "a>d", "d")
@@ -152,7 +192,7 @@ async def test_what_is_skipped_lets_its_followers_go(database: Database, watched
     first, second, other, alone = await events_of(database, watched, "a", "a", "b", "c")
     parked = parked_of(writer)
     assert await parked.write(1, [Row(first, 8), Row(second), Row(other, 8), Row(alone, 8)])
-    requests = Requests(writer, asyncio.Lock(), NAMES)
+    requests = Requests(writer, asyncio.Lock(), NAMES, epoch=1)
 
     async def skip(**meant: str) -> Dropped:
         await ask(watched.dsn, NAMES, Kind.SKIP, **meant)

@@ -110,7 +110,7 @@ async def deliver(clerk: Clerk) -> list[str]:
 async def put_aside_and_bring_back(session: Session, clerk: Clerk, lease: Lease) -> None:
     """All that is done with parked events and requests, by the listener and by the commands."""
     names, shared = names_of(clerk.spec), (session.writer, session.writer_lock)
-    parked, requests = Parked(*shared, clerk.spec, names), Requests(*shared, names)
+    parked, requests = Parked(*shared, clerk.spec, names), Requests(*shared, names, epoch=lease.epoch)
     body = b'{"time":"t","sequence":"s","data":{}}'
     event = Event(1, "e" * 32, "u", "a", "b", "", 0.0, "", None, body)
     for _ in range(2):

@@ -42,8 +42,8 @@ class Bringing:
             keys = asked.keys if asked.keys is not None else await self._requests.selected(asked)
             left = set(await self._flow.channels.parked.lanes_of(keys))
             again: set[str] = set()
-            asked = replace(asked, keys=sorted(left), state=State.RUNNING)
-            await self._requests.update(asked)
+            asked = replace(asked, keys=sorted(left), state=State.RUNNING, message="")
+            await self._requests.note(asked)
             while left:
                 async with self._out:
                     events = await self._aside.bring_back(sorted(left), asked.id)
@@ -53,9 +53,6 @@ class Bringing:
                 left -= failed
                 if not events:
                     break
-                gone = [event for event in events if event not in withdrawn and failed.isdisjoint(event.lane_keys)]
-                asked = replace(asked, done=asked.done + len(gone), total=max(asked.done + len(gone), asked.total))
-                await self._requests.update(asked)
                 if withdrawn:
                     await self._turns.pass_on()
         await self._finish(asked, again)
@@ -72,8 +69,8 @@ class Bringing:
         return set()
 
     async def _finish(self, asked: Request, again: set[str]) -> None:
-        message, state = f"{asked.done} sent", State.DONE
+        message, state = f"{await self._requests.note(asked)} sent", State.DONE
         if again:
             message, state = f"{message}; parked again: key {', '.join(sorted(again)[:5])}", State.FAILED
-        await self._requests.update(replace(asked, state=state, message=message))
+        await self._requests.note(replace(asked, state=state, message=message))
         log.info(message, watcher=self._flow.spec.qualified_name, number=asked.id)

@@ -26,10 +26,6 @@ from .observe import Observer
 from .pace import Pace
 
 
-class LeaseLost(Exception):
-    """Another listener has taken over; nothing may be sent any more."""
-
-
 @dataclass(slots=True)
 class Channels:
     """What a relay works on, all of one watcher."""

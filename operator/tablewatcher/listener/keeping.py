@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from ..postgres.cursor_log import LeaseLost
 from ..postgres.outbox import Position
 from ..postgres.ring import Gauge, may_resume
 from .aside import Aside
-from .flow import Flow, LeaseLost
+from .flow import Flow
 
 COMMIT_SECONDS = 0.1
 RENEW_SECONDS = 1.0

@@ -10,7 +10,7 @@ import structlog
 
 from ..errors import Reason, TableWatcherError
 from ..naming import WatcherNames
-from ..postgres.cursor_log import CursorLog, Held, Lease
+from ..postgres.cursor_log import CursorLog, Held, Lease, LeaseLost
 from ..postgres.database import Session
 from ..postgres.drift import Drift
 from ..postgres.gaps import Gaps
@@ -26,7 +26,7 @@ from ..sinks.base import Sink
 from ..sinks.kinds import make_sink
 from ..spec.model import Backoff, WatcherSpec
 from ..spec.secrets import Secrets
-from .flow import Channels, Flow, LeaseLost
+from .flow import Channels, Flow
 from .holder import is_dead, this_process
 from .observe import Observer
 from .relay import Relay
@@ -133,7 +133,7 @@ class Watch:
             self._names,
             Parked(session.writer, session.writer_lock, self.spec, self._names),
             History(session.reader, session.reader_lock, self._names),
-            Requests(*shared),
+            Requests(*shared, epoch=lease.epoch),
             session.requests,
         )
         flow = Flow(self.spec, lease, channels, self.observer)

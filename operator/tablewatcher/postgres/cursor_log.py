@@ -22,6 +22,10 @@ from .snapshot import Snapshot
 LEASE_SECONDS = 5.0
 
 
+class LeaseLost(Exception):
+    """Another listener has taken over; nothing may be sent any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """Ours to deliver, as `epoch`, from `position` on."""

@@ -113,9 +113,17 @@ class Parked:
 
     @translating
     async def delete(self, events: Iterable[Event]) -> Held:
-        """Forgets events that are delivered; how much of that was there."""
-        places = [(event.ring_id, event.event_id) for event in events]
-        parameters = {"ids": [place[0] for place in places], "events": [place[1] for place in places]}
+        """Forgets events that are delivered; how much of that was there.
+
+        With that they count as done of the request that they came back for: whoever goes on with it after a kill
+        finds both or neither.
+        """
+        found = list(events)
+        parameters = {
+            "ids": [event.ring_id for event in found],
+            "events": [event.event_id for event in found],
+            "replays": [event.replay for event in found],
+        }
         (row,) = await self._rows(_DELETE, parameters)
         return Held(**row)
 
@@ -202,7 +210,10 @@ _LEFT = (
 )
 _DELETE = (
     "WITH gone AS (DELETE FROM {table} AS p USING ROWS FROM (pg_catalog.unnest(%(ids)s::bigint[]),"
-    " pg_catalog.unnest(%(events)s::text[])) AS d (ring_id, event_id)"
-    " WHERE p.hash = %(hash)s AND p.ring_id = d.ring_id AND p.event_id = d.event_id RETURNING p.data)"
+    " pg_catalog.unnest(%(events)s::text[]), pg_catalog.unnest(%(replays)s::bigint[])) AS d (ring_id, event_id, replay)"
+    " WHERE p.hash = %(hash)s AND p.ring_id = d.ring_id AND p.event_id = d.event_id RETURNING p.data, d.replay),"
+    " counted AS (SELECT replay, count(*)::integer AS number FROM gone GROUP BY 1),"
+    f" done AS (UPDATE {SCHEMA}.request AS r SET done = r.done + c.number,"
+    " total = greatest(r.total, r.done + c.number) FROM counted AS c WHERE r.id = c.replay)"
     f" SELECT {_SUM} FROM gone"
 )

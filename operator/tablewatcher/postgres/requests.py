@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from ..naming import SCHEMA, WatcherNames
+from .cursor_log import LeaseLost
+from .quoting import ours
 from .session import Connection, translating
 
 LOOK_SECONDS = 1.0
@@ -104,12 +106,18 @@ class OpenRequests:
 
 
 class Requests:
-    """The requests of one watcher, for the owner of its lease."""
+    """The requests of one watcher, for the owner of its lease. epoch: what an earlier owner still writes is nothing.
 
-    def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames) -> None:
+    Else one that slept through its lease would open again, with its own numbers, what its successor has done.
+    """
+
+    def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames, *, epoch: int) -> None:
         self._connection = connection
         self._lock = lock
         self._hash = names.hash
+        self._epoch = epoch
+        log = " UNION ALL ".join(f"SELECT epoch FROM {ours(name)}" for name in names.cursors)
+        self._update = f"UPDATE {TABLE} SET {{}} WHERE id = %(id)s AND {_OWNED.format(log=log)}"
 
     @translating
     async def open(self) -> list[Request]:
@@ -123,19 +131,15 @@ class Requests:
 
     @translating
     async def update(self, asked: Request) -> None:
-        """Writes down how far it is."""
+        """Writes down how far it is. Raises LeaseLost."""
         async with self._lock:
-            await self._connection.execute(
-                f"UPDATE {TABLE} SET state = %s, keys = %s, total = %s, done = %s, message = %s WHERE id = %s",
-                [
-                    str(asked.state),
-                    None if asked.keys is None else list(asked.keys),
-                    asked.total,
-                    asked.done,
-                    asked.message,
-                    asked.id,
-                ],
-            )
+            await self._write(asked, "done", "total")
+
+    @translating
+    async def note(self, asked: Request) -> int:
+        """As `update`, but for the numbers: how many are done, as `Parked.delete` has counted. Raises LeaseLost."""
+        async with self._lock:
+            return await self._write(asked)
 
     @translating
     async def selected(self, asked: Request) -> list[str]:
@@ -148,7 +152,7 @@ class Requests:
     async def drop(self, asked: Request) -> Dropped:
         """Drops the events put aside that are meant, and with that the request is done.
 
-        What stood behind a first one of its key may be sent: that is a new request.
+        What stood behind a first one of its key may be sent: that is a new request. Raises LeaseLost.
         """
         parameters = {"hash": self._hash, **_meant(asked)}
         async with self._lock, self._connection.transaction():
@@ -167,17 +171,28 @@ class Requests:
                 )
                 follow = (await cursor.fetchall())[0]["id"]
             behind = f"; what was held behind that is sent by request {follow}" if follow else ""
-            await self._connection.execute(
-                f"UPDATE {TABLE} SET state = %s, done = %s, total = %s, message = %s WHERE id = %s",
-                [str(State.DONE), number, number, f"{number} dropped{behind}", asked.id],
-            )
+            message = f"{number} dropped{behind}"
+            found = replace(asked, state=State.DONE, done=number, total=number, message=message)
+            await self._write(found, "done", "total")
         return Dropped(number, freed, [key for key in keys if key not in heads])
+
+    async def _write(self, asked: Request, *numbers: str) -> int:
+        columns = ("state", "keys", "message", *numbers)
+        query = self._update.format(", ".join(f"{name} = %({name})s" for name in columns)) + " RETURNING done"
+        values = {name: getattr(asked, name) for name in columns}
+        values |= {"state": str(asked.state), "keys": None if asked.keys is None else list(asked.keys)}
+        cursor = await self._connection.execute(query.encode(), values | {"id": asked.id, "epoch": self._epoch})
+        row = await cursor.fetchone()
+        if row is None:
+            raise LeaseLost
+        return int(row["done"])
 
 
 def _meant(asked: Request) -> dict[str, Any]:
     return {"key": asked.key, "event_id": asked.event_id}
 
 
+_OWNED = "NOT EXISTS (SELECT FROM ({log}) AS l WHERE l.epoch > %(epoch)s)"
 _MEANT = (
     "hash = %(hash)s AND (%(key)s::text IS NULL OR key = %(key)s OR old_key = %(key)s)"
     " AND (%(event_id)s::text IS NULL OR event_id = %(event_id)s)"
