@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..conftest import Database
+from ..conftest import Database, poll
 from .arrivals import Endpoint
 from .commands import Answer, tablewatcher
 from .listeners import Listener, apply, http_sink, write_manifest
-from .writers import TABLES
+from .writers import TABLES, put
 
 
 async def watched(database: Database, endpoint: Endpoint, path: Path, **delivery: Any) -> Path:
@@ -46,3 +46,16 @@ async def is_aside(database: Database, *keys: str) -> bool:
     """Whether just these keys' events are aside. Asks the database: a command takes a second, too long to wait with."""
     found = await database.execute("SELECT key FROM tablewatcher.parked")
     return sorted(key for (key,) in found) == sorted(keys)
+
+
+async def put_aside(database: Database, endpoint: Endpoint, *keys: str) -> None:
+    """Each of `keys` has one event aside, or more."""
+    endpoint.refused |= set(keys)
+    await put(database, *keys)
+
+    async def all_aside() -> bool:
+        await put(database, "good")
+        found = await database.execute("SELECT key FROM tablewatcher.parked")
+        return {key for (key,) in found} >= set(keys)
+
+    await poll(all_aside, 60)

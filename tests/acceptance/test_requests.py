@@ -13,23 +13,10 @@ from aiohttp import web
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .conftest import MakeListener
-from .parking import changes, command, is_aside, watched
+from .parking import changes, command, is_aside, put_aside, watched
 from .writers import put
 
 pytestmark = pytest.mark.timeout(120)
-
-
-async def put_aside(database: Database, endpoint: Endpoint, *keys: str) -> None:
-    """Each of `keys` has one event aside, or more."""
-    endpoint.refused |= set(keys)
-    await put(database, *keys)
-
-    async def all_aside() -> bool:
-        await put(database, "good")
-        found = await database.execute("SELECT key FROM tablewatcher.parked")
-        return {key for (key,) in found} >= set(keys)
-
-    await poll(all_aside, 60)
 
 
 async def states(database: Database) -> dict[Any, Any]:

@@ -11,7 +11,7 @@ import typer
 from ..errors import Reason
 from ..naming import LOCAL_INSTANCE
 from ..postgres.asking import ParkedEvent, ask, followed, listed
-from ..postgres.requests import Kind, Request, State
+from ..postgres.requests import SUSPENDED, Kind, Request, State
 from ..spec.model import WatcherSpec
 from .moment import moment
 from .options import Dsn, Files, Instance, OutputOption, SecretsDir
@@ -122,7 +122,8 @@ def _ask(
 def _result(spec: WatcherSpec, asked: Request) -> Result:
     text = asked.message
     if asked.is_open:
-        text = f"request {asked.id} is noted; it is done when a listener of this watcher runs"
+        suspended = " and spec.suspend is false" if asked.message == SUSPENDED else ""
+        text = f"request {asked.id} is noted; it is done when a listener of this watcher runs{suspended}"
     extra = {"request": asked.id, "state": str(asked.state), "events": asked.done, "detail": text}
     if asked.state is State.FAILED and asked.kind is Kind.REPLAY:
         return Result(spec.qualified_name, ok=False, text=text, reason=Reason.MANUAL_ACTION_REQUIRED, extra=extra)

@@ -12,10 +12,11 @@ from ..postgres.requests import Request
 
 # A listener may just be starting, or handing over to another.
 _PATIENCE = 10
+_NOBODY = "no listener of this watcher is active"
 
 
 class Watching:
-    """Shows how far a request is. quiet: nothing is printed; wait: also where no listener is active."""
+    """Shows how far a request is. quiet: nothing is printed; wait: also where nobody does it now."""
 
     def __init__(self, name: str, *, quiet: bool, wait: bool) -> None:
         self._console = console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
@@ -23,7 +24,7 @@ class Watching:
         hidden = quiet or not console.is_terminal
         self._bar = Progress(*columns, console=console, transient=True, disable=hidden)
         self._wait = wait
-        self._told = False
+        self._told = ""
         self._idle = 0
         self._task: TaskID | None = None
         self._stack = contextlib.ExitStack()
@@ -39,12 +40,14 @@ class Watching:
 
     def progress(self, asked: Request, active: bool) -> bool:
         """Shows it; whether to go on waiting."""
-        self._idle = 0 if active else self._idle + 1
+        # What an open request says is what it waits for.
+        obstacle = (asked.message if active else _NOBODY) if asked.is_open else ""
+        self._idle = self._idle + 1 if obstacle else 0
         if self._idle > _PATIENCE and not self._wait:
             return False
-        if self._idle > _PATIENCE and not self._told:
-            self._told = True
-            self._console.print("no listener of this watcher is active; waiting for one (Ctrl-C leaves the request)")
+        if self._idle > _PATIENCE and self._told != obstacle:
+            self._told = obstacle
+            self._console.print(f"{obstacle}; waiting (Ctrl-C leaves the request)")
         if self._task is None and asked.total:
             self._task = self._bar.add_task("", total=asked.total)
         if self._task is not None:

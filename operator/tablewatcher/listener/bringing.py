@@ -42,7 +42,7 @@ class Bringing:
             keys = asked.keys if asked.keys is not None else await self._requests.selected(asked)
             left = set(await self._flow.channels.parked.lanes_of(keys))
             again: set[str] = set()
-            asked = replace(asked, keys=sorted(left), state=State.RUNNING, message="")
+            asked = replace(asked, keys=sorted(left), state=State.RUNNING)
             await self._requests.note(asked)
             while left:
                 async with self._out:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
-from ..postgres.requests import LOOK_SECONDS, Kind, Request
+from ..postgres.requests import LOOK_SECONDS, SUSPENDED, Kind, Request
 from .aside import Aside
 from .bringing import Bringing
 from .flow import Flow
@@ -35,7 +36,7 @@ class Requesting:
             while True:
                 if await channels.open_requests.has(channels.names):
                     for asked in await self._requests.open():
-                        self._begin(asked)
+                        await self._begin(asked)
                 if not self._tasks:
                     await asyncio.sleep(LOOK_SECONDS)
                     continue
@@ -50,9 +51,16 @@ class Requesting:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def _begin(self, asked: Request) -> None:
+    async def _begin(self, asked: Request) -> None:
+        if asked.id in self._tasks:
+            return
         # Nothing is sent while the watcher is suspended; to drop something is another matter.
-        if asked.id in self._tasks or (self._flow.spec.suspend and asked.kind is not Kind.SKIP):
+        waits = self._flow.spec.suspend and asked.kind is not Kind.SKIP
+        message = SUSPENDED if waits else ""
+        if asked.message != message:
+            asked = replace(asked, message=message)
+            await self._requests.note(asked)
+        if waits:
             return
         log.info("request", watcher=self._flow.spec.qualified_name, kind=str(asked.kind), number=asked.id)
         do = {

@@ -22,6 +22,8 @@ from .session import Connection, translating
 
 LOOK_SECONDS = 1.0
 TABLE = f"{SCHEMA}.request"
+# The message of a request that waits for this.
+SUSPENDED = "the watcher is suspended: spec.suspend is true"
 
 
 class Kind(StrEnum):
