@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tablewatcher.embedded import EmbeddedPostgres
+
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .checker import check, repeats
@@ -99,3 +101,29 @@ async def test_a_listener_that_slept_through_its_lease_stays_behind(pair: Pair) 
             await pair.writers.progress(200)
             pair.active, pair.standby = pair.standby, pair.active
     await pair.hold()
+
+
+async def test_stopped_while_it_waits_for_the_database_it_releases_its_lease(
+    tmp_path: Path,
+    mortal_postgres: EmbeddedPostgres,
+    mortal_database: Database,
+    http_receiver: HttpReceiver,
+    make_listener: MakeListener,
+) -> None:
+    """It has waited for some seconds between two attempts by then; the database is back when it is told to end."""
+    manifest = write_manifest(tmp_path / "back.yaml", http_sink(http_receiver.url, timeout=60))
+    await mortal_database.execute(TABLES)
+    await apply(manifest, mortal_database.dsn)
+    listener = make_listener(manifest, mortal_database.dsn)
+    listener.start()
+    await poll(listener.forwards, 20)
+    await asyncio.to_thread(mortal_postgres.kill)
+    # Pauses: 0.25 s, doubled up to 5 s.
+    await asyncio.sleep(9)
+    await asyncio.to_thread(mortal_postgres.start)
+    assert await listener.terminate() == 0
+    (cursor,) = await mortal_database.execute("SELECT min(relname) FROM pg_class WHERE relname ~ '^cursor_.*_0$'")
+    (lease,) = await mortal_database.execute(
+        f"SELECT expires_at = '-infinity' FROM tablewatcher.{cursor[0]} ORDER BY epoch DESC, n DESC LIMIT 1"
+    )
+    assert lease == (True,)

@@ -38,6 +38,8 @@ log = structlog.get_logger("tablewatcher.listener")
 # For connecting again, to the database or to a sink that cannot even be made; deliveries have the watcher's own.
 _RECONNECT = Backoff(initial_milliseconds=250, max_seconds=5)
 _WAIT_SECONDS = 1.0
+# For one more attempt to release the lease, where the database was lost and we are told to end.
+_FAREWELL_SECONDS = 5.0
 
 
 class Watch:
@@ -60,6 +62,7 @@ class Watch:
         self._secrets = secrets
         self._addresses = addresses
         self._stop = asyncio.Event()
+        self._owns = False
         self._task = asyncio.create_task(self._run(), name=spec.qualified_name)
 
     async def stop(self) -> None:
@@ -74,6 +77,7 @@ class Watch:
                 await self._serve()
                 failures = 0
             except LeaseLost:
+                self._owns = False
                 self.observer.unleased(Reason.RECONCILING, "another listener has taken over")
             except TableWatcherError as error:
                 failures += 1
@@ -84,6 +88,25 @@ class Watch:
                 log.exception("unexpected fault; trying again", watcher=self.spec.qualified_name)
                 self.observer.unleased(Reason.RECONCILING, f"unexpected fault: {type(error).__name__}")
                 await self._pause(delay(_RECONNECT, failures, random.uniform(0.5, 1.0)))  # noqa: S311
+        if self._owns:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Releases a lease that is still ours, if the database is back: else a successor waits until it runs out.
+
+        Calls to the sink have been cut off with the connection. What of them arrives late are repeats: the successor
+        sends the same events, since the cursor stays where it is.
+        """
+        with contextlib.suppress(TableWatcherError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                session = await self._target.session()
+                cursor = CursorLog(
+                    session.writer, session.writer_lock, self._names, holder=this_process(), sink_timeout=0
+                )
+                await Lineage(session.writer, session.writer_lock, self._names).refuse_copy()
+                found = await cursor.acquire(is_dead)
+                if isinstance(found, Lease):
+                    await cursor.commit(found.epoch, found.position, release=True)
 
     async def _serve(self) -> None:
         session = await self._target.session()
@@ -139,11 +162,13 @@ class Watch:
         flow = Flow(self.spec, lease, channels, self.observer)
         with session.idle.member(self._names), self.observer.behind.delivering(lambda: flow.delivery.waiting):
             await Relay(flow).run(self._stop)
+        self._owns = False
 
     async def _lease(self, session: Session, cursor: CursorLog) -> Lease | None:
         while not self._stop.is_set():
             found = await cursor.acquire(is_dead)
             if isinstance(found, Lease):
+                self._owns = True
                 return found
             self._stand_by(found)
             await self._pause(min(found.seconds, _WAIT_SECONDS))
