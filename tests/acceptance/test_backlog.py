@@ -75,7 +75,7 @@ async def test_a_person_sees_a_line_while_a_backlog_is_drained(
     free_port: Callable[[], int],
     eventually: Callable[..., Awaitable[Any]],
 ) -> None:
-    rows = 150_000
+    rows = 300_000
     sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
     files = await piled_up(database, tmp_path / "manifests", sink, rows)
     terminal = Terminal()
@@ -95,6 +95,8 @@ async def test_a_person_sees_a_line_while_a_backlog_is_drained(
         # While the line is there: what is logged must not be written into it.
         (files / "broken.yaml").write_text("a: [")
         await eventually(drained, 120)
+        # Where the machine is so quick that it comes after the line, only that it comes.
+        await eventually(lambda: "1 error in the manifest" in terminal.raw.decode(errors="replace"), 10)
         await eventually(lambda: not PROGRESS.search("\n".join(terminal.lines()[0])), 5)
     finally:
         process.send_signal(signal.SIGTERM)

@@ -104,6 +104,8 @@ class Service:
         except NotRead as error:
             log.warning("manifests cannot be read, trying again", fault=str(error))
             return
+        if signature(self._options.files) != newest:
+            return  # changed meanwhile: what was read may be the moment in between
         first, self._signature = self._signature is None, newest
         for fault in found.faults:
             log.error(fault.message)
