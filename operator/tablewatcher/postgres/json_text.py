@@ -47,7 +47,7 @@ def object_of_record(record: str, names: Sequence[str]) -> list[Piece]:
     return _object((name, Value(f"coalesce(to_json({record}.{identifier(name)}), 'null')")) for name in names)
 
 
-def object_of_set(columns: Sequence[Column], present: Set[str]) -> list[Piece]:
+def object_of_set(columns: Iterable[Column], present: Set[str]) -> list[Piece]:
     """The same of columns of alias `c` of the transition table. present: names of those that cannot be NULL there."""
     return _object((column.name, _value_in_set(column, column.name in present)) for column in columns)
 

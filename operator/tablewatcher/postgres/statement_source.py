@@ -131,8 +131,7 @@ class Selection:
     def _text(self, part: str) -> str:
         """The text of `k<n>`, a column of the key, or `p<n>`, one of the routes."""
         name = (self.key if part.startswith("k") else self.routes)[int(part[1:])]
-        column = next(column for column in self.columns if column.name == name)
-        return value_as_text(column, f"r.{part}")
+        return value_as_text(self._column(name), f"r.{part}")
 
     def _array(self, parts: Sequence[str]) -> str:
         return f"ARRAY[{', '.join(map(self._text, parts))}]"
@@ -157,14 +156,16 @@ class Selection:
         )
 
     def _body(self) -> str:
-        key = [next(column for column in self.columns if column.name == name) for name in self.key]
-        before, after = object_of_set(key, self._present), object_of_set(self.columns, self._present)
-        return text_of(['"key":', *before, ',"after":', *after])
+        key, after = (object_of_set(each, self._present) for each in (map(self._column, self.key), self.columns))
+        return text_of(['"key":', *key, ',"after":', *after])
+
+    def _column(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
 
     @property
     def _present(self) -> frozenset[str]:
         """Columns without a NULL in any row that is not left out: of a key, so it keeps nothing back."""
-        return frozenset(column.name for column in self.columns if column.name in self.key and is_plain(column))
+        return frozenset(name for name in self.key if is_plain(self._column(name)))
 
     def _safe(self) -> str:
         tests = [as_they_were("c", dict.fromkeys((*self.columns, *self.compared)))]

@@ -48,6 +48,19 @@ async def _endpoint(talk: Talk) -> AsyncIterator[str]:
         await asyncio.gather(*held, return_exceptions=True)
 
 
+async def _all_arrive(talk: Talk, got: list[bytes], *, rest: float = 0.0) -> None:
+    """Four events, with `rest` seconds after each, are told as delivered and arrive once. got: what `talk` has read."""
+    async with _endpoint(talk) as url:
+        sink = http_sink(url, seconds=3)
+        await sink.open()
+        for n in range(4):
+            (found,) = await sink.deliver([event(n)])
+            assert found.verdict is Verdict.DELIVERED, found
+            await asyncio.sleep(rest)
+        await sink.close()
+    assert [event(n).body for n in range(4)] == got
+
+
 @pytest.mark.parametrize(
     "before",
     [
@@ -113,15 +126,7 @@ async def test_a_connection_that_is_timed_out_with_an_answer_is_no_fault(closes:
         if not closes:
             await asyncio.sleep(5)
 
-    async with _endpoint(talk) as url:
-        sink = http_sink(url, seconds=3)
-        await sink.open()
-        for n in range(4):
-            (found,) = await sink.deliver([event(n)])
-            assert found.verdict is Verdict.DELIVERED, found
-            await asyncio.sleep(0.1)
-        await sink.close()
-    assert [event(n).body for n in range(4)] == got
+    await _all_arrive(talk, got, rest=0.1)
 
 
 async def test_a_connection_that_is_timed_out_as_the_request_arrives_is_no_fault() -> None:
@@ -133,14 +138,7 @@ async def test_a_connection_that_is_timed_out_as_the_request_arrives_is_no_fault
         await reader.read(1)
         writer.write(TIMED_OUT)
 
-    async with _endpoint(talk) as url:
-        sink = http_sink(url, seconds=3)
-        await sink.open()
-        for n in range(4):
-            (found,) = await sink.deliver([event(n)])
-            assert found.verdict is Verdict.DELIVERED, found
-        await sink.close()
-    assert [event(n).body for n in range(4)] == got
+    await _all_arrive(talk, got)
 
 
 async def test_an_answer_too_many_delivers_nothing() -> None:
