@@ -182,7 +182,8 @@ async def _news(arrivals: Arrivals, seconds: float) -> bool:
     """Whether something arrives within `seconds`."""
     arrivals.news.clear()
     try:
-        await asyncio.wait_for(arrivals.news.wait(), max(seconds, 0.0))
+        async with asyncio.timeout(max(seconds, 0.0)):
+            await arrivals.news.wait()
     except TimeoutError:
         return False
     return True

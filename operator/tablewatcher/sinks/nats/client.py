@@ -15,11 +15,13 @@ from typing import Any
 from urllib.parse import ParseResult
 
 from nats import errors as nats_errors
-from nats.aio.client import Client, Srv
+from nats.aio.client import DEFAULT_FLUSH_TIMEOUT, Client, Srv
+from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.protocol.parser import AWAITING_CONTROL_LINE, PERMISSIONS_ERR, Parser
 
 from . import pub_ack
+from .cancelling import cancellable
 
 # More than an acknowledgement ever has.
 _ANSWER_BYTES = 2048
@@ -70,6 +72,19 @@ class PipelinedClient(Client):
             # would be refused at once, again and again, and nobody else would ever get a turn.
             await self._process_op_err(error)
             raise
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,  # noqa: ASYNC109 - as the library has it
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        return await cancellable(super().request(subject, payload, timeout, old_style, headers))
+
+    async def flush(self, timeout: int = DEFAULT_FLUSH_TIMEOUT) -> None:  # noqa: ASYNC109 - likewise
+        await cancellable(super().flush(timeout))
 
     def bound_by(self, max_payload: int) -> None:
         """From now on the server takes messages of so many bytes."""

@@ -20,6 +20,7 @@ from ...errors import Reason, SinkError
 from ..base import Outcome, Verdict
 from . import fast_batch, pub_ack
 from .ack_window import AckWindows
+from .cancelling import cancelled
 from .client import PipelinedClient
 from .fast_batch import FastBatch
 from .faults import fault, server_names
@@ -113,11 +114,7 @@ class Connection:
         return next((each for each in found if each.reason is not Reason.SINK_UNREACHABLE), found[-1])
 
     async def _give_up(self, attempt: asyncio.Future[None]) -> None:
-        # Again and again: before Python 3.12 the library may swallow a cancellation, and would go on for ever.
-        while not attempt.done():
-            attempt.cancel()
-            await asyncio.wait({attempt}, timeout=_RETRY_SECONDS)
-        await asyncio.gather(attempt, return_exceptions=True)
+        await cancelled(attempt)
         await self.close()
 
     async def _connect(self, options: Mapping[str, Any]) -> None:
