@@ -211,9 +211,12 @@ async def test_what_another_role_has_made_is_said_with_the_remedy(clerk: Clerk) 
     assert not (await apply(clerk.dsn, clerk.spec, names)).plan
     with pytest.raises(DatabaseError) as refused:
         await apply(clerk.dsn, changed, names)
+    (said,) = (await survey(clerk.dsn, changed, names)).faults
+    assert said.message == refused.value.message
     assert refused.value.reason is Reason.PERMISSION_DENIED
-    assert "another role has made it" in refused.value.message
-    await clerk.database.execute(f"GRANT {OWNER} TO {clerk.role}")
+    remedy = refused.value.message.partition("run: ")[2]
+    assert remedy == f'GRANT "{OWNER}" TO "{clerk.role}";'
+    await clerk.database.execute(remedy)
     assert (await apply(clerk.dsn, changed, names)).plan
 
 

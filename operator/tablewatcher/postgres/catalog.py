@@ -56,9 +56,10 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A capture function as it is; `comment` names its owner's identity.
+    """A capture function as it is; `comment` names the watcher's identity.
 
-    owner_may_call: whether the table's owner may, which Postgres asks for when they make or attach a partition.
+    owner: the role that made it; may_change: whether ours may act for that one. owner_may_call: whether the table's
+    owner may call it, which Postgres asks for when they make or attach a partition.
     """
 
     oid: int
@@ -66,6 +67,7 @@ class Function:
     security_definer: bool
     settings: tuple[str, ...]
     comment: str | None
+    owner: str
     may_change: bool
     owner_may_call: bool
 

@@ -17,7 +17,7 @@ from .ddl import Desired, create_function, desired, neutral_source, source_diges
 from .gap_sql import insert_gap, note_gap
 from .grants import missing
 from .home import Home, adoption, moves_here
-from .preflight import check, refuse_foreign, shared_grant
+from .preflight import check, check_maker, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
 from .ring_upgrade import locking_steps
 from .sql import RING, RING_SKIPS, RING_SLOT, migrations
@@ -62,6 +62,7 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     if stale:
         steps.append(_drop_function(names))
     if stale or not _function_in_sync(wanted, observed):
+        check_maker(spec, observed)
         steps += _function_steps(wanted, facts, names)
     if _was_replaced(observed):
         # Transactions that ran with the other function may still be open: a listener waits for their end.

@@ -158,6 +158,18 @@ def _check_upgrade(spec: WatcherSpec, observed: Observed) -> None:
         )
 
 
+def check_maker(spec: WatcherSpec, observed: Observed) -> None:
+    """Hold that the function may be written anew, as when a watcher gets an adminSecretRef after it was applied."""
+    made = observed.function
+    if made is not None and not made.may_change and spec.management is Management.MANAGED:
+        role, owner = identifier(observed.server.role), identifier(made.owner)
+        raise DatabaseError(
+            Reason.PERMISSION_DENIED,
+            f"role {owner} has made what this watcher has in the database, and only it may change that: apply as"
+            f" {owner}, or have it run: GRANT {owner} TO {role};",
+        )
+
+
 def _rights_to_look(spec: WatcherSpec, observed: Observed, role: str) -> list[str]:
     """Whoever runs the SQL has the rights for it; we only have to see what is there."""
     grants = []
