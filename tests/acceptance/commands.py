@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROGRAM = Path(sys.executable).with_name("tablewatcher")
+from .programs import PROGRAM, started
+
 SECRET = "shop-app"
+# Of a test's 120: a command that waits for more than that waits for what never comes.
+_COMMAND_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +33,9 @@ class Answer:
 async def tablewatcher(*arguments: object, **environment: str) -> Answer:
     """Runs `tablewatcher ARGUMENTS` to its end."""
     began = time.monotonic()
-    inherited = {name: text for name, text in os.environ.items() if not name.startswith("TABLEWATCHER_")}
-    process = await asyncio.create_subprocess_exec(
-        PROGRAM,
-        *map(str, arguments),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=inherited | environment,
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return Answer(process.returncode, out.decode(), err.decode(), time.monotonic() - began)
+    with started(PROGRAM, *arguments, **environment) as program:
+        code = await program.ended(_COMMAND_SECONDS)
+        return Answer(code, program.out, program.err, time.monotonic() - began)
 
 
 def manifest(name: str = "orders", **changes: Any) -> dict[str, Any]:

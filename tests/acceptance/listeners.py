@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +12,8 @@ import aiohttp
 
 from tablewatcher.embedded import free_port
 
-PROGRAM = Path(sys.executable).with_name("tablewatcher")
+from .commands import tablewatcher
+from .programs import PROGRAM, Program
 
 
 def nats_sink(url: str, prefix: str) -> dict[str, Any]:
@@ -67,11 +65,8 @@ def with_every_option(manifest: Path, *, binary: bool) -> Path:
 
 async def apply(manifest: Path, dsn: str, *options: str) -> None:
     """Runs `tablewatcher apply`; it must succeed."""
-    process = await asyncio.create_subprocess_exec(
-        PROGRAM, "apply", "-f", manifest, "--dsn", dsn, *options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
+    answer = await tablewatcher("apply", "-f", manifest, "--dsn", dsn, *options)
+    assert answer.code == 0, answer.out + answer.err
 
 
 @dataclass(slots=True, eq=False)
@@ -82,21 +77,20 @@ class Listener:
     dsn: str
     log: Path
     port: int = field(default_factory=free_port)
-    _process: subprocess.Popen[bytes] | None = None
+    _program: Program | None = None
     _output: IO[bytes] | None = None
 
     def start(self) -> None:
         """Starts the process; does not wait until it is ready."""
-        assert self._process is None
-        self._output = self.log.open("ab")
-        command: list[str | Path] = [PROGRAM, "listen", "-f", self.manifest, "--dsn", self.dsn]
-        command += ["--http-port", str(self.port)]
-        self._process = subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT)
+        assert self._program is None
+        self._output = self.log.open("a+b")
+        options = ("-f", self.manifest, "--dsn", self.dsn, "--http-port", self.port)
+        self._program = Program(PROGRAM, "listen", *options, stdout=self._output, stderr=self._output)
 
     def send(self, number: signal.Signals) -> None:
         """Sends it a signal."""
-        assert self._process is not None
-        self._process.send_signal(number)
+        assert self._program is not None
+        self._program.send(number)
 
     async def kill(self) -> None:
         """kill -9, and waits until it is gone."""
@@ -108,7 +102,7 @@ class Listener:
 
     async def close(self) -> None:
         """Gone, whatever it was doing."""
-        if self._process is not None:
+        if self._program is not None:
             await self.kill()
 
     async def state(self) -> tuple[bool, str, str]:
@@ -146,17 +140,11 @@ class Listener:
         return "standing by" in (await self.state())[2]
 
     async def _end(self, number: signal.Signals) -> int:
-        process, self._process = self._process, None
-        assert process is not None
-        process.send_signal(number)
+        program, self._program = self._program, None
+        assert program is not None
         try:
-            return await asyncio.to_thread(process.wait, 30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(
-                f"it did not end within 30 s of {number.name}: {self.log.read_text()[-2000:]}"
-            ) from None
+            return await program.end(number)
         finally:
+            program.close()
             assert self._output is not None
             self._output.close()

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import pty
-import signal
-import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +13,9 @@ import pytest
 from tablewatcher.embedded import free_port
 
 from ..conftest import Database, Stream
-from .commands import PROGRAM, Answer, manifest, tablewatcher, write, write_secret
+from .commands import Answer, manifest, tablewatcher, write, write_secret
+from .programs import PROGRAM, running, started
+from .terminal import terminal
 
 TABLE = "CREATE TABLE public.orders (id bigint PRIMARY KEY, status text, total numeric)"
 TRACES = "SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'"
@@ -272,23 +269,17 @@ async def test_run_forwards_the_good_watcher_beside_a_bad_one(
     sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
     bad, good = manifest("a-bad", table={"name": "nothing"}, sink=sink), manifest("b-good", sink=sink)
     files, port = write(tmp_path / "manifests", bad, good), free_port()
-    command = ("run", "-f", str(files), "--dsn", shop.dsn, "--http-port", str(port))
-    process = await asyncio.create_subprocess_exec(PROGRAM, *command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
     async def watched() -> int:
         query = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND NOT tgisinternal"
         return int((await shop.execute(query))[0][0])
 
-    try:
+    async with running(PROGRAM, "run", "-f", files, "--dsn", shop.dsn, "--http-port", port) as listener:
         await eventually(watched, 20)
         await shop.execute("INSERT INTO orders VALUES (1, 'new', 5)")
         (stored,) = await stream.messages(1, 20)
         assert json.loads(stored.data)["source"] == "/namespaces/shop/tablewatchers/b-good"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, err = await process.communicate()
-    assert process.returncode == 0
-    assert "TableNotFound" in err.decode()
+    assert "TableNotFound" in listener.err
 
 
 @pytest.mark.parametrize("option", ["--http-allow", "--http-deny"])
@@ -301,24 +292,14 @@ async def test_a_place_that_is_none_is_refused_by_name(orders: Path, option: str
 
 async def test_a_person_sees_how_far_it_is_and_a_program_sees_json_only(shop: Database, tmp_path: Path) -> None:
     files = write(tmp_path / "manifests", *(manifest(f"orders-{nth}") for nth in range(3)))
-    screen, keyboard = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(PROGRAM, "apply", "-f", files, "--dsn", shop.dsn, "-o", "json"),
-        stdout=subprocess.PIPE,
-        stderr=keyboard,
-        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"},
-    )
-    os.close(keyboard)
-    out, _ = await process.communicate()
-    shown = b""
-    with contextlib.suppress(OSError):  # how Linux says that nobody writes to a terminal any more
-        while piece := os.read(screen, 65536):
-            shown += piece
-    os.close(screen)
-    assert process.returncode == 0
-    assert [found["ok"] for found in json.loads(out)] == [True] * 3
-    assert b"shop/orders-2" in shown
-    assert b"/3" in shown
+    command = (PROGRAM, "apply", "-f", files, "--dsn", shop.dsn, "-o", "json")
+    with terminal(100) as screen:
+        with started(*command, stderr=screen.keyboard, TERM="xterm-256color", COLUMNS="100") as program:
+            assert await program.ended(30) == 0
+        shown = await screen.finished()
+    assert [found["ok"] for found in json.loads(program.out)] == [True] * 3
+    assert "shop/orders-2" in shown
+    assert "/3" in shown
 
 
 async def test_two_watchers_of_one_name_and_the_files_they_are_in(shop: Database, tmp_path: Path) -> None:
@@ -351,18 +332,9 @@ async def test_doctor_lays_a_bad_connection_string_to_no_manifest(orders: Path) 
 
 
 async def test_listen_says_that_it_waits_for_apply(
-    shop: Database, orders: Path, tmp_path: Path, eventually: Callable[..., Awaitable[Any]]
+    shop: Database, orders: Path, eventually: Callable[..., Awaitable[Any]]
 ) -> None:
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(PROGRAM, "listen", "-f", orders, "--dsn", shop.dsn, "--http-port", str(free_port())),
-            stderr=output,
-        )
-    try:
-        await eventually(lambda: "nothing is applied for local/shop/orders" in log.read_text(), 30)
+    async with running(PROGRAM, "listen", "-f", orders, "--dsn", shop.dsn, "--http-port", free_port()) as listener:
+        await eventually(lambda: "nothing is applied for local/shop/orders" in listener.err, 30)
         await asyncio.sleep(3)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
-    assert log.read_text().count("nothing is applied") == 1, "said once, however long it waits"
+    assert listener.err.count("nothing is applied") == 1, "said once, however long it waits"

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import fcntl
-import os
-import pty
 import secrets
-import signal
-import struct
-import subprocess
-import termios
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +14,9 @@ import pytest
 from tablewatcher.naming import watcher_names
 
 from ..conftest import Database, Stream
-from .commands import PROGRAM, Answer, manifest, tablewatcher, write
+from .commands import Answer, manifest, tablewatcher, write
+from .programs import PROGRAM, Program, running, started
+from .terminal import terminal
 
 NAMES = watcher_names("local", "shop", "orders")
 
@@ -40,16 +33,8 @@ def files(tmp_path: Path, stream: Stream) -> Path:
     return write(tmp_path / "manifests", manifest(sink=sink))
 
 
-@asynccontextmanager
-async def listening(files: Path, dsn: str, port: int) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        PROGRAM, "listen", "-f", files, "--dsn", dsn, "--http-port", str(port), stderr=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
+def listening(files: Path, dsn: str, port: int) -> AbstractAsyncContextManager[Program]:
+    return running(PROGRAM, "listen", "-f", files, "--dsn", dsn, "--http-port", port)
 
 
 def checks(answer: Answer) -> dict[str, dict[str, Any]]:
@@ -59,18 +44,12 @@ def checks(answer: Answer) -> dict[str, dict[str, Any]]:
 
 async def on_terminal(columns: int, *arguments: object) -> str:
     """What the program shows on a terminal of that width, without colours."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    plain = {name: text for name, text in os.environ.items() if name != "COLUMNS"} | {"TERM": "dumb"}
-    process = await asyncio.create_subprocess_exec(PROGRAM, *map(str, arguments), stdout=slave, stderr=slave, env=plain)
-    os.close(slave)
-    found = b""
-    with contextlib.suppress(OSError):  # the other end is closed
-        while part := await asyncio.to_thread(os.read, master, 65536):
-            found += part
-    os.close(master)
-    assert await process.wait() == 0, found
-    return found.decode()
+    with terminal(columns) as screen:
+        with started(PROGRAM, *arguments, stdout=screen.keyboard, stderr=screen.keyboard, TERM="dumb") as program:
+            code = await program.ended(30)
+        shown = await screen.finished()
+    assert code == 0, shown
+    return shown
 
 
 async def doctor(files: Path, dsn: str, *options: str) -> Answer:
@@ -178,7 +157,10 @@ async def test_a_gap_that_waits_names_the_transaction_that_it_waits_for(shop: Da
     assert ("see that one runs" in line["text"], "till" in line["text"]) == (True, False)
 
 
-async def test_a_terminal_of_80_columns_shows_names_and_states_whole(shop: Database, files: Path) -> None:
+async def test_a_terminal_of_80_columns_shows_names_and_states_whole(
+    shop: Database, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
     shown = await on_terminal(80, "status", "-f", files, "--dsn", shop.dsn)
     row = next(line for line in shown.splitlines() if "no listener" in line)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import os
 import secrets
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,41 +23,19 @@ from nats.js.api import StreamConfig
 from tablewatcher.embedded import EmbeddedNats
 
 from ..conftest import Database
-from .commands import PROGRAM, write, write_secret
+from .commands import write, write_secret
+from .programs import PROGRAM, running
 
 ROOT = Path(__file__).parents[2]
 CONSUMERS = ROOT / "examples" / "consumers"
 Eventually = Callable[..., Awaitable[Any]]
 
 
-@dataclass(slots=True)
-class Program:
-    """A consumer that runs, and the lines it has printed."""
-
-    process: asyncio.subprocess.Process
-    lines: list[str] = field(default_factory=list)
-
-    async def read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(line.decode().rstrip())
-
-
 @asynccontextmanager
-async def running(name: str, **environment: str) -> AsyncIterator[Program]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, CONSUMERS / name), env=os.environ | environment, stdout=subprocess.PIPE
-    )
-    program = Program(process)
-    reading = asyncio.create_task(program.read())
-    try:
-        yield program
-        assert process.returncode is None, "it has ended by itself"
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await reading
+async def consuming(name: str, **environment: str) -> AsyncIterator[Callable[[], list[str]]]:
+    """A consumer that runs; gives the whole lines it has printed so far."""
+    async with running(sys.executable, CONSUMERS / name, ended_by=signal.SIGKILL, **environment) as program:
+        yield lambda: program.out.rpartition("\n")[0].splitlines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +54,8 @@ class Shop:
         manifest["spec"]["sink"][kind] |= sink
         files = write(self.directory / "manifests", manifest)
         options = ("-f", files, "--dsn", self.database.dsn, "--secrets-dir", self.directory / "secrets")
-        process = await asyncio.create_subprocess_exec(
-            *(PROGRAM, "run", *options, "--http-port", str(port)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        try:
+        async with running(PROGRAM, "run", *options, "--http-port", port):
             yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
 
     async def write(self, statement: str) -> None:
         await self.database.execute(statement)
@@ -119,46 +88,46 @@ async def test_the_stream_consumer_changes_its_copy_once_for_each_event(
         await stack.enter_async_context(shop.forwarding("nats.yaml", free_port(), servers=[shop.nats_url]))
         await eventually(shop.captured, 20)
         environment = {"NATS_URL": shop.nats_url, "COPY": str(copy)}
-        program = await stack.enter_async_context(running("stream_consumer.py", **environment))
+        lines = await stack.enter_async_context(consuming("stream_consumer.py", **environment))
         await shop.write("INSERT INTO orders (customer, total) VALUES ('ada', 9.50), ('bob', 0.10)")
         await shop.write("UPDATE orders SET status = 'paid' WHERE id = 1")
         await shop.write("DELETE FROM orders WHERE id = 2")
-        await eventually(lambda: len(program.lines) == 4, 20)
+        await eventually(lambda: len(lines()) == 4, 20)
         assert rows() == [(1, "paid", "9.50")]
         async with await nats.connect(shop.nats_url) as client:
             jetstream = client.jetstream()
             first = await jetstream.get_msg("SHOP", 1)
             assert first.data is not None
             await jetstream.publish("shop.public.orders.insert", first.data)
-        await eventually(lambda: len(program.lines) == 5, 20)
-        assert program.lines[-1] == "repeat public.orders/1"
+        await eventually(lambda: len(lines()) == 5, 20)
+        assert lines()[-1] == "repeat public.orders/1"
         assert rows() == [(1, "paid", "9.50")]
-    async with running("stream_consumer.py", **environment) as again:
+    async with consuming("stream_consumer.py", **environment) as again:
         await eventually(lambda: rows() == [(1, "paid", "9.50")])
         async with await nats.connect(shop.nats_url) as client:
             gap = {"type": "io.tablewatcher.gap", "subject": "public.orders"}
             await client.jetstream().publish("shop.public.orders.gap", json.dumps(gap).encode())
-        await eventually(lambda: again.lines, 20)
-        assert again.lines == ["gap: read the whole table again public.orders"], "it went on where it was"
+        await eventually(again, 20)
+        assert again() == ["gap: read the whole table again public.orders"], "it went on where it was"
 
 
 async def test_the_cache_drops_what_changes(shop: Shop, free_port: Callable[[], int], eventually: Eventually) -> None:
     environment = {"NATS_URL": shop.nats_url, "DATABASE_URL": shop.database.dsn}
     async with (
         shop.forwarding("nats.yaml", free_port(), servers=[shop.nats_url]),
-        running("cache_refresh.py", **environment) as program,
+        consuming("cache_refresh.py", **environment) as lines,
     ):
         await eventually(shop.captured, 20)
-        await eventually(lambda: program.lines == ["watching"], 20)
+        await eventually(lambda: lines() == ["watching"], 20)
         for statement, said in (
             ("INSERT INTO orders (customer, total) VALUES ('ada', 9.50)", "inserted (1, 'new', Decimal('9.50'))"),
             ("UPDATE orders SET status = 'paid' WHERE id = 1", "updated (1, 'paid', Decimal('9.50'))"),
             ("DELETE FROM orders", "deleted None"),
         ):
-            seen = len(program.lines)
+            seen = len(lines())
             await shop.write(statement)
-            await eventually(lambda seen=seen: len(program.lines) > seen, 20)
-            assert program.lines[-1] == f"io.tablewatcher.row.{said}"
+            await eventually(lambda seen=seen: len(lines()) > seen, 20)
+            assert lines()[-1] == f"io.tablewatcher.row.{said}"
 
 
 async def test_the_webhook_receiver_takes_what_is_signed_and_nothing_else(
@@ -167,15 +136,15 @@ async def test_the_webhook_receiver_takes_what_is_signed_and_nothing_else(
     secret, port = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(), free_port()
     write_secret(shop.directory / "secrets", "hook", whsec=secret)
     async with (
-        running("webhook_receiver.py", WEBHOOK_SECRET=secret, PORT=str(port)) as program,
+        consuming("webhook_receiver.py", WEBHOOK_SECRET=secret, PORT=str(port)) as lines,
         shop.forwarding("http.yaml", free_port(), url=f"http://127.0.0.1:{port}/orders"),
     ):
         await eventually(shop.captured, 20)
         await shop.write("INSERT INTO orders (customer, total) VALUES ('ada', 9.50)")
-        await eventually(lambda: program.lines, 20)
-        assert program.lines[0].startswith("io.tablewatcher.row.inserted public.orders/1 {'id': 1, 'customer': 'ada'")
+        await eventually(lines, 20)
+        assert lines()[0].startswith("io.tablewatcher.row.inserted public.orders/1 {'id': 1, 'customer': 'ada'")
         async with aiohttp.ClientSession() as session:
             headers = {"webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
             async with session.post(f"http://127.0.0.1:{port}/", data=b"{}", headers=headers) as answer:
                 assert answer.status == 401
-        assert len(program.lines) == 1
+        assert len(lines()) == 1

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import secrets
-import signal
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +17,8 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from ..conftest import Database, poll
-from .commands import PROGRAM, manifest, tablewatcher, write, write_secret
+from .commands import manifest, tablewatcher, write, write_secret
+from .programs import PROGRAM, running
 
 KEY = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
 
@@ -108,8 +106,7 @@ async def listening(
     files: tuple[Path, Path], database: Database, port: int, *options: str
 ) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """`tablewatcher listen`, ended again; gives the watcher's reason. Nothing of a Secret is in its log."""
-    command = ["listen", "-f", files[0], "--secrets-dir", files[1], "--dsn", database.dsn, "--http-port", port]
-    process = await asyncio.create_subprocess_exec(PROGRAM, *map(str, command), *options, stderr=subprocess.PIPE)
+    command = (PROGRAM, "listen", "-f", files[0], "--secrets-dir", files[1], "--dsn", database.dsn, "--http-port", port)
 
     async def reason() -> str:
         try:
@@ -118,14 +115,9 @@ async def listening(
         except (aiohttp.ClientError, KeyError):
             return ""
 
-    try:
+    async with running(*command, *options) as listener:
         yield reason
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    assert "Traceback" not in err.decode()
-    assert "quiet" not in err.decode()
+    assert "quiet" not in listener.err
 
 
 async def test_all_of_it_together(

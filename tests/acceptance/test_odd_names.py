@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
-import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,8 @@ import pytest
 from psycopg import sql
 
 from ..conftest import Database, Stream
-from .commands import PROGRAM, manifest, tablewatcher, write, write_secret
+from .commands import manifest, tablewatcher, write, write_secret
+from .programs import PROGRAM, running
 
 PASSWORD = """ %25 @:/?#[]&=+ '"\\ $x {y} ;-- ü€😀"""
 ROLE = 'o"dd :@/% rôle'
@@ -41,11 +39,6 @@ async def odd_shop(database: Database) -> Database:
     await database.execute(statement("ALTER TABLE {s}.{t} OWNER TO {r}", **names))
     await database.execute(statement("GRANT CREATE ON DATABASE {d} TO {r}", **(names | {"d": database.name})))
     return database
-
-
-async def serve(files: Path, secrets: Path, port: int) -> asyncio.subprocess.Process:
-    command = ("listen", "-f", str(files), "--secrets-dir", str(secrets), "--http-port", str(port))
-    return await asyncio.create_subprocess_exec(PROGRAM, *command, stderr=subprocess.DEVNULL)
 
 
 async def ready(port: int) -> bool:
@@ -83,16 +76,11 @@ async def test_from_a_secret_to_the_stream(
     applied = await tablewatcher("apply", "-f", files, "--secrets-dir", secrets)
     assert applied.code == 0, applied.err
     port = free_port()
-    listener = await serve(files, secrets, port)
-    try:
+    async with running(PROGRAM, "listen", "-f", files, "--secrets-dir", secrets, "--http-port", port):
         await eventually(lambda: ready(port), 20)
         table = statement("{s}.{t}", s=SCHEMA, t=TABLE)
         await odd_shop.execute(f"INSERT INTO {table} VALUES (7, 'a.b *>', 'sé', NULL)")
         (stored,) = await stream.messages(1)
-    finally:
-        listener.send_signal(signal.SIGTERM)
-        code = await listener.wait()
-    assert code == 0
     assert stored.subject == ".".join(
         (
             stream.prefix,

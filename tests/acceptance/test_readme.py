@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-import subprocess
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 from ..conftest import Database
+from .programs import started
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"<!-- tested -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -23,22 +23,10 @@ INSTALLED = f'make() {{ command make VENV={sys.prefix} -o {sys.prefix}/.installe
 async def bash(script: str, seconds: float, **environment: str) -> tuple[int, str, str]:
     """Runs `script` in the root of the repository: exit code, standard output, standard error."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    process = await asyncio.create_subprocess_exec(
-        *("bash", "-euo", "pipefail", "-c", script),
-        cwd=ROOT,
-        env=os.environ | {"PATH": path} | environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), seconds)
-    except TimeoutError:
-        process.terminate()
-        out, err = await process.communicate()
-        raise AssertionError(f"not done in {seconds:g} s:\n{out.decode()}{err.decode()}") from None
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    command = ("bash", "-euo", "pipefail", "-c", f"cd {shlex.quote(str(ROOT))}\n{script}")
+    with started(*command, **({"PATH": path} | environment)) as program:
+        code = await program.ended(seconds)
+        return code, program.out, program.err
 
 
 @pytest.mark.timeout(120)

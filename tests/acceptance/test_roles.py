@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
-import signal
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,8 @@ import trustme
 
 from ..conftest import Database, Stream
 from ..integration.tls_front import TlsFront, certificate, pem
-from .commands import PROGRAM, manifest, tablewatcher, write, write_secret
+from .commands import manifest, tablewatcher, write, write_secret
+from .programs import PROGRAM, Program, running
 
 
 @pytest.fixture
@@ -32,17 +30,8 @@ async def clerk(database: Database) -> AsyncIterator[str]:
     await database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-@asynccontextmanager
-async def listening(*options: object) -> AsyncIterator[None]:
-    """`tablewatcher listen`, ended again; it must end well."""
-    process = await asyncio.create_subprocess_exec(PROGRAM, "listen", *map(str, options), stderr=subprocess.PIPE)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    assert "Traceback" not in err.decode()
+def listening(*options: object) -> AbstractAsyncContextManager[Program]:
+    return running(PROGRAM, "listen", *options)
 
 
 async def test_the_owner_installs_and_another_role_delivers(
