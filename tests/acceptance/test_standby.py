@@ -11,10 +11,10 @@ import pytest
 from tablewatcher.embedded import EmbeddedPostgres
 
 from ..conftest import Database, HttpReceiver, poll
-from .arrivals import Endpoint
 from .checker import check, repeats
 from .conftest import MakeListener
-from .listeners import Listener, apply, http_sink, write_manifest
+from .listeners import apply, http_sink, write_manifest
+from .pairs import Pair
 from .writers import TABLES, Writers
 
 pytestmark = pytest.mark.timeout(90)
@@ -25,43 +25,27 @@ SINK_TIMEOUT = 2
 TAKEOVER_SECONDS = LEASE_SECONDS + SINK_TIMEOUT + 1 + 3
 
 
-class Pair:
-    """Two listeners started by hand, on one HTTP endpoint."""
+async def holds(pair: Pair, writers: Writers) -> None:
+    """The invariants, once all has arrived."""
+    await writers.resolve()
+    accepted = await pair.endpoint.accepted_all(writers.history.ok)
+    assert check(writers.history, accepted) == []
+    assert writers.faults == []
 
-    def __init__(self, first: Listener, second: Listener, endpoint: Endpoint, writers: Writers) -> None:
-        self.active = first
-        self.standby = second
-        self.endpoint = endpoint
-        self.writers = writers
 
-    async def start(self) -> None:
-        self.active.start()
-        await poll(self.active.forwards, 20)
-        self.standby.start()
-        await poll(self.standby.stands_by, 20)
-
-    async def hold(self) -> None:
-        """The invariants, once all has arrived."""
-        await self.writers.resolve()
-        accepted = await self.endpoint.accepted_all(self.writers.history.ok)
-        assert check(self.writers.history, accepted) == []
-        assert self.writers.faults == []
+@pytest.fixture
+def writers(database: Database) -> Writers:
+    return Writers(database.dsn, count=5, seed=31)
 
 
 @pytest.fixture
 async def pair(tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener) -> Pair:
-    endpoint = Endpoint(http_receiver)
-    manifest = write_manifest(tmp_path / "pair.yaml", http_sink(endpoint.url, SINK_TIMEOUT))
-    await database.execute(TABLES)
-    await apply(manifest, database.dsn)
-    first, second = (make_listener(manifest, database.dsn) for _ in range(2))
-    return Pair(first, second, endpoint, Writers(database.dsn, count=5, seed=31))
+    return await Pair.made(tmp_path / "pair.yaml", database, http_receiver, make_listener, SINK_TIMEOUT)
 
 
-async def test_one_delivers_and_the_other_takes_over(pair: Pair) -> None:
-    await pair.start()
-    async with pair.writers.running():
-        await pair.writers.progress(400)
+async def test_one_delivers_and_the_other_takes_over(pair: Pair, writers: Writers) -> None:
+    async with writers.running():
+        await writers.progress(400)
         assert await pair.active.forwards()
         assert await pair.standby.stands_by()
         assert await pair.active.delivered() > 0
@@ -69,28 +53,26 @@ async def test_one_delivers_and_the_other_takes_over(pair: Pair) -> None:
         await pair.active.kill()
         await pair.endpoint.accepts(1, TAKEOVER_SECONDS)
         await poll(pair.standby.forwards)
-        await pair.writers.progress(200)
-    await pair.hold()
+        await writers.progress(200)
+    await holds(pair, writers)
 
 
-async def test_handing_over_repeats_nothing(pair: Pair) -> None:
-    await pair.start()
-    async with pair.writers.running():
-        await pair.writers.progress(300)
+async def test_handing_over_repeats_nothing(pair: Pair, writers: Writers) -> None:
+    async with writers.running():
+        await writers.progress(300)
         assert await pair.active.terminate() == 0
         # The standby looks once a second; the lease and the sink's timeout would be seven.
         await pair.endpoint.accepts(1, seconds=4)
-        await pair.writers.progress(200)
-    await pair.hold()
+        await writers.progress(200)
+    await holds(pair, writers)
     assert repeats(pair.endpoint.attempts) == []
 
 
-async def test_a_listener_that_slept_through_its_lease_stays_behind(pair: Pair) -> None:
+async def test_a_listener_that_slept_through_its_lease_stays_behind(pair: Pair, writers: Writers) -> None:
     """SIGSTOP is a machine that hangs: nobody can see that it is not dead, and it wakes up in the middle of a send."""
-    await pair.start()
-    async with pair.writers.running():
+    async with writers.running():
         for _ in range(2):
-            await pair.writers.progress(200)
+            await writers.progress(200)
             pair.active.send(signal.SIGSTOP)
             # What was on its way when it stopped still arrives.
             await asyncio.sleep(0.5)
@@ -98,9 +80,9 @@ async def test_a_listener_that_slept_through_its_lease_stays_behind(pair: Pair) 
             pair.active.send(signal.SIGCONT)
             await poll(pair.standby.forwards)
             await poll(pair.active.stands_by, 20)
-            await pair.writers.progress(200)
+            await writers.progress(200)
             pair.active, pair.standby = pair.standby, pair.active
-    await pair.hold()
+    await holds(pair, writers)
 
 
 async def test_stopped_while_it_waits_for_the_database_it_releases_its_lease(

@@ -15,6 +15,7 @@ from .commands import Answer, tablewatcher
 from .conftest import MakeListener
 from .listeners import Listener
 from .parking import changes, command, is_aside, put_aside, watched
+from .programs import PROGRAM, started
 from .writers import put
 
 pytestmark = pytest.mark.timeout(120)
@@ -43,18 +44,20 @@ async def state(database: Database, kind: str) -> tuple[Any, ...]:
 
 
 class Stage:
-    """One listener; key `bad` has four events aside, the endpoint is mended, and answers what is replayed slowly."""
+    """One listener; key `bad` has four events aside, the endpoint is mended, and answers what is replayed slowly until
+    the watcher is suspended."""
 
     def __init__(self, listener: Listener, database: Database, receiver: HttpReceiver, endpoint: Endpoint) -> None:
         self.listener, self.database, self.receiver, self.endpoint = listener, database, receiver, endpoint
-        self.came = asyncio.Event()
+        self.came, self.is_slow = asyncio.Event(), True
         accept = receiver.respond
 
         async def respond(request: Any) -> Any:
             if b'"replay":' in request.body:
                 self.came.set()
-                # Longer than it takes to read a manifest.
-                await asyncio.sleep(1.5 if b'"partitionkey":"bad"' in request.body else 0.5)
+                if self.is_slow:
+                    # Longer than it takes to read a manifest.
+                    await asyncio.sleep(1.5 if b'"partitionkey":"bad"' in request.body else 0.5)
             return accept(request)
 
         receiver.respond = respond
@@ -68,6 +71,7 @@ class Stage:
         await put(self.database, "other")
         await asyncio.sleep(1.5)
         assert len(self.receiver.requests) == before
+        self.is_slow = False
 
 
 @pytest.fixture
@@ -105,17 +109,16 @@ async def test_a_replay_of_what_is_parked_waits(stage: Stage) -> None:
 async def test_a_replay_of_what_was_delivered_waits(stage: Stage) -> None:
     """It begins anew, and the command that waits says what for; to drop something needs no delivery."""
     manifest, database = stage.listener.manifest, stage.database
-    asked = asyncio.create_task(said(manifest, database, "replay", "--since", "1h", "--key", "good"))
-    await stage.suspended_in_the_midst()
-    answer = await command(manifest, database, "parked", "skip")
-    assert (answer.code, json.loads(answer.out)[0]["events"]) == (0, 4), answer.out
-    await asyncio.sleep(3)
-    assert not asked.done()
-    number = changes(stage.endpoint).count(("good", 1))
-    suspend(manifest, suspended=False)
-    answer = await asyncio.wait_for(asked, 60)
-    assert answer.code == 0, answer.err
-    assert "the watcher is suspended: spec.suspend is true; waiting" in answer.err
-    assert "sent again" in answer.out
+    words = ("replay", "--since", "1h", "--key", "good", "-f", manifest, "--dsn", database.dsn)
+    with started(PROGRAM, *words) as asked:
+        await stage.suspended_in_the_midst()
+        answer = await command(manifest, database, "parked", "skip")
+        assert (answer.code, json.loads(answer.out)[0]["events"]) == (0, 4), answer.out
+        await poll(lambda: "the watcher is suspended: spec.suspend is true; waiting" in asked.err, 20)
+        assert asked.code is None
+        number = changes(stage.endpoint).count(("good", 1))
+        suspend(manifest, suspended=False)
+        assert await asked.ended(60) == 0
+        assert "sent again" in asked.out
     assert changes(stage.endpoint).count(("good", 1)) == number + 1
     await poll(lambda: ("other", 1) in changes(stage.endpoint), 20)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ..conftest import Database, HttpReceiver, poll
-from .arrivals import Endpoint
 from .commands import Answer
 from .conftest import MakeListener
 from .gates import gate
-from .listeners import Listener, apply, http_sink, write_manifest
+from .pairs import Pair
 from .parking import changes, command, is_aside
-from .writers import TABLES, put
+from .writers import put
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -26,16 +24,8 @@ CURSOR = "^cursor_"
 NOTHING_ASIDE = "NOT EXISTS (SELECT FROM tablewatcher.parked)"
 
 
-@dataclass(slots=True)
-class Pair:
-    """Two listeners of one watcher, and where they send to."""
-
-    database: Database
-    endpoint: Endpoint
-    receiver: HttpReceiver
-    manifest: Path
-    active: Listener
-    standby: Listener
+class Takeover(Pair):
+    """What these tests ask of a pair."""
 
     async def put_aside(self) -> None:
         """Three events of key `bad` are aside."""
@@ -80,24 +70,18 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener) -> Pair:
-    endpoint = Endpoint(http_receiver)
-    endpoint.refused = {"bad"}
-    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url, 2), maxAttempts=2)
-    await database.execute(TABLES)
-    await apply(manifest, database.dsn)
-    active, standby = (make_listener(manifest, database.dsn) for _ in range(2))
-    active.start()
-    await poll(active.forwards, 20)
-    standby.start()
-    await poll(standby.stands_by, 20)
-    return Pair(database, endpoint, http_receiver, manifest, active, standby)
+async def pair(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> Takeover:
+    made = await Takeover.made(tmp_path / "http.yaml", database, http_receiver, make_listener, 2, maxAttempts=2)
+    made.endpoint.refused = {"bad"}
+    return made
 
 
 either = pytest.mark.parametrize("is_lost", [True, False], ids=["lost", "lands"])
 
 
-async def killed_at(pair: Pair, *place: str, is_lost: bool = True, asked: tuple[str, ...] = ()) -> Answer | None:
+async def killed_at(pair: Takeover, *place: str, is_lost: bool = True, asked: tuple[str, ...] = ()) -> Answer | None:
     """kill -9 of the active listener at a gate at `place`; the answer of the command that had `asked`.
 
     is_lost: the statement at which it is killed never happens; else it does all the same.
@@ -112,7 +96,7 @@ async def killed_at(pair: Pair, *place: str, is_lost: bool = True, asked: tuple[
 
 
 @either
-async def test_between_parking_and_the_cursor(pair: Pair, is_lost: bool) -> None:
+async def test_between_parking_and_the_cursor(pair: Takeover, is_lost: bool) -> None:
     await put(pair.database, "bad", "bad", "good")
     some = asyncio.create_task(_some_good(pair))
     await killed_at(pair, "INSERT", CURSOR, "EXISTS (SELECT FROM tablewatcher.parked)", is_lost=is_lost)
@@ -127,7 +111,7 @@ async def test_between_parking_and_the_cursor(pair: Pair, is_lost: bool) -> None
     await pair.all_well(4)
 
 
-async def _some_good(pair: Pair) -> None:
+async def _some_good(pair: Takeover) -> None:
     while True:
         await put(pair.database, "good")
         await asyncio.sleep(0.05)
@@ -142,7 +126,7 @@ PARKED_REPLAY = {
 
 @either
 @pytest.mark.parametrize("place", PARKED_REPLAY.values(), ids=PARKED_REPLAY)
-async def test_in_a_replay_of_what_is_parked(pair: Pair, place: tuple[str, ...], is_lost: bool) -> None:
+async def test_in_a_replay_of_what_is_parked(pair: Takeover, place: tuple[str, ...], is_lost: bool) -> None:
     await pair.put_aside()
     pair.endpoint.refused = set()
     answer = await killed_at(pair, *place, is_lost=is_lost, asked=("parked", "replay"))
@@ -160,7 +144,7 @@ REPLAY = {
 
 
 @pytest.mark.parametrize("place", REPLAY.values(), ids=REPLAY)
-async def test_in_a_replay_of_what_was_delivered(pair: Pair, place: tuple[str, ...]) -> None:
+async def test_in_a_replay_of_what_was_delivered(pair: Takeover, place: tuple[str, ...]) -> None:
     pair.endpoint.refused = set()
     await put(pair.database, "bad", "good", "bad", "good")
     await poll(lambda: len(pair.endpoint.accepted) == 4, 20)
@@ -179,7 +163,7 @@ SKIP = {
 
 
 @pytest.mark.parametrize("place", SKIP.values(), ids=SKIP)
-async def test_in_a_skip(pair: Pair, place: tuple[str, ...]) -> None:
+async def test_in_a_skip(pair: Takeover, place: tuple[str, ...]) -> None:
     """What stood behind is sent, whoever drops the first; nothing else is gone."""
     await pair.put_aside()
     pair.endpoint.refused = set()
@@ -193,7 +177,7 @@ async def test_in_a_skip(pair: Pair, place: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("words", [("parked", "replay"), ("replay", "--since", "1h")], ids=["parked", "delivered"])
-async def test_the_owner_of_a_request_sleeps_through_its_lease(pair: Pair, words: tuple[str, ...]) -> None:
+async def test_the_owner_of_a_request_sleeps_through_its_lease(pair: Takeover, words: tuple[str, ...]) -> None:
     """It wakes up in the middle of a send that its successor has made too: what is done stays done."""
     await pair.put_aside()
     pair.endpoint.refused = set()
