@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -81,6 +82,20 @@ async def test_a_loop_that_hangs_is_not_well(port: int, monkeypatch: pytest.Monk
     asking.start()
     asking.join()  # this loop does nothing else meanwhile
     assert told == [(503, "text/plain; charset=utf-8", "the event loop does not answer\n")]
+
+
+async def test_it_stops_at_once_and_its_port_is_free(observer: Observer) -> None:
+    """A listener that was told to end waits for it."""
+    port, seconds = free_port(), 0.0
+    for _ in range(4):
+        server = HealthServer(CollectorRegistry(), lambda: [("shop/orders", observer)])
+        server.start("127.0.0.1", port)
+        assert (await ask(port, "/healthz"))[0] == 200
+        began = time.monotonic()
+        await server.stop()
+        seconds += time.monotonic() - began
+    # A look every half second would take two seconds in all.
+    assert seconds < 1
 
 
 async def test_a_port_that_is_taken(port: int) -> None:

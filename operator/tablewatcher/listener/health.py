@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -37,7 +38,7 @@ class HealthServer:
     def __init__(self, registry: CollectorRegistry, watchers: Callable[[], Iterable[tuple[str, Observer]]]) -> None:
         self._registry = registry
         self._watchers = watchers
-        self._server: WSGIServer | None = None
+        self._server: _Server | None = None
         self._loop = asyncio.get_running_loop()
         self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
 
@@ -51,14 +52,12 @@ class HealthServer:
                 Reason.MANUAL_ACTION_REQUIRED,
                 f"port {port} on {host} cannot be used ({error.strerror}); choose another with --http-port",
             ) from None
-        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+        self._server.start()
 
     async def stop(self) -> None:
         """Stops listening."""
         if self._server is not None:
-            # In a thread: it waits for the serving one, which may wait for this loop.
-            await asyncio.to_thread(self._server.shutdown)
-            self._server.server_close()
+            await asyncio.to_thread(self._server.stop)
 
     def _answer(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         page = self._pages.get(environment["PATH_INFO"])
@@ -101,7 +100,30 @@ class HealthServer:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """Waits for whoever comes, or for its end. `serve_forever` looks for its end twice a second instead: that is what a
+    listener told to stop would wait for."""
+
     daemon_threads = True
+    timeout = 0  # whoever came may have gone again
+
+    def start(self) -> None:
+        self._end, self._ended = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listens no more; answers that are under way are not waited for."""
+        self._end.close()
+        self._thread.join()
+        self._ended.close()
+        self.server_close()
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            selector.register(self._ended, selectors.EVENT_READ)
+            while not any(key.fileobj is self._ended for key, _ in selector.select()):
+                self.handle_request()
 
 
 class _ServerOfV6(_Server):
