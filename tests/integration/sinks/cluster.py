@@ -17,6 +17,8 @@ from nats.js.api import StreamConfig
 from .servers import NatsServer, free_port
 
 SIZE = 3
+# For an answer: where nobody leads, nobody answers, and to ask again is how to see that somebody does.
+PATIENCE = 0.5
 
 
 class NatsCluster:
@@ -54,14 +56,14 @@ class NatsCluster:
         for server in self.servers.values():
             server.start()
         async with self.client() as client:
-            await _until_done(lambda: client.jetstream().add_stream(stream))
+            await _until_done(lambda: client.jetstream(timeout=PATIENCE).add_stream(stream))
 
     async def leader(self, stream: str) -> str:
         """The name of the server that leads `stream`."""
         async with self.client() as client:
 
             async def ask() -> str:
-                leads = (await client.jetstream().stream_info(stream)).cluster.leader
+                leads = (await client.jetstream(timeout=PATIENCE).stream_info(stream)).cluster.leader
                 if not leads:
                     raise Error("no leader")
                 return leads
@@ -71,7 +73,7 @@ class NatsCluster:
     async def stored(self, stream: str) -> list[Msg]:
         """Every message of `stream` in its order, once all copies are level. Read from the beginning after a fault."""
         async with self.client() as client:
-            jetstream = client.jetstream(timeout=10)
+            jetstream = client.jetstream(timeout=2 * PATIENCE)
 
             async def level() -> int:
                 found = await jetstream.stream_info(stream)
@@ -94,7 +96,7 @@ class NatsCluster:
     async def step_down(self, stream: str) -> None:
         """Have the leader of `stream` hand over."""
         async with self.client() as client:
-            await _until_done(lambda: client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", b"", timeout=5))
+            await _until_done(lambda: client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", b"", timeout=PATIENCE))
 
     def kill(self) -> None:
         for server in self.servers.values():
