@@ -66,6 +66,15 @@ async def test_validate_needs_no_database_and_no_secret(orders: Path) -> None:
     assert (answer.code, answer.out) == (0, "shop/orders: valid\n")
 
 
+async def test_validate_takes_the_options_of_the_other_commands(orders: Path) -> None:
+    """A script has one list of them for all commands. Nothing that they name is looked at."""
+    nowhere = f"postgresql://127.0.0.1:{free_port()}/nowhere"
+    answer = await tablewatcher(
+        "validate", "-f", orders, "--dsn", nowhere, "--secrets-dir", orders / "none", "--instance", "ci"
+    )
+    assert (answer.code, answer.out) == (0, "shop/orders: valid\n"), answer.err
+
+
 async def test_validate_tells_every_mistake_at_once(tmp_path: Path) -> None:
     bad = manifest(actions=["insert", "upsert"], column=["status"], where=[{}], columns=["a" * 64])
     files = write(tmp_path / "manifests", bad)

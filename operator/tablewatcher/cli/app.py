@@ -57,8 +57,14 @@ def _program(
 
 
 @app.command()
-def validate(files: Files, output: OutputOption = Output.TEXT) -> None:
-    """Check manifests, offline: every mistake at once."""
+def validate(
+    files: Files,
+    dsn: Dsn = None,
+    secrets_dir: SecretsDir = None,
+    instance: Instance = LOCAL_INSTANCE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Check manifests, offline: every mistake at once. What the options of `apply` name is not looked at."""
     finish(watchers.validate(files), output)
 
 
