@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -35,6 +36,11 @@ class ManyHistogram(Collector):
             total += value
         self._sums[labels] = self._sums.get(labels, 0.0) + max(total, 0.0)
 
+    def forget(self, labels: tuple[str, str]) -> None:
+        """Takes the series of one watcher away."""
+        self._counts.pop(labels, None)
+        self._sums.pop(labels, None)
+
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """The family, for a scrape."""
         family = HistogramMetricFamily(self._name, self._text, labels=_LABELS)
@@ -51,8 +57,8 @@ class Metrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"tablewatcher_{name}", text, (*_LABELS, *labels), registry=registry)
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"tablewatcher_{name}", text, (*_LABELS, *labels), registry=registry)
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"tablewatcher_{name}", text, _LABELS, registry=registry)
 
         def histogram(name: str, text: str, *labels: str) -> Histogram:
             return Histogram(f"tablewatcher_{name}", text, (*_LABELS, *labels), registry=registry, buckets=_LATENCY)
@@ -86,3 +92,23 @@ class Metrics:
         self.watcher_ready = gauge("watcher_ready", "1 while condition Ready is True.")
         build = Gauge("tablewatcher_build_info", "1, with the version as label.", ("version",), registry=registry)
         build.labels(__version__).set(1)
+        self._skipped: dict[tuple[str, str], int] = {}
+
+    def skipped(self, labels: tuple[str, str], number: int) -> None:
+        """`number` changes of a watcher were skipped by now, as the database has counted since its installation.
+
+        It knows of no process: what this one has counted already is not counted again where its manifest changed.
+        """
+        counted = self._skipped.get(labels, 0)
+        self.events_skipped.labels(*labels).inc(max(number - counted, 0))
+        self._skipped[labels] = number
+
+    def forget(self, labels: tuple[str, str]) -> None:
+        """Takes every series of one watcher away: an alert would go on about what nobody watches any more."""
+        watcher = dict(zip(_LABELS, labels, strict=True))
+        for family in vars(self).values():
+            if isinstance(family, MetricWrapperBase):
+                family.remove_by_labels(watcher)
+            elif isinstance(family, ManyHistogram):
+                family.forget(labels)
+        self._skipped.pop(labels, None)

@@ -269,9 +269,10 @@ async def test_a_transaction_may_skip_capture_where_allowed(
     found = await standing(any_database.dsn, watched.names)
     assert found is not None
     assert found.skipped == skipped
-    # As a listener tells it that starts now, and looks again later.
-    observer = Observer(watched.spec, metrics := Metrics(CollectorRegistry()), "here")
-    for more in (0, 2):
+    # As a listener tells it that starts now, looks again later, and is given another manifest.
+    metrics = Metrics(CollectorRegistry())
+    first, again = (Observer(watched.spec, metrics, "here") for _ in range(2))
+    for observer, more in ((first, 0), (first, 2), (again, 0)):
         if allowed and more:
             await any_database.execute("SET tablewatcher.skip = on; INSERT INTO t VALUES (4), (5)")
             skipped += more

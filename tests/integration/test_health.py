@@ -40,6 +40,14 @@ async def port(observer: Observer) -> AsyncIterator[int]:
     await server.stop()
 
 
+def test_the_first_gap_is_an_increase() -> None:
+    """Of a counter that is not there before, the first sample is none: the alert of the operations page kept silent."""
+    metrics = Metrics(CollectorRegistry())
+    Observer(SPEC, metrics, "here")
+    labels = {"watcher_namespace": SPEC.namespace, "watcher": SPEC.name}
+    assert metrics.registry.get_sample_value("tablewatcher_gaps_total", labels) == 0
+
+
 async def ask(port: int, page: str, method: str = "GET") -> tuple[int, str, str]:
     async with (
         aiohttp.ClientSession() as session,

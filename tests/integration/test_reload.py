@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from pathlib import Path
 
+from prometheus_client import generate_latest
 from psycopg.conninfo import conninfo_to_dict
 
 from tablewatcher.embedded import free_port
@@ -25,14 +27,14 @@ async def connections(database: Database) -> int:
     return int(found[0][0])
 
 
-def write_manifest(path: Path, secret: str) -> None:
+def write_manifest(path: Path, secret: str, name: str = "w") -> None:
     spec = {
         "database": {"secretRef": {"name": secret}},
         "table": {"name": "t"},
         "actions": ["insert"],
         "sink": {"http": {"url": "http://127.0.0.1:9/"}},
     }
-    metadata = {"name": "w", "namespace": "shop"}
+    metadata = {"name": name, "namespace": "shop"}
     kind = {"apiVersion": "tablewatcher.io/v1alpha1", "kind": "TableWatcher"}
     path.write_text(json.dumps({**kind, "metadata": metadata, "spec": spec}))
 
@@ -71,6 +73,27 @@ async def test_connections_that_no_manifest_names_any_more_are_closed(tmp_path: 
         service.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await service
+
+
+async def test_metrics_of_a_watcher_go_with_its_manifest(tmp_path: Path, database: Database) -> None:
+    """Else `listener_connected == 0` would alert until the listener ends, about what nobody wants any more."""
+    for name in ("goes", "stays"):
+        write_manifest(tmp_path / f"{name}.json", "unused", name)
+    service = Service(Options(files=(tmp_path,), dsn=database.dsn, http_port=free_port()))
+    running = asyncio.create_task(service.run())
+
+    async def are_told(*names: str) -> bool:
+        text = generate_latest(service._metrics.registry).decode()
+        return set(re.findall(r'watcher="(\w+)"', text)) == set(names)
+
+    try:
+        await poll(lambda: are_told("goes", "stays"), 20)
+        (tmp_path / "goes.json").unlink()
+        await poll(lambda: are_told("stays"), 20)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
 
 async def test_a_subscription_that_was_cut_short_is_made_by_the_next_one(database: Database) -> None:

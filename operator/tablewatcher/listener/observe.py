@@ -36,12 +36,12 @@ class Observer:
         sink, labels = self._sink, self._labels
         self._attempts = cache(lambda verdict: metrics.delivery_attempts.labels(*labels, sink, verdict))
         self._delivered = cache(lambda op: metrics.events_delivered.labels(*labels, ACTION_NAMES[op], sink))
+        metrics.gaps.labels(*labels)  # from 0 on: a series that begins with the first gap never increases
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = self._drifted = ""
         self.behind = Behind()
         self._sink_says = (False, Reason.RECONCILING, "starting")
         self._held, self._full = Held(), False
-        self._skipped = 0
         self._said: tuple[int, bool, Reason, str] | None = None
         self._epoch, self._way = 0, ""
         self._write: Callable[[Progress], Awaitable[None]] | None = None
@@ -132,9 +132,7 @@ class Observer:
         pending = max(newest_read - oldest.ring_id + IDS_A_ROW, 0) if oldest else 0
         metrics.ring_rows.labels(*self._labels).set(round((unread + pending) * self.behind.events_an_id))
         metrics.ring_oldest_age.labels(*self._labels).set(max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0)
-        # The database has counted since the installation, also while no listener ran.
-        metrics.events_skipped.labels(*self._labels).inc(max(gauge.skipped - self._skipped, 0))
-        self._skipped = gauge.skipped
+        metrics.skipped(self._labels, gauge.skipped)
         self._stopped = _stopped(held, self._held) if gauge.stopped_at > 0 else ""
         self._again()
 

@@ -130,6 +130,8 @@ class Service:
         del self._ending[name]
         if name in self._wanted:
             self._watches[name] = self._start(self._wanted[name])
+        else:
+            self._metrics.forget((watch.spec.namespace, watch.spec.name))
         await self._close_unused()
 
     async def _close_unused(self) -> None:
