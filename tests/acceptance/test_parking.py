@@ -156,6 +156,8 @@ async def test_skip_drops_and_lets_followers_go(
     assert await listener.terminate() == 0
     first, *_ = (await parked(manifest, database, "--key", "bad"))["events"]
     assert (first["action"], first["attempts"] >= 3) == ("insert", True)
+    of_id = await parked(manifest, database, "--id", first["id"])
+    assert (of_id["count"], of_id["events"]) == (1, [first])
     unknown = await command(manifest, database, "parked", "skip", "--id", "0" * 32)
     assert unknown.code == 10
     answer = await command(manifest, database, "parked", "skip", "--id", first["id"])

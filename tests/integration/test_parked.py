@@ -109,7 +109,7 @@ async def test_written_again_an_event_keeps_its_place(database: Database, watche
     one = await parked.write(1, [Row(second), Row(third), Row(first, 3, "SinkUnreachable", "422")])
     back, _ = await parked.first(["a"], 0)
     assert [event.ring_id for event in back] == [first.ring_id, second.ring_id, third.ring_id]
-    rows, number = await listed(watched.dsn, NAMES, None, 10)
+    rows, number = await listed(watched.dsn, NAMES, 10)
     assert number == 3
     assert [(row.attempts, row.message) for row in rows] == [(5, "422"), (0, ""), (0, "")]
     sizes = [len(event.body) for event in (await parked_of(writer, Format.BINARY).first(["a"], 0))[0]]

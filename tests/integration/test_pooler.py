@@ -122,7 +122,7 @@ async def test_a_whole_life_leaves_nothing_on_the_connections_of_others(
         await database.execute("INSERT INTO t SELECT n, '\\x00ff' FROM generate_series(1, 50) AS n")
         assert [event.key for event in await delivered(opened)] == [str(n) for n in range(1, 51)]
         assert await standing(dsn, NAMES) is not None
-        assert await listed(dsn, NAMES, None, 10) == ([], 0)
+        assert await listed(dsn, NAMES, 10) == ([], 0)
         assert await settings(dsn) == set()
         assert await channels(dsn) == []
     assert await destroy(dsn, SPEC, NAMES)

@@ -40,6 +40,7 @@ def list_parked(
     secrets_dir: SecretsDir = None,
     instance: Instance = LOCAL_INSTANCE,
     key: KeyOption = None,
+    event_id: IdOption = None,
     limit: LimitOption = 100,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -47,8 +48,8 @@ def list_parked(
     scope = Scope(tuple(files), dsn, secrets_dir, instance)
 
     async def one(spec: WatcherSpec) -> Result:
-        conninfo = scope.access(spec).conninfo
-        events, number = await patiently(lambda: listed(conninfo, scope.names(spec), key, limit))
+        conninfo, names = scope.access(spec).conninfo, scope.names(spec)
+        events, number = await patiently(lambda: listed(conninfo, names, limit, key=key, event_id=event_id))
         extra = {"count": number, "events": [_as_json(event) for event in events]}
         return Result(spec.qualified_name, ok=True, text=_table(events, number), extra=extra)
 

@@ -39,14 +39,16 @@ class ParkedEvent:
         return ACTION_NAMES[self.op]
 
 
-async def listed(conninfo: str, names: WatcherNames, key: str | None, limit: int) -> tuple[list[ParkedEvent], int]:
-    """The first events put aside, in the order in which they would be sent, and how many there are.
+async def listed(
+    conninfo: str, names: WatcherNames, limit: int, *, key: str | None = None, event_id: str | None = None
+) -> tuple[list[ParkedEvent], int]:
+    """The first events put aside (of `key`, or with the id `event_id`), as they would be sent, and how many there are.
 
     Raises DatabaseError.
     """
     async with connected(conninfo) as connection:
         await _require(connection, names)
-        where, values = "hash = %s AND (%s::text IS NULL OR key = %s OR old_key = %s)", [names.hash, key, key, key]
+        where, values = _meant(names, key, event_id)
         counted = await connection.execute(f"SELECT count(*) AS number FROM {PARKED} WHERE {where}", values)
         row = await counted.fetchone()
         async with connection.cursor(row_factory=class_row(ParkedEvent)) as cursor:
@@ -134,16 +136,19 @@ async def _is_active(connection: Connection, names: WatcherNames) -> bool:
 
 
 async def _refuse_unknown(connection: Connection, names: WatcherNames, key: str | None, event_id: str | None) -> None:
-    found = await connection.execute(
-        f"SELECT FROM {PARKED} WHERE hash = %s AND (%s::text IS NULL OR key = %s OR old_key = %s)"
-        " AND (%s::text IS NULL OR event_id = %s) LIMIT 1",
-        [names.hash, key, key, key, event_id, event_id],
-    )
+    where, values = _meant(names, key, event_id)
+    found = await connection.execute(f"SELECT FROM {PARKED} WHERE {where} LIMIT 1", values)
     if await found.fetchone() is None:
         meant = f"id {event_id}" if event_id is not None else f"key {key}"
         raise DatabaseError(
             Reason.MANUAL_ACTION_REQUIRED, f"no event with {meant} is parked; `tablewatcher parked list` shows them"
         )
+
+
+def _meant(names: WatcherNames, key: str | None, event_id: str | None) -> tuple[str, list[str | None]]:
+    """A condition on the events put aside, and its parameters."""
+    of_key, of_id = "%s::text IS NULL OR key = %s OR old_key = %s", "%s::text IS NULL OR event_id = %s"
+    return f"hash = %s AND ({of_key}) AND ({of_id})", [names.hash, key, key, key, event_id, event_id]
 
 
 async def _refuse_too_old(connection: Connection, names: WatcherNames, since: datetime | None) -> None:
