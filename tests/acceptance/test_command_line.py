@@ -258,6 +258,23 @@ async def test_another_instance_is_left_alone(shop: Database, orders: Path) -> N
     assert await shop.execute("SELECT identity FROM tablewatcher.watcher") == [("one/shop/orders",)]
 
 
+async def test_destroy_says_that_a_ring_is_kept(tmp_path: Path, shop: Database) -> None:
+    kept, gone = (
+        write(tmp_path / policy, manifest(database=None, deletionPolicy=policy)) for policy in ("Retain", "Delete")
+    )
+    rings = "SELECT count(*) FROM pg_tables WHERE schemaname = 'tablewatcher' AND tablename LIKE 'ring_%'"
+    assert (await tablewatcher("apply", "-f", kept, "--dsn", shop.dsn)).code == 0
+    first, again = [await tablewatcher("destroy", "-f", kept, "--dsn", shop.dsn) for _ in range(2)]
+    stays = "the ring stays, with what it holds (deletionPolicy: Retain)\n"
+    assert (first.code, first.out) == (0, f"shop/orders: removed, 1 step; {stays}")
+    assert (again.code, again.out) == (0, f"shop/orders: nothing else of local/shop/orders was there; {stays}")
+    assert await shop.execute(rings) == [(3,)]
+    assert (await tablewatcher("destroy", "-f", gone, "--dsn", shop.dsn)).out.startswith("shop/orders: removed, ")
+    assert await shop.execute(TRACES) == [(0,)]
+    nothing = await tablewatcher("destroy", "-f", kept, "--dsn", shop.dsn)
+    assert nothing.out == "shop/orders: nothing of local/shop/orders was there (--instance says whose)\n"
+
+
 @pytest.mark.parametrize("command", ["apply", "plan", "destroy", "listen", "run"])
 async def test_a_connection_string_that_cannot_be_read(orders: Path, command: str) -> None:
     answer = await tablewatcher(command, "-f", orders, "--dsn", "postgresql://shop:hunter%zz2@h/x")

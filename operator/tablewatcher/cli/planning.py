@@ -16,7 +16,7 @@ from ..sinks.address import AddressPolicy
 from ..sinks.kinds import make_sink
 from ..spec.model import WatcherSpec
 from .results import Result
-from .watchers import Scope, each_watcher, no_key, refused, steps_json
+from .watchers import Scope, each_watcher, no_key, number_of, refused, steps_json
 
 
 async def plan(scope: Scope) -> list[Result]:
@@ -93,4 +93,4 @@ def show_plan(results: Iterable[Result]) -> None:
 def _head(steps: list[dict[str, Any]] | None) -> str:
     if steps is None:
         return "no steps, since errors stand against them"
-    return f"{len(steps)} steps" if steps else "in sync, nothing to do"
+    return number_of(steps) if steps else "in sync, nothing to do"

@@ -86,13 +86,13 @@ async def apply(scope: Scope) -> list[Result]:
             result = Result.failed(spec.qualified_name, error)
             result.extra = steps_json(error.plan)
             return result
-        count = len(applied.plan.steps)
-        text = f"applied, {count} steps" if count else "in sync, nothing to do"
+        changed = bool(applied.plan)
+        text = f"applied, {number_of(applied.plan.steps)}" if changed else "in sync, nothing to do"
         if not applied.primary_key:
             text += f"; {no_key(spec)}"
         notes = [*([POOLED] if applied.pooled else []), *applied.notes]
         text = "; ".join([text, *notes])
-        extra = {"changed": bool(count), "primaryKey": list(applied.primary_key), "encrypted": applied.encrypted}
+        extra = {"changed": changed, "primaryKey": list(applied.primary_key), "encrypted": applied.encrypted}
         if notes:
             extra["notes"] = notes
         extra |= steps_json(applied.plan)
@@ -119,7 +119,7 @@ async def sql(scope: Scope) -> tuple[str, list[Result]]:
         if found.plan is None:
             return refused(spec.qualified_name, found.faults)
         sections.append(Section(spec.qualified_name, found.observed.server.database, found.plan))
-        text = f"{len(found.plan.steps)} steps to run" if found.plan else "in sync, nothing to run"
+        text = f"{number_of(found.plan.steps)} to run" if found.plan else "in sync, nothing to run"
         return Result(spec.qualified_name, ok=True, text=text, extra=steps_json(found.plan))
 
     results = await each_watcher(scope, one)
@@ -132,8 +132,13 @@ async def destroy(scope: Scope) -> list[Result]:
     async def one(spec: WatcherSpec) -> Result:
         names = scope.names(spec)
         done = await patiently(lambda: postgres.destroy(scope.access(spec).conninfo, spec, names))
-        nothing = f"nothing of {names.identity} was there (--instance says whose)"
-        text = f"removed, {len(done.steps)} steps" if done else nothing
+        if done.keeps_ring:
+            text = f"removed, {number_of(done.steps)}" if done else f"nothing else of {names.identity} was there"
+            text += "; the ring stays, with what it holds (deletionPolicy: Retain)"
+        elif done:
+            text = f"removed, {number_of(done.steps)}"
+        else:
+            text = f"nothing of {names.identity} was there (--instance says whose)"
         return Result(spec.qualified_name, ok=True, text=text, extra={"changed": bool(done)} | steps_json(done))
 
     return await each_watcher(scope, one)
@@ -198,6 +203,11 @@ def no_key(spec: WatcherSpec) -> str:
         f"{spec.table.schema}.{spec.table.name} has no immediate primary key: the whole row is the key,"
         " and order holds only between rows that are equal"
     )
+
+
+def number_of(steps: Sequence[object]) -> str:
+    """How many steps there are, in words."""
+    return "1 step" if len(steps) == 1 else f"{len(steps)} steps"
 
 
 def steps_json(found: Plan) -> dict[str, object]:

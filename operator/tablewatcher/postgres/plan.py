@@ -39,9 +39,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Ordered steps; none: in sync."""
+    """Ordered steps; none: in sync. keeps_ring: of a removal that leaves the ring with what it holds."""
 
     steps: tuple[Step, ...]
+    keeps_ring: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.steps)
@@ -149,7 +150,7 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, 
             ]
     if observed.function is not None:
         steps.append(_drop_function(names))
-    return Plan(tuple(steps))
+    return Plan(tuple(steps), keeps_ring=policy is DeletionPolicy.RETAIN and bool(observed.objects))
 
 
 def _schema_steps(observed: Observed) -> list[Step]:
