@@ -364,3 +364,13 @@ async def test_listen_says_that_it_waits_for_apply(
         await eventually(lambda: "nothing is applied for local/shop/orders" in listener.err, 30)
         await asyncio.sleep(3)
     assert listener.err.count("nothing is applied") == 1, "said once, however long it waits"
+
+
+async def test_demo_says_what_is_wrong_with_manifests_of_ones_own(tmp_path: Path) -> None:
+    """Before it starts a server, and not in Python: it needs to know which Secret to write."""
+    files = write(tmp_path / "manifests", manifest(database=None))
+    answer = await tablewatcher("demo", "-f", files)
+    assert answer.code == 2
+    assert "spec.database.secretRef: required" in answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""

@@ -30,7 +30,7 @@ from ..sinks.nats.readback import Stored, reading
 from . import watchers
 from .demo_listener import Listener
 from .demo_load import TRANSACTIONS, Ledger, Writers
-from .demo_manifests import Addresses, new_signing_secret, place
+from .demo_manifests import Addresses, check, new_signing_secret, place
 from .demo_receive import Arrivals, endpoint
 from .demo_report import as_json, line, show_first, show_summary, tally
 from .exit_codes import ExitCode, exit_code
@@ -73,6 +73,7 @@ def demo(options: DemoOptions) -> ExitCode:
     try:
         # SIGTERM ends it as Ctrl-C does: the servers are stopped and the directory is removed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        check(options.files)
         with _stage(console) as stage:
             return asyncio.run(_play(stage, options, console))
     except EmbeddedUnavailable as error:

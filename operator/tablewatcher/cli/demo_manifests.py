@@ -13,6 +13,7 @@ import yaml
 
 from ..errors import FieldError, SpecInvalid
 from ..listener.files import manifest_files
+from ..listener.load import load
 from ..spec.parse import KIND
 
 PACKAGED = Path(__file__).with_name("examples")
@@ -32,6 +33,12 @@ class Addresses:
 def new_signing_secret() -> str:
     """A signing secret as Standard Webhooks writes one."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+
+
+def check(sources: Sequence[Path]) -> None:
+    """Raises SpecInvalid for the first manifest of `sources` that has a mistake."""
+    for fault in load(sources, require_secret=True).faults:
+        raise fault
 
 
 def place(sources: Sequence[Path], directory: Path, addresses: Addresses) -> tuple[Path, Path, str]:
