@@ -276,7 +276,7 @@ async def test_what_another_tables_trigger_does_to_a_new_row_comes_after_it(any_
     """A statement on both tables: its row triggers fire before its statement triggers."""
     await any_database.execute(ORDERS)
     asked = spec_of(columns=("n",), capture=STATEMENT)
-    with pytest.raises(DatabaseError, match="table item has the trigger theirs"):
+    with pytest.raises(DatabaseError, match=r"table public\.item has the trigger theirs"):
         await apply(any_database.dsn, asked, names_of(asked))
     watched = await watch(any_database.dsn, spec_of(columns=("n",)))
     async with watched.reader:

@@ -224,7 +224,7 @@ async def test_a_promoted_server_is_found_behind_a_pooler(
         assert refused.value.reason is Reason.READ_ONLY_REPLICA
         await asyncio.to_thread(promote, standby)
         async with await connect(dsn) as connection:
-            await connection.execute("CREATE TABLE t (id int)")
+            await connection.execute("CREATE TABLE public.t (id int)")
 
 
 async def test_a_failover_begins_another_generation(pair: tuple[EmbeddedPostgres, EmbeddedPostgres]) -> None:

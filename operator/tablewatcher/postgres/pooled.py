@@ -28,18 +28,24 @@ from psycopg.rows import AsyncRowFactory, DictRow, Row, dict_row
 _ELSEWHERE = "22012"
 # Seconds a statement may still take on a connection that is to be closed.
 _PATIENCE = 0.5
+# In every session of ours. An operator or a function in a schema where others may make one, such as public, would be
+# taken for PostgreSQL's own where it fits our operands better, and would run with our rights. And names come back as
+# they are kept in the catalog, with quotes only where they need some.
+_FIXED = ("search_path = pg_catalog, pg_temp", "quote_all_identifiers = off")
 # Our statements are written for the first. The others change what a statement means or how it ends, and a program
 # that SETs them through a pooler by transaction leaves them to whoever comes next.
-_CLEAN = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL datestyle = 'ISO';" + "".join(
-    f" SET LOCAL {name} TO DEFAULT;"
-    for name in (
-        "role",
-        "search_path",
-        "statement_timeout",
-        "lock_timeout",
-        "idle_in_transaction_session_timeout",
-        "bytea_output",
-        "quote_all_identifiers",
+_CLEAN = (
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL datestyle = 'ISO';"
+    + "".join(f" SET LOCAL {setting};" for setting in _FIXED)
+    + "".join(
+        f" SET LOCAL {name} TO DEFAULT;"
+        for name in (
+            "role",
+            "statement_timeout",
+            "lock_timeout",
+            "idle_in_transaction_session_timeout",
+            "bytea_output",
+        )
     )
 )
 _HERE = (
@@ -59,12 +65,17 @@ class Connection(AsyncConnection[DictRow]):
         self._pinned = ""
 
     async def look(self) -> None:
-        """Finds out whether a pooler is in between: it gives out process ids of its own. Raises psycopg.Error."""
+        """Finds out whether a pooler is in between: it gives out process ids of its own. Raises psycopg.Error.
+
+        Before anything else is asked: with that come the settings that all our sessions have.
+        """
         found = await self._one("SELECT pg_catalog.pg_backend_pid() AS pid")
         if found["pid"] != self.info.backend_pid:
             self.pooled = True
             self.cursor_factory = _PooledCursor
             self._compose()
+        else:
+            await self.execute("".join(f"SET {setting};" for setting in _FIXED).encode())
 
     async def use(self, settings: Mapping[str, str]) -> None:
         """Has every statement run under these settings from now on."""
