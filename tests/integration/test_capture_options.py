@@ -18,7 +18,7 @@ from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.apply import apply, plan
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.standing import standing
-from tablewatcher.spec.model import Action, Capture, Condition, NatsSink, Operator
+from tablewatcher.spec.model import Action, Capture, Condition, Granularity, NatsSink, Operator
 
 from ..conftest import Database
 from .capturing import Watched, names_of, spec_of, watch
@@ -208,6 +208,41 @@ async def test_routing_columns(any_database: Database, watching: Watch) -> None:
     with pytest.raises(DatabaseError, match=r"column:region.*not sent") as refused:
         await apply(any_database.dsn, unsent, names_of(unsent))
     assert refused.value.reason is Reason.SPEC_INVALID
+
+
+@pytest.mark.parametrize("granularity", [Granularity.AUTO, Granularity.ROW])
+async def test_routes_depend_on_no_session_and_on_no_form(
+    granularity: Granularity, any_database: Database, watching: Watch
+) -> None:
+    await any_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, day date, at timestamptz, code char(4), other json, gone int)"
+    )
+    sink = NatsSink(("nats://127.0.0.1:4222",), "s.{column:day}.{column:at}.{column:code}")
+    sent = ("day", "at", "code", "other", "gone")
+    watched = await watching(
+        columns=sent, sink=sink, capture=Capture(granularity=granularity), actions=frozenset(Action)
+    )
+    row = "'2024-02-03'::timestamp, to_timestamp(0), 'eu'"
+    async with await any_database.connect() as writer:
+        await writer.execute("SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Kathmandu'")
+        await writer.execute(f"INSERT INTO t VALUES (1, {row}); UPDATE t SET gone = 1; DELETE FROM t")
+        await writer.execute("ALTER TABLE t RENAME COLUMN gone TO other_name")
+        await writer.execute(f"INSERT INTO t VALUES (2, {row}); UPDATE t SET other_name = 1; DELETE FROM t")
+    routes = ["2024-02-03", "1970-01-01%2000%3A00%3A00%2B00", "eu"]
+    assert [(event.op, event.routing) for event in await watched.events()] == [(op, routes) for op in "iudiud"]
+
+
+@pytest.mark.parametrize("granularity", [Granularity.AUTO, Granularity.ROW])
+async def test_a_row_never_has_the_routes_of_the_one_before(
+    granularity: Granularity, any_database: Database, watching: Watch
+) -> None:
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, region text, odd json)")
+    sink = NatsSink(("nats://127.0.0.1:4222",), "s.{column:region}.{column:id}")
+    watched = await watching(columns=("region", "odd"), sink=sink, capture=Capture(granularity=granularity))
+    await any_database.execute("ALTER TABLE t RENAME COLUMN region TO area")
+    # Of the second row nothing can be looked up by name: jsonb cannot hold what is in `odd`.
+    await any_database.execute("""INSERT INTO t VALUES (1, 'eu', '1'), (2, 'us', '"\\u0000"'), (3, 'ap', '1')""")
+    assert [event.routing for event in await watched.events()] == [["_", "1"], None, ["_", "3"]]
 
 
 async def test_truncate(any_database: Database, watching: Watch) -> None:

@@ -8,7 +8,7 @@ from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WHOLE_ROW, Action, WatcherSpec
 from .chunks import IDS_A_ROW
 from .conditions import Filter
-from .expressions import changed, names_array, parts, same, sequence
+from .expressions import changed, names_array, parts, routes_again, same, sequence
 from .json_text import Piece, Value, object_of_record, text_of
 from .quoting import literal
 from .shape import TableShape
@@ -64,7 +64,7 @@ class CaptureSource:
         self._sent = tuple(dict.fromkeys(wanted))
         self.sent_columns = tuple(by_name[name] for name in dict.fromkeys([*self._sent, *self._key]))
         self.key_columns = tuple(by_name[name] for name in self._key)
-        self._routed = tuple(by_name[name] for name in spec.routing_columns)
+        self.routed_columns = tuple(by_name[name] for name in spec.routing_columns)
         self.compared_columns = tuple(by_name[name] for name in dict.fromkeys(each.column for each in spec.where))
 
     def text(self) -> str:
@@ -148,7 +148,7 @@ class CaptureSource:
             before_names=names_array(self._key)
             if not self._spec.include_before
             else ("NULL::text[]" if self._row_as_is else names_array(self._sent)),
-            slow_routing=self._slow_routing(),
+            **routes_again(self.routed_columns),
             slow_filter=self._slow_filter(leave),
             filter_of_truncated=f" || coalesce({_FILTER_MEMBER}, '')" if self._filter else "",
             insert=insert_into_slot(common["ring"], columns, f"VALUES ({values})"),
@@ -245,7 +245,7 @@ class CaptureSource:
     def _keys(self, record: str) -> list[str]:
         lines = [f"key_parts := ARRAY[{parts(record, self.key_columns)}];"]
         if self._spec.routing_columns:
-            lines.append(f"routes := ARRAY[{parts(record, self._routed)}];")
+            lines.append(f"routes := ARRAY[{parts(record, self.routed_columns)}];")
         return lines
 
     def _long_key(self) -> str:
@@ -254,12 +254,6 @@ class CaptureSource:
             return ""
         parts = ["key_parts", "old_key_parts"] if Action.UPDATE in self._spec.actions else ["key_parts"]
         return "".join(f"\n      OR octet_length(array_to_string({part}, '')) > {MAX_KEY_BYTES}" for part in parts)
-
-    def _slow_routing(self) -> str:
-        if not self._spec.routing_columns:
-            return ""
-        values = ", ".join(f"coalesce(n, o) ->> {literal(name)}" for name in self._spec.routing_columns)
-        return f"\n        routes := ARRAY[{values}]::text[];"
 
     def _slow_filter(self, leave: str) -> str:
         if not self._filter:

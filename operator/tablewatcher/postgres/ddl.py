@@ -85,7 +85,7 @@ def _setting_value(value: str) -> str:
 def _settings(source: CaptureSource) -> tuple[str, ...]:
     needed = frozenset[str]().union(
         *(column.session_settings for column in source.sent_columns),
-        *(column.key_settings for column in (*source.key_columns, *source.compared_columns)),
+        *(column.key_settings for column in (*source.key_columns, *source.routed_columns, *source.compared_columns)),
     )
     pinned = [f"{name}={value}" for name, value in SESSION_SETTINGS.items() if name in needed]
     return ("search_path=pg_catalog, pg_temp", *pinned)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from ..naming import SCHEMA
 from .quoting import identifier, literal
 from .shape import Column
+from .sql import CAPTURE_ROUTES
 from .statement_source import value_as_text
 
 
@@ -24,6 +25,20 @@ def names_array(names: Sequence[str]) -> str:
 def parts(record: str, columns: Iterable[Column]) -> str:
     """The texts of several columns of `record`, as the elements of an array."""
     return ", ".join(value_as_text(column, f"{record}.{identifier(column.name)}") for column in columns)
+
+
+def routes_again(columns: Sequence[Column]) -> dict[str, str]:
+    """What makes the routes where the fast form has failed, by its names in `sql/capture_row.sql`.
+
+    As the fast form writes them, where that goes, or a row would change its subject with the form.
+    """
+    if not columns:
+        return {"fast_routing": "", "slow_routing": ""}
+    by_name = ", ".join(f"coalesce(n, o) ->> {literal(column.name)}" for column in columns)
+    return {
+        "fast_routing": CAPTURE_ROUTES.format(new=parts("NEW", columns), old=parts("OLD", columns)),
+        "slow_routing": f"\n        routes := coalesce(routes, ARRAY[{by_name}]::text[]);",
+    }
 
 
 def same(names: Iterable[str]) -> str:

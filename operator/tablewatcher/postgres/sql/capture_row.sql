@@ -18,7 +18,7 @@
         END IF;
       EXCEPTION WHEN OTHERS OR assert_failure THEN
         key_parts := NULL; key_json := NULL;
-      END;
+      END;{fast_routing}
       BEGIN
         IF TG_OP <> 'DELETE' THEN n := to_jsonb(NEW); END IF;
         IF TG_OP <> 'INSERT' THEN o := to_jsonb(OLD); END IF;
