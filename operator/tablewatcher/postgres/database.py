@@ -83,6 +83,9 @@ class Session:
                 await connection.close()
 
 
+# What a role or a database may have for its application: a ring is divided into pages in one go, which takes as long as
+# much has gathered. Under a limit it would be begun again and again, and never come to its end.
+_PATIENT = {"statement_timeout": "0", "lock_timeout": "0"}
 # Rings have few statistics or none: without these a planner may well read a whole gigabyte for one row.
 _READER = {
     "enable_seqscan": "off",
@@ -104,6 +107,10 @@ _WRITER = {
 }
 
 
+def _patience(connection: Connection) -> dict[str, str]:
+    return _PATIENT | ({"transaction_timeout": "0"} if connection.info.server_version >= 170_000 else {})
+
+
 async def open_session(conninfo: str) -> Session:
     """Connects. Raises DatabaseError."""
     opened: list[Connection] = []
@@ -118,8 +125,8 @@ async def open_session(conninfo: str) -> Session:
             found = await pooling_of(reader, writer)
             if found is not Pooling.NONE:
                 await writer.pin(await reader.pin())
-            await reader.use(_READER)
-            await writer.use(_WRITER)
+            for connection, settings in ((reader, _READER), (writer, _WRITER)):
+                await connection.use(settings | _patience(connection))
             (row,) = await (await reader.execute("SELECT pg_catalog.current_database() AS name")).fetchall()
         listener = None if found is Pooling.TRANSACTION else await another("wakeup")
     except BaseException:

@@ -1,0 +1,45 @@
+"""Limits that a role or a database has for its application end no statement of a listener."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.database import open_session
+from tablewatcher.postgres.outbox import Outbox
+
+from ..conftest import Database
+from .capturing import FIRST, names_of, spec_of
+
+SPEC = spec_of()
+NAMES = names_of(SPEC)
+LIMITS = ("statement_timeout", "lock_timeout", "transaction_timeout")
+WAITS = (
+    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    " AND query_start < clock_timestamp() - interval '1 s'"
+)
+
+
+async def test_a_listener_may_take_its_time(any_database: Database, eventually: Callable[..., Awaitable[Any]]) -> None:
+    """As much as it takes to divide a ring into pages: here it waits for a lock instead."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    await apply(any_database.dsn, SPEC, NAMES)
+    await any_database.execute("INSERT INTO t VALUES (1)")
+    async with await any_database.connect() as other:
+        await other.execute(f"BEGIN; LOCK TABLE tablewatcher.{NAMES.rings[0]} IN ACCESS EXCLUSIVE MODE".encode())
+        for limit in LIMITS:
+            if await any_database.execute("SELECT 1 FROM pg_settings WHERE name = %s", limit):
+                await any_database.execute(f"ALTER DATABASE {any_database.name} SET {limit} = '500ms'")
+        session = await open_session(any_database.dsn)
+        try:
+            outbox = Outbox(session.reader, session.reader_lock, SPEC, NAMES, database=session.database)
+            reading = asyncio.create_task(outbox.next_page(FIRST, 10))
+            await eventually(lambda: reading.done() or any_database.execute(WAITS))
+            await other.execute("COMMIT")
+            page = await reading
+        finally:
+            await session.close()
+    assert page is not None
+    assert [event.key for event in page.events] == ["1"]
