@@ -448,10 +448,3 @@ def test_quoting_gives_back_what_was_put_in(name: str, text: str, any_database: 
 def test_quoting_agrees_with_psycopg() -> None:
     assert identifier('a"b') == sql.Identifier('a"b').as_string(None) == '"a""b"'
     assert json.loads(literal('"x"')[1:-1]) == "x"
-
-
-async def test_names_with_quotes_for_all_are_no_difference(database: Database) -> None:
-    """Where the database quotes every name it tells, what was written is found again as it is wanted."""
-    await database.execute(f"ALTER DATABASE {database.name} SET quote_all_identifiers = on")
-    await apply(database.dsn, SPEC, names_of(SPEC))
-    assert not (await apply(database.dsn, SPEC, names_of(SPEC))).plan

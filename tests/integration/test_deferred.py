@@ -175,7 +175,7 @@ async def test_row_level_security_hides_nothing_from_capture(
     assert not await plan(roles["installer"], spec, names_of(spec))
     watched = await opened(roles["installer"], spec)
     async with watched.reader:
-        assert await (await watched.reader.execute("SELECT has_table_privilege('t', 'SELECT')")).fetchone() == {
+        assert await (await watched.reader.execute("SELECT has_table_privilege('public.t', 'SELECT')")).fetchone() == {
             "has_table_privilege": False
         }
         async with await psycopg.AsyncConnection.connect(roles["writer"], autocommit=True) as session:

@@ -93,7 +93,6 @@ _READER = {
     "jit": "off",
     "work_mem": "16MB",
     "default_transaction_isolation": "read committed",
-    "datestyle": "ISO",
     "idle_in_transaction_session_timeout": "60s",
 }
 # Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.

@@ -29,13 +29,13 @@ _ELSEWHERE = "22012"
 # Seconds a statement may still take on a connection that is to be closed.
 _PATIENCE = 0.5
 # In every session of ours. An operator or a function in a schema where others may make one, such as public, would be
-# taken for PostgreSQL's own where it fits our operands better, and would run with our rights. And names come back as
-# they are kept in the catalog, with quotes only where they need some.
-_FIXED = ("search_path = pg_catalog, pg_temp", "quote_all_identifiers = off")
+# taken for PostgreSQL's own where it fits our operands better, and would run with our rights. Names come back with
+# quotes only where they need some, as they are in what was written before. Of other dates psycopg reads none.
+_FIXED = ("search_path = pg_catalog, pg_temp", "quote_all_identifiers = off", "datestyle = 'ISO'")
 # Our statements are written for the first. The others change what a statement means or how it ends, and a program
 # that SETs them through a pooler by transaction leaves them to whoever comes next.
 _CLEAN = (
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL datestyle = 'ISO';"
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
     + "".join(f" SET LOCAL {setting};" for setting in _FIXED)
     + "".join(
         f" SET LOCAL {name} TO DEFAULT;"

@@ -1,14 +1,17 @@
-"""Limits that a role or a database has for its application end no statement of a listener."""
+"""What a role or a database has set for its application changes nothing for our own sessions."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.asking import ask
 from tablewatcher.postgres.database import open_session
 from tablewatcher.postgres.outbox import Outbox
+from tablewatcher.postgres.requests import Kind
 
 from ..conftest import Database
 from .capturing import FIRST, names_of, spec_of
@@ -43,3 +46,22 @@ async def test_a_listener_may_take_its_time(any_database: Database, eventually: 
             await session.close()
     assert page is not None
     assert [event.key for event in page.events] == ["1"]
+
+
+async def test_dates_are_read_in_any_style(any_database: Database) -> None:
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    await apply(any_database.dsn, SPEC, NAMES)
+    await any_database.execute("INSERT INTO t VALUES (1)")
+    since = datetime.now(UTC)
+    for style in ("SQL, DMY", "German", "Postgres"):
+        await any_database.execute(f"ALTER DATABASE {any_database.name} SET datestyle = '{style}'")
+        asked = await ask(any_database.dsn, NAMES, Kind.REPLAY, since=since)
+        assert asked.since == since, style
+
+
+async def test_names_with_quotes_for_all_are_no_difference(any_database: Database) -> None:
+    """Where the database quotes every name it tells, what was written is found again as it is wanted."""
+    await any_database.execute(f"ALTER DATABASE {any_database.name} SET quote_all_identifiers = on")
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    await apply(any_database.dsn, SPEC, NAMES)
+    assert not (await apply(any_database.dsn, SPEC, NAMES)).plan
