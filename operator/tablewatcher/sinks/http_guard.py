@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from errno import EINVAL
 from functools import partial
-from socket import AF_UNSPEC, AI_NUMERICHOST, AI_NUMERICSERV, SOCK_STREAM, AddressFamily, socket
+from socket import AF_UNSPEC, AI_NUMERICHOST, AI_NUMERICSERV, AddressFamily, socket
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from .address import AddressPolicy, service_name
 from .http_fault import AddressRefusedError
+from .look_up import AddressInfo, addresses
 from .race import first_of
 
 # The system's own patience with a name server that says nothing.
@@ -25,8 +26,6 @@ _REFUSAL_SECONDS = 0.05
 
 # Addresses that were dialled for the request of this context; whoever asks puts a list there first.
 DIALLED: ContextVar[list[str] | None] = ContextVar("DIALLED", default=None)
-
-AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
 class Guard(AbstractResolver):
@@ -41,7 +40,6 @@ class Guard(AbstractResolver):
         self.host = host
         self._service = None if policy.private else service_name(host, namespace)
         self._own: frozenset[str] = frozenset()
-        self._asked: dict[tuple[str, int, int], asyncio.Task[Sequence[AddressInfo]]] = {}
 
     def check(self, address: str) -> None:
         """AddressRefusedError where `address` (an IP address as text) may not be connected to."""
@@ -82,30 +80,16 @@ class Guard(AbstractResolver):
         if self._service is not None and host == self.host:
             # First as a Service and nothing else: a public name must not pass for one.
             try:
-                infos = await self._ask(self._service, port, family)
+                infos = await addresses(self._service, port, family)
             except (OSError, UnicodeError):
                 self._own = frozenset()
             else:
                 self._own = frozenset(str(info[4][0]) for info in infos)
                 return infos
         try:
-            return await self._ask(host, port, family)
+            return await addresses(host, port, family)
         except UnicodeError:
             raise OSError(EINVAL, "not a name that can be looked up") from None
-
-    async def _ask(self, name: str, port: int, family: int) -> Sequence[AddressInfo]:
-        # One question at a time: it cannot be taken back, and whoever gives up and asks again must not fill the threads
-        # that everybody's names are looked up in.
-        key = name, port, family
-        asked = self._asked.get(key)
-        if asked is None:
-            asked = self._asked[key] = asyncio.create_task(_addresses(name, port, family))
-            asked.add_done_callback(lambda _: self._asked.pop(key))
-        return await asyncio.shield(asked)
-
-
-async def _addresses(name: str, port: int, family: int) -> Sequence[AddressInfo]:
-    return await asyncio.get_running_loop().getaddrinfo(name, port, family=family, type=SOCK_STREAM)
 
 
 async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: Guard) -> None:
@@ -115,17 +99,17 @@ async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: 
     family that leads nowhere from here.
     """
     async with asyncio.timeout(_LOOK_UP_SECONDS):
-        addresses = [each["host"] for each in await guard.resolve(host, port)]
+        found_at = [each["host"] for each in await guard.resolve(host, port)]
     failures: list[OSError] = []
     found = await first_of(
-        [partial(_connect, address, port, tls, host) for address in addresses],
+        [partial(_connect, address, port, tls, host) for address in found_at],
         step=_NEXT_SECONDS,
         seconds=_CONNECT_SECONDS,
         fault=OSError,
         failures=failures,
     )
     if found is None:
-        raise failures[0] if len(failures) == len(addresses) else TimeoutError
+        raise failures[0] if len(failures) == len(found_at) else TimeoutError
 
 
 async def _connect(address: str, port: int, tls: ssl.SSLContext | None, host: str) -> bool:

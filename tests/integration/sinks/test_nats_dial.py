@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +14,7 @@ import pytest
 
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
-from tablewatcher.sinks.nats import NatsSink
+from tablewatcher.sinks.nats import NatsSink, dial
 from tablewatcher.sinks.nats.connection import CONNECT_SECONDS
 
 from .conftest import add_stream, nats_sink
@@ -92,6 +93,38 @@ async def test_a_silent_address_of_a_name_does_not_hold_up_the_others(
         await _opened_soon(lambda: _sink(f"nats://nats.example:{nats_server.port}"), 3)
         assert silent.taken == 3
         await until(lambda: not silent.open)
+
+
+async def test_a_name_server_that_says_nothing_is_asked_once(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for it, and however often they try."""
+    await add_stream(nats_server)
+    monkeypatch.setattr(dial, "CONNECT_SECONDS", 0.2)
+    real, answered, asked = socket.getaddrinfo, threading.Event(), []
+
+    def silent(host: object, *args: object, **options: object) -> object:
+        if host == "nats.example":
+            asked.append(host)
+            answered.wait(20)
+            host = "127.0.0.1"
+        return real(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    sinks = [_sink(f"nats://nats.example:{nats_server.port}") for _ in range(3)]
+    try:
+        for sink in (*sinks, *sinks):
+            with pytest.raises(SinkError) as caught:
+                await sink.open()
+            assert caught.value.reason is Reason.SINK_UNREACHABLE
+        assert len(asked) == 1, "questions pile up in the threads that everybody shares"
+    finally:
+        answered.set()
+    monkeypatch.undo()
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    await sinks[0].open()
+    assert (await sinks[0].deliver(events(1)))[0].verdict is Verdict.DELIVERED
+    await sinks[0].close()
 
 
 async def test_a_lost_connection_comes_back_beside_silent_servers(nats_server: NatsServer) -> None:

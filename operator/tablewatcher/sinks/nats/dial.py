@@ -7,14 +7,13 @@ taken.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from socket import SOCK_STREAM
 from urllib.parse import urlsplit
 
 from ...errors import Reason, SinkError
+from ..look_up import addresses
 from ..race import Way, first_of
 from .connection import CONNECT_SECONDS, Connection
 from .faults import fault
@@ -65,12 +64,11 @@ class _Dial:
     async def by_name(self, server: str) -> Connection:
         try:
             parts = urlsplit(server)
-            look_up = asyncio.get_running_loop().getaddrinfo
-            infos = await look_up(parts.hostname, parts.port or _PORT, type=SOCK_STREAM)
+            infos = await addresses(parts.hostname or "", parts.port or _PORT)
         except (OSError, ValueError) as error:
             raise self._fault(error) from None
-        addresses = dict.fromkeys(str(info[4][0]) for info in infos)
-        return await self.first([partial(self._at, server, address) for address in addresses])
+        places = dict.fromkeys(str(info[4][0]) for info in infos)
+        return await self.first([partial(self._at, server, address) for address in places])
 
     async def _at(self, server: str, address: str) -> Connection:
         made = Connection(self._login, self._stream, self._on_lost, server=server, address=address)
