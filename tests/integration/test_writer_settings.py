@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tablewatcher.postgres.apply import apply
 from tablewatcher.spec.model import Action, Capture, Condition, Granularity, Operator
 
-from ..conftest import Database
+from ..conftest import Database, poll
 from .capturing import names_of, opened, spec_of, watch
 
 CHANGES = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})
@@ -132,3 +133,25 @@ async def test_a_short_lock_timeout_fails_no_write(rows: int, granularity: Granu
                 await writer.execute(many.encode(), [first, first])
         events = await watched.events()
     assert [event.key for event in events] == [str(key) for key in range(3000)]
+
+
+@pytest.mark.parametrize("granularity", [Granularity.AUTO, Granularity.ROW])
+async def test_a_deadlock_over_the_rings_size_fails_no_write(granularity: Granularity, any_database: Database) -> None:
+    """As with `apply`, which changes the tables of a ring one after the other, on a server that soon looks for one."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n text)")
+    spec = spec_of(columns=("n",), actions=CHANGES, capture=Capture(granularity=granularity))
+    watched = await watch(any_database.dsn, spec)
+    ring = [f"tablewatcher.{name}" for name in watched.names.rings]
+    async with watched.reader, await any_database.connect() as changing, await any_database.connect() as writer:
+        await any_database.execute(f"SELECT setval('tablewatcher.{watched.names.slot}', 1)")
+        await writer.execute("SET deadlock_timeout = '100ms'; BEGIN; INSERT INTO t VALUES (-1, '')")
+        await changing.execute(
+            f"SET deadlock_timeout = '1min'; BEGIN; LOCK TABLE {ring[0]} IN ACCESS EXCLUSIVE MODE".encode()
+        )
+        waiting = asyncio.create_task(changing.execute(f"LOCK TABLE {ring[1]} IN ACCESS EXCLUSIVE MODE".encode()))
+        asked = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+        await poll(lambda: any_database.execute(asked, ring[1]))
+        await writer.execute("INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(0, 2999) AS g; COMMIT")
+        await waiting
+        await changing.execute("COMMIT")
+        assert len(await watched.events()) == 3001
