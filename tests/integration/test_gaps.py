@@ -195,6 +195,27 @@ async def test_the_listener_sees_that_capture_is_gone(
         assert await drift.look() == ""
 
 
+async def test_a_table_that_became_a_partition(any_database: Database) -> None:
+    """What is inserted through its parent fires no trigger for statements of its own: never in silence."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE p (LIKE t) PARTITION BY RANGE (id)")
+    spec = spec_of()
+    watched = await watch(any_database.dsn, spec)
+    async with watched.reader:
+        drift = Drift(watched.reader, asyncio.Lock(), NAMES, spec.actions)
+        assert await drift.look() == ""
+        await any_database.execute(
+            "ALTER TABLE p ATTACH PARTITION t FOR VALUES FROM (0) TO (10); INSERT INTO p VALUES (1)"
+        )
+        assert "partition" in await drift.look()
+        await apply(any_database.dsn, spec, NAMES)
+        assert await drift.look() == ""
+        assert not await plan(any_database.dsn, spec, NAMES)
+        await any_database.execute("INSERT INTO p VALUES (2)")
+        gap, insert = await watched.data()
+    assert (gap["gap"]["reason"], gap["gap"]["certain"]) == ("triggerRepaired", False)
+    assert insert["key"] == {"id": 2}
+
+
 async def test_a_partition_that_is_turned_off(any_database: Database) -> None:
     await any_database.execute("CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)")
     await any_database.execute("CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (100)")

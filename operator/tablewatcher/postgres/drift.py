@@ -29,7 +29,11 @@ class Drift:
         self._trigger = names.trigger
         self._wanted = sum(_BITS[action] for action in actions)
         self._query = _LOOK.format(
-            schema=SCHEMA, hash=literal(names.hash), function=literal(names.function), trigger=literal(names.trigger)
+            insert=_BITS[Action.INSERT],
+            schema=SCHEMA,
+            hash=literal(names.hash),
+            function=literal(names.function),
+            trigger=literal(names.trigger),
         ).encode()
 
     @translating
@@ -39,6 +43,8 @@ class Drift:
             row = await (await self._connection.execute(self._query)).fetchone()
         if row is None or row["fires"] & self._wanted != self._wanted:
             return f"trigger {self._trigger} is missing or turned off, so changes are not captured; {_REMEDY}"
+        if row["passed_by"]:
+            return f"the table is a partition by now, and inserts through its parent are not captured; {_REMEDY}"
         if row["partly_off"]:
             return f"trigger {self._trigger} is turned off on a partition: changes there are not captured; {_REMEDY}"
         if not row["sound"]:
@@ -51,6 +57,8 @@ _LOOK = """
 SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('O', 'A')), 0)::integer AS fires,
        EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = min(p.oid) AND c.tgenabled NOT IN ('O', 'A'))
          AS partly_off,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger i JOIN pg_catalog.pg_class c ON c.oid = i.tgrelid
+               WHERE i.tgfoid = min(p.oid) AND i.tgtype = {insert} AND c.relispartition) AS passed_by,
        w.source_digest IS NULL OR w.source_digest = coalesce(pg_catalog.encode(
          pg_catalog.sha256(pg_catalog.convert_to(min(p.prosrc), 'UTF8')), 'hex'), '') AS sound
 FROM {schema}.watcher AS w

@@ -38,6 +38,11 @@ def as_set(spec: WatcherSpec, shape: TableShape) -> bool:
     return Filter(spec.where, {column.name: column for column in shape.columns}).in_set
 
 
+def is_partition(shape: TableShape) -> bool:
+    """Whether the table is part of another one."""
+    return any(why.startswith(PARTITION_OF) for why in shape.rows_only)
+
+
 def notes(shape: TableShape) -> list[str]:
     """What of the table a watcher does not see, or sees in another order, and what can be done about it."""
     found = []

@@ -16,12 +16,13 @@ from .chunks import IDS_A_ROW
 from .ddl import Desired, create_function, desired, neutral_source, source_digest
 from .gap_sql import insert_gap, note_gap
 from .grants import missing
+from .granularity import is_partition
 from .home import Home, adoption, moves_here
 from .preflight import check, check_maker, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
 from .ring_upgrade import locking_steps
 from .sql import RING, RING_SKIPS, RING_SLOT, migrations
-from .triggers import WantedTrigger
+from .triggers import STATEMENT_INSERT, WantedTrigger
 
 # On the schema only where we made it: one made by a DBA, with its grants, outlives the last watcher.
 SCHEMA_COMMENT = "made by tablewatcher; removed with the last watcher"
@@ -81,7 +82,8 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
         for trigger in wanted.triggers
         if stale or not _in_sync(trigger, observed)
     ]
-    if observed.registered_table is not None and not _captures(wanted, observed, facts):
+    missed = not _captures(wanted, observed, facts) or _is_passed_by(observed, facts)
+    if observed.registered_table is not None and missed:
         # After the triggers, which have waited for every writer: nobody is left who ran without them.
         steps.append(Step("announce the gap", _gap(names)))
     return Plan(tuple(steps))
@@ -208,6 +210,13 @@ def _captures(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
     if not _function_in_sync(wanted, observed):
         return bool(alive)
     return all(each.type in alive for each in wanted.triggers if each.table_oid == facts.shape.oid)
+
+
+def _is_passed_by(observed: Observed, facts: TableFacts) -> bool:
+    """Whether rows come into the table without firing its statement trigger for inserts: by way of its root."""
+    return is_partition(facts.shape) and any(
+        each.type == STATEMENT_INSERT and each.table_oid == facts.shape.oid for each in observed.triggers
+    )
 
 
 def _was_replaced(observed: Observed) -> bool:

@@ -13,6 +13,8 @@ from .statement_source import TRANSITION_TABLE
 
 _BITS = {Action.INSERT: 4, Action.DELETE: 8, Action.UPDATE: 16, Action.TRUNCATE: 32}
 _ROW_BIT = 1
+# pg_trigger.tgtype of a trigger that fires once a statement of inserts.
+STATEMENT_INSERT = _BITS[Action.INSERT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ def wanted_triggers(spec: WatcherSpec, shape: TableShape, names: WatcherNames) -
     rows = spec.actions - {Action.TRUNCATE}
     if by_statement(spec, shape):
         rows -= {Action.INSERT}
-        bit = _BITS[Action.INSERT]
-        found.append(WantedTrigger(names.insert_trigger, shape.oid, table, bit, new_table=TRANSITION_TABLE))
+        found.append(
+            WantedTrigger(names.insert_trigger, shape.oid, table, STATEMENT_INSERT, new_table=TRANSITION_TABLE)
+        )
     if rows:
         bits = _ROW_BIT | sum(_BITS[action] for action in rows)
         found.append(WantedTrigger(names.trigger, shape.oid, table, bits))
