@@ -174,6 +174,7 @@ TAMPERING = {
     f'DROP TRIGGER "{NAMES.trigger}" ON t': "missing",
     f"DROP FUNCTION tablewatcher.{NAMES.function} CASCADE": "missing",
     "DROP TABLE t": "missing",
+    "CREATE TABLE new (LIKE t INCLUDING ALL); ALTER TABLE t RENAME TO old; ALTER TABLE new RENAME TO t": "another",
     f"CREATE OR REPLACE FUNCTION tablewatcher.{NAMES.function}() RETURNS trigger LANGUAGE plpgsql AS"
     " 'BEGIN RETURN NULL; END'": "replaced",
     f'CREATE OR REPLACE TRIGGER "{NAMES.trigger}" AFTER INSERT ON t FOR EACH ROW'
@@ -185,7 +186,7 @@ TAMPERING = {
 async def test_the_listener_sees_that_capture_is_gone(
     statement: str, any_database: Database, watched: Watched, writer: Connection
 ) -> None:
-    drift = Drift(writer, asyncio.Lock(), NAMES, SPEC.actions)
+    drift = Drift(writer, asyncio.Lock(), NAMES, SPEC)
     assert await drift.look() == ""
     await any_database.execute(statement)
     assert TAMPERING[statement] in await drift.look()
@@ -201,7 +202,7 @@ async def test_a_table_that_became_a_partition(any_database: Database) -> None:
     spec = spec_of()
     watched = await watch(any_database.dsn, spec)
     async with watched.reader:
-        drift = Drift(watched.reader, asyncio.Lock(), NAMES, spec.actions)
+        drift = Drift(watched.reader, asyncio.Lock(), NAMES, spec)
         assert await drift.look() == ""
         await any_database.execute(
             "ALTER TABLE p ATTACH PARTITION t FOR VALUES FROM (0) TO (10); INSERT INTO p VALUES (1)"
@@ -221,7 +222,7 @@ async def test_a_partition_that_is_turned_off(any_database: Database) -> None:
     await any_database.execute("CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (100)")
     await apply(any_database.dsn, SPEC, NAMES)
     async with await connect(any_database.dsn) as connection:
-        drift = Drift(connection, asyncio.Lock(), NAMES, SPEC.actions)
+        drift = Drift(connection, asyncio.Lock(), NAMES, SPEC)
         assert await drift.look() == ""
         await any_database.execute("ALTER TABLE t1 DISABLE TRIGGER USER")
         assert "partition" in await drift.look()

@@ -97,7 +97,7 @@ async def deliver(clerk: Clerk) -> list[str]:
         gaps = Gaps(session.writer, session.writer_lock, names)
         await gaps.resume_capture(1)
         await gaps.announce(0)
-        assert await Drift(session.writer, session.writer_lock, names, spec.actions).look() == ""
+        assert await Drift(session.writer, session.writer_lock, names, spec).look() == ""
         await put_aside_and_bring_back(session, clerk, lease)
         await ring.disarm()
         assert (await ring.gauge()).last_id > 0

@@ -149,7 +149,7 @@ class Watch:
             cursor,
             Ring(*shared, bound=self.spec.delivery.overflow_bytes),
             Gaps(*shared),
-            Drift(*shared, self.spec.actions),
+            Drift(*shared, self.spec),
             sink,
             session.wakeup,
             session.idle,

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 from ..naming import SCHEMA, WatcherNames
-from ..spec.model import Action
+from ..spec.model import Action, WatcherSpec
 from .quoting import literal
 from .session import Connection, translating
 
@@ -21,19 +20,20 @@ _REMEDY = "`tablewatcher apply` puts it right and sends a gap event"
 class Drift:
     """Looks after trigger and function of one watcher, on a connection shared with others."""
 
-    def __init__(
-        self, connection: Connection, lock: asyncio.Lock, names: WatcherNames, actions: Iterable[Action]
-    ) -> None:
+    def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames, spec: WatcherSpec) -> None:
         self._connection = connection
         self._lock = lock
         self._trigger = names.trigger
-        self._wanted = sum(_BITS[action] for action in actions)
+        self._wanted = sum(_BITS[action] for action in spec.actions)
+        self._table = f"{spec.table.schema}.{spec.table.name}"
         self._query = _LOOK.format(
             insert=_BITS[Action.INSERT],
             schema=SCHEMA,
             hash=literal(names.hash),
             function=literal(names.function),
             trigger=literal(names.trigger),
+            table_schema=literal(spec.table.schema),
+            table=literal(spec.table.name),
         ).encode()
 
     @translating
@@ -41,6 +41,8 @@ class Drift:
         """What is wrong, with the remedy; "" where changes are captured."""
         async with self._lock:
             row = await (await self._connection.execute(self._query)).fetchone()
+        if row is not None and row["exchanged"]:
+            return f"{self._table} is another table by now, whose changes are not captured; {_REMEDY}"
         if row is None or row["fires"] & self._wanted != self._wanted:
             return f"trigger {self._trigger} is missing or turned off, so changes are not captured; {_REMEDY}"
         if row["passed_by"]:
@@ -55,6 +57,8 @@ class Drift:
 # By name, not by function: a watcher may have several of both.
 _LOOK = """
 SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('O', 'A')), 0)::integer AS fires,
+       EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = {table_schema} AND c.relname = {table} AND c.oid <> w.table_oid) AS exchanged,
        EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = min(p.oid) AND c.tgenabled NOT IN ('O', 'A'))
          AS partly_off,
        EXISTS (SELECT FROM pg_catalog.pg_trigger i JOIN pg_catalog.pg_class c ON c.oid = i.tgrelid
@@ -64,5 +68,5 @@ SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('O', '
 FROM {schema}.watcher AS w
 LEFT JOIN pg_catalog.pg_proc AS p ON p.proname = {function} AND p.pronamespace = '{schema}'::regnamespace
 LEFT JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = w.table_oid AND pg_catalog.starts_with(t.tgname::text, {trigger})
-WHERE w.hash = {hash} GROUP BY w.hash, w.source_digest
+WHERE w.hash = {hash} GROUP BY w.hash, w.table_oid, w.source_digest
 """
