@@ -173,7 +173,7 @@ class Writers:
     their outcome counts as unknown.
     """
 
-    def __init__(self, dsn: str, *, count: int = 8, relaxed: float = 0.0, seed: int = 1) -> None:
+    def __init__(self, dsn: str, *, count: int = 14, relaxed: float = 0.0, seed: int = 1) -> None:
         self._dsn = dsn
         self._count = count
         self._relaxed = relaxed
