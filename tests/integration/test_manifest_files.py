@@ -18,6 +18,8 @@ from tablewatcher.listener.service import Service
 from ..conftest import poll
 
 Runs = dict[str, list[str]]
+# Seconds between two looks, and those in which there are three.
+LOOK, A_WHILE = 0.1, 0.35
 
 
 def manifest(name: str, *columns: str) -> str:
@@ -34,8 +36,8 @@ def manifest(name: str, *columns: str) -> str:
 
 @pytest.fixture
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[Path], Service]]:
-    """`start(path)`: a listener with `-f path`, which looks five times a second."""
-    monkeypatch.setattr(services, "RELOAD_SECONDS", 0.2)
+    """`start(path)`: a listener with `-f path`, which looks ten times a second."""
+    monkeypatch.setattr(services, "RELOAD_SECONDS", LOOK)
     running: list[asyncio.Task[None]] = []
 
     def begin(path: Path) -> Service:
@@ -59,7 +61,7 @@ async def becomes(service: Service, wanted: Runs) -> None:
         return {name: list(watch.spec.columns) for name, watch in service._watches.items()}
 
     await poll(lambda: runs() == wanted, 20)
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(A_WHILE)
     assert runs() == wanted
 
 
@@ -165,8 +167,8 @@ async def test_a_file_that_is_away_for_a_moment_stops_nothing(start: Callable[[P
     watch = service._watches["shop/a"]
     for _ in range(6):
         path.unlink()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK / 2)
         path.write_text("")
         path.write_text(manifest("a"))
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(A_WHILE)
     assert service._watches["shop/a"] is watch
