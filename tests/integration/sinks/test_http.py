@@ -180,7 +180,7 @@ async def test_the_answers_body_is_bounded(http_server: HttpServer, size: int) -
     await sink.open()
     begin = time.monotonic()
     assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 4
     await sink.close()
     assert written < 50_000_000
 
@@ -200,7 +200,7 @@ async def test_a_slow_body_does_not_hold_the_lane(http_server: HttpServer) -> No
     await sink.open()
     begin = time.monotonic()
     assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 8
     ended.set()
     await sink.close()
 
@@ -217,7 +217,7 @@ async def test_no_answer_is_a_retry_after_the_time_out(http_server: HttpServer) 
     await sink.open()
     begin = time.monotonic()
     (found,) = await sink.deliver([event(1)])
-    assert 0.9 < time.monotonic() - begin < 2
+    assert 0.9 < time.monotonic() - begin < 4
     assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, Reason.SINK_UNREACHABLE, True)
     ended.set()
     await sink.close()

@@ -21,8 +21,9 @@ from .conftest import add_stream, nats_sink
 from .events import events
 from .servers import NatsServer, free_port, until
 
-# A sign-in at a server of this machine, on a busy day, after the half second that a silent one is given.
-SOON = 1.2
+# A sign-in at a server of this machine, after the half second that a silent one is given, and much for a busy day: to
+# wait for a silent one takes longer.
+SOON = CONNECT_SECONDS - 0.1
 LOGIN = 'accounts { A: { users: [{user: a, password: "s3cret"}] } }'
 
 
