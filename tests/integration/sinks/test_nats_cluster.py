@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,15 +14,13 @@ from nats.js.api import StreamConfig
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.sinks.nats import NatsSink
-from tablewatcher.sinks.nats.order import HELD
 from tablewatcher.spec.model import CreateStream, Format
 from tablewatcher.spec.model import NatsSink as NatsSpec
 
 from .cluster import SIZE, NatsCluster
 from .events import SOURCE, TABLE, MemorySecrets, event
 from .servers import until
-
-KEYS = 20
+from .traffic import Traffic, traffic
 
 
 @pytest.fixture
@@ -31,25 +28,6 @@ def cluster(tmp_path: Path) -> Iterator[NatsCluster]:
     made = NatsCluster(tmp_path)
     yield made
     made.kill()
-
-
-async def _send_until(sink: NatsSink, stop: asyncio.Event) -> tuple[int, int]:
-    """Event after event, in calls, again and again what is not delivered; how many events, and failed calls."""
-    waiting: list = []
-    last = failed = 0
-    while waiting or not stop.is_set():
-        if not stop.is_set():
-            more = 1000 - len(waiting)
-            waiting += [event(ring_id, key=f"k{ring_id % KEYS}") for ring_id in range(last + 1, last + 1 + more)]
-            last += more
-        outcomes = await sink.deliver(waiting)
-        waiting = [each for each, o in zip(waiting, outcomes, strict=True) if o.verdict is not Verdict.DELIVERED]
-        held = [o for o in outcomes if o.verdict is not Verdict.DELIVERED and o is not HELD]
-        assert all(o.endpoint for o in held), held[0]
-        if waiting:
-            failed += 1
-            await asyncio.sleep(0.05)
-    return last, failed
 
 
 def _sink(cluster: NatsCluster, **fields: object) -> NatsSink:
@@ -74,30 +52,24 @@ async def _opened(cluster: NatsCluster, *, fast: bool) -> AsyncIterator[NatsSink
         await sink.close()
 
 
-async def _assert_stored(cluster: NatsCluster, last: int) -> None:
-    """Events 1 to `last` once each, those of a key in order."""
-    found = await _stored(cluster)
-    assert len(found) == last, "an event was lost, or stored twice"
-    lines = defaultdict(list)
-    for ring_id in found:
-        lines[ring_id % KEYS].append(ring_id)
-    assert all(line == sorted(line) for line in lines.values())
+async def _assert_stored(cluster: NatsCluster, sent: Traffic) -> None:
+    """Every event once, those of a key in order."""
+    ids = [message.headers["Nats-Msg-Id"] for message in await cluster.stored("SHOP")]
+    assert len(ids) == sent.last, "an event was lost, or stored twice"
+    assert set(ids) == sent.ids
+    assert sent.is_in_order(ids)
 
 
 @pytest.mark.parametrize("fast", [True, False])
 async def test_nothing_is_lost_or_overtaken_while_leaders_change(cluster: NatsCluster, fast: bool) -> None:
-    async with _opened(cluster, fast=fast) as sink:
-        stop = asyncio.Event()
-        work = asyncio.ensure_future(_send_until(sink, stop))
+    async with _opened(cluster, fast=fast) as sink, traffic(sink) as sent:
         await cluster.step_down("SHOP")
         leader = await cluster.leader("SHOP")
         await asyncio.to_thread(cluster.servers[leader].kill)
         await cluster.leader("SHOP")
         await asyncio.to_thread(cluster.servers[leader].start)
-        stop.set()
-        last, failed = await work
-    assert failed, "no call met a change of leader"
-    await _assert_stored(cluster, last)
+    assert sent.failed, "no call met a change of leader"
+    await _assert_stored(cluster, sent)
 
 
 def _server_of(cluster: NatsCluster, sink: NatsSink) -> str | None:
@@ -110,9 +82,7 @@ def _server_of(cluster: NatsCluster, sink: NatsSink) -> str | None:
 @pytest.mark.parametrize("fast", [True, False])
 async def test_servers_that_retire_one_after_another_cost_nothing(cluster: NatsCluster, fast: bool) -> None:
     """Lame-duck mode, as in a rolling upgrade: first the server we are connected to, then the leader of the stream."""
-    async with _opened(cluster, fast=fast) as sink:
-        stop = asyncio.Event()
-        work = asyncio.ensure_future(_send_until(sink, stop))
+    async with _opened(cluster, fast=fast) as sink, traffic(sink) as sent:
         first = _server_of(cluster, sink)
         assert first is not None
         await asyncio.to_thread(cluster.servers[first].retire)
@@ -122,10 +92,8 @@ async def test_servers_that_retire_one_after_another_cost_nothing(cluster: NatsC
         await asyncio.to_thread(cluster.servers[leader].retire)
         await cluster.leader("SHOP")
         await asyncio.to_thread(cluster.servers[leader].start)
-        stop.set()
-        last, failed = await work
-    assert failed, "the connection was never lost: this test means nothing"
-    await _assert_stored(cluster, last)
+    assert sent.failed, "the connection was never lost: this test means nothing"
+    await _assert_stored(cluster, sent)
 
 
 async def _said(sink: NatsSink) -> SinkError | None:
@@ -170,10 +138,3 @@ async def test_a_cluster_without_most_of_its_servers_is_unreachable_and_heals(
             return False
 
         await eventually(delivered, 60)
-
-
-async def _stored(cluster: NatsCluster) -> list[int]:
-    """Ring ids in the order of the stream."""
-    ids = [message.headers["Nats-Msg-Id"] for message in await cluster.stored("SHOP")]
-    by_id = {event(ring_id).event_id: ring_id for ring_id in range(1, len(ids) + 1)}
-    return [by_id[event_id] for event_id in ids]

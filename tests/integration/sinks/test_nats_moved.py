@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from contextlib import suppress
-
 import nats
 import pytest
 from nats.aio.msg import Msg
@@ -13,51 +9,12 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 
 from tablewatcher.errors import Reason, SinkError
-from tablewatcher.event import Event
-from tablewatcher.sinks.base import Outcome, Verdict
-from tablewatcher.sinks.nats import NatsSink
-from tablewatcher.sinks.nats.order import HELD
+from tablewatcher.sinks.base import Verdict
 
 from .conftest import add_stream, nats_sink
-from .events import event, events
-from .servers import NatsServer
-
-KEYS = 20
-CALL = 1000
-
-
-class _Traffic:
-    """Events 1, 2, ... in calls until `stop`; `told`: ids that were told to be delivered, and the reasons of faults."""
-
-    def __init__(self, sink: NatsSink) -> None:
-        self.sink = sink
-        self.told: set[str] = set()
-        self.reasons: set[Reason] = set()
-        self.last = 0
-        self._waiting: list[Event] = []
-
-    async def run(self, stop: asyncio.Event) -> None:
-        while self._waiting or not stop.is_set():
-            if not stop.is_set():
-                more = range(self.last + 1, self.last + 1 + CALL - len(self._waiting))
-                self._waiting += [event(ring_id, key=f"k{ring_id % KEYS}") for ring_id in more]
-                self.last = self._waiting[-1].ring_id
-            self._take(await self.sink.deliver(self._waiting))
-            with suppress(SinkError):  # as the listener does every now and then
-                await self.sink.check()
-            await asyncio.sleep(0.01)
-
-    def _take(self, outcomes: list[Outcome]) -> None:
-        left = []
-        for each, outcome in zip(self._waiting, outcomes, strict=True):
-            if outcome.verdict is Verdict.DELIVERED:
-                self.told.add(each.event_id)
-                continue
-            left.append(each)
-            if outcome is not HELD:
-                assert outcome.endpoint, outcome
-                self.reasons.add(outcome.reason)
-        self._waiting = left
+from .events import events
+from .servers import NatsServer, until
+from .traffic import CALL, traffic
 
 
 async def _ids(jetstream: JetStreamContext, stream: str) -> list[str]:
@@ -75,29 +32,22 @@ async def test_what_is_told_as_delivered_is_in_one_of_the_streams(nats_server: N
     await add_stream(nats_server, allow_batched=fast)
     sink = nats_sink(nats_server.url)
     await sink.open()
-    traffic, stop = _Traffic(sink), asyncio.Event()
-    work = asyncio.ensure_future(traffic.run(stop))
     client = await nats.connect(nats_server.url)
     jetstream = client.jetstream(timeout=10)
-    await asyncio.sleep(0.3)
-    await jetstream.update_stream(StreamConfig(name="SHOP", subjects=["old.>"], allow_batched=fast))
-    await asyncio.sleep(0.3)
-    await add_stream(nats_server, name="NEXT", allow_batched=fast)
-    await asyncio.sleep(0.3)
-    stop.set()
-    await asyncio.wait_for(work, 60)
+    async with traffic(sink, looks=True) as sent:
+        await until(lambda: len(sent.told) > 3 * CALL, 30)
+        await jetstream.update_stream(StreamConfig(name="SHOP", subjects=["old.>"], allow_batched=fast))
+        await until(lambda: Reason.NO_STREAM_FOR_SUBJECT in sent.reasons, 30)
+        told = len(sent.told)
+        await add_stream(nats_server, name="NEXT", allow_batched=fast)
+        await until(lambda: len(sent.told) > told + 3 * CALL, 30)
     await sink.close()
     before, after = await _ids(jetstream, "SHOP"), await _ids(jetstream, "NEXT")
     await client.close()
     assert before
     assert after
-    assert traffic.told == {event(ring_id).event_id for ring_id in range(1, traffic.last + 1)} == {*before, *after}
-    assert Reason.NO_STREAM_FOR_SUBJECT in traffic.reasons
-    by_id = {event(ring_id).event_id: ring_id for ring_id in range(1, traffic.last + 1)}
-    lines = defaultdict(list)
-    for event_id in dict.fromkeys([*before, *after]):
-        lines[by_id[event_id] % KEYS].append(by_id[event_id])
-    assert all(line == sorted(line) for line in lines.values())
+    assert sent.told == sent.ids == {*before, *after}
+    assert sent.is_in_order([*before, *after])
 
 
 @pytest.mark.parametrize("fast", [False, True])
