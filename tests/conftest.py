@@ -24,6 +24,7 @@ from psycopg import sql
 
 from tablewatcher.embedded import EmbeddedNats, EmbeddedPostgres, free_port
 
+from .replicas import replicated
 from .versions import EVERY, GIVEN, newest_postgres
 
 TESTS = Path(__file__).parent
@@ -183,6 +184,21 @@ def fresh_database(server: EmbeddedPostgres) -> Iterator[Database]:
 @pytest.fixture
 def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
     yield from fresh_database(postgres)
+
+
+@pytest.fixture
+def two_phase(server_directory: Path) -> Iterator[Database]:
+    """A database in which transactions can be prepared, on a server of this test."""
+    settings = {**POSTGRES_SETTINGS, "max_prepared_transactions": "10"}
+    with newest_postgres(server_directory / "two_phase", settings) as server:
+        yield Database(server, "postgres")
+
+
+@pytest.fixture
+def primary_and_standby(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
+    """Two servers of this test, which may end them."""
+    with replicated(server_directory, POSTGRES_SETTINGS) as both:
+        yield both
 
 
 @pytest.fixture

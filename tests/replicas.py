@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -24,6 +26,16 @@ def standby_of(primary: EmbeddedPostgres, directory: Path, settings: dict[str, s
     shutil.copy(primary.directory / "password", directory / "password")
     _run(directory, primary.bin / "pg_basebackup", "-D", directory / "cluster", "-d", primary.dsn(), "-R", "-c", "fast")
     return newest_postgres(directory, settings)
+
+
+@contextmanager
+def replicated(directory: Path, settings: dict[str, str]) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
+    """A primary and its standby, running; either may be ended inside."""
+    with (
+        newest_postgres(directory / "primary", settings) as primary,
+        standby_of(primary, directory / "standby", settings) as standby,
+    ):
+        yield primary, standby
 
 
 def upgraded(old: EmbeddedPostgres, directory: Path, version: int, settings: dict[str, str]) -> EmbeddedPostgres:

@@ -16,9 +16,8 @@ from psycopg import sql
 
 from tablewatcher.embedded import EmbeddedPostgres
 
-from ..conftest import POSTGRES_SETTINGS, Database, HttpReceiver, Stream, poll
-from ..replicas import cut_off, promote, standby_of
-from ..versions import newest_postgres
+from ..conftest import Database, HttpReceiver, Stream, poll
+from ..replicas import cut_off, promote, replicated
 from .arrivals import Endpoint
 from .checker import Arrival, check
 from .conftest import MakeListener
@@ -72,15 +71,6 @@ async def test_a_copy_delivers_nothing_until_it_is_adopted(
     assert told(await events(stream, 3)) == ["original", "copied", "moved"]
 
 
-@pytest.fixture
-def pair(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
-    """A primary and its standby."""
-    with newest_postgres(server_directory / "primary", POSTGRES_SETTINGS) as primary:
-        standby = standby_of(primary, server_directory / "standby", POSTGRES_SETTINGS)
-        with standby:
-            yield primary, standby
-
-
 def dsn_of(*servers: EmbeddedPostgres) -> str:
     """Of all of them, which have one password."""
     hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
@@ -92,10 +82,13 @@ async def is_refused_as_standby(listener: Listener) -> bool:
 
 
 async def test_a_failover_that_loses_commits_is_told(
-    tmp_path: Path, pair: tuple[EmbeddedPostgres, EmbeddedPostgres], stream: Stream, make_listener: MakeListener
+    tmp_path: Path,
+    primary_and_standby: tuple[EmbeddedPostgres, EmbeddedPostgres],
+    stream: Stream,
+    make_listener: MakeListener,
 ) -> None:
     """The DSN names both servers, the standby first: the primary is found, and found again."""
-    primary, standby = pair
+    primary, standby = primary_and_standby
     old, new = Database(primary, "postgres"), Database(standby, "postgres")
     both = dsn_of(standby, primary)
     manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
@@ -127,10 +120,7 @@ DURABLE = {"fsync": "off", "max_prepared_transactions": "0", "shared_buffers": "
 @pytest.fixture
 def synchronous(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
     """A primary whose commits wait for its standby."""
-    with (
-        newest_postgres(server_directory / "primary", DURABLE) as primary,
-        standby_of(primary, server_directory / "standby", DURABLE) as standby,
-    ):
+    with replicated(server_directory, DURABLE) as (primary, standby):
         with psycopg.connect(primary.dsn(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             connection.execute("SELECT pg_reload_conf()")

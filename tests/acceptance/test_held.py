@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ..conftest import Database, HttpReceiver, poll
-from ..versions import newest_postgres
 from .arrivals import Endpoint
 from .checker import check
 from .conftest import MakeListener
@@ -18,13 +16,6 @@ from .listeners import apply, http_sink, write_manifest
 from .writers import TABLES, Writers
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def two_phase(server_directory: Path) -> Iterator[Database]:
-    settings = {"fsync": "off", "max_prepared_transactions": "10", "shared_buffers": "32MB"}
-    with newest_postgres(server_directory / "postgres", settings) as server:
-        yield Database(server, "postgres")
 
 
 async def test_prepared_transactions(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from tablewatcher.postgres.session import Connection, connect
 from tablewatcher.spec.model import Action
 
 from ..conftest import Database
-from ..versions import OLDEST, newest_postgres
+from ..versions import OLDEST
 from .capturing import Watched, names_of, spec_of, watch
 
 SPEC = spec_of(actions=frozenset({Action.INSERT, Action.UPDATE, Action.DELETE}))
@@ -237,12 +236,6 @@ async def test_who_holds_the_ring(any_database: Database, watched: Watched, writ
         assert str(slow.info.backend_pid) in str(found)
         await slow.execute("ROLLBACK")
     assert await holders(writer, NAMES, older_than=0) == []
-
-
-@pytest.fixture
-def two_phase(server_directory: Path) -> Iterator[Database]:
-    with newest_postgres(server_directory / "postgres", {"fsync": "off", "max_prepared_transactions": "5"}) as one:
-        yield Database(one, "postgres")
 
 
 async def test_a_prepared_transaction_that_was_forgotten(two_phase: Database) -> None:

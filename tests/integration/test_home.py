@@ -24,7 +24,7 @@ from tablewatcher.postgres.session import connect
 
 from ..conftest import POSTGRES_SETTINGS, Database, poll
 from ..pgbouncer import PgBouncer
-from ..replicas import caught_up, cut_off, promote, standby_of, upgraded
+from ..replicas import caught_up, cut_off, promote, upgraded
 from ..versions import newest_postgres
 from .capturing import Watched, names_of, spec_of, watch
 
@@ -203,20 +203,11 @@ async def test_an_upgraded_cluster_goes_on_where_the_old_one_was(server_director
         assert told(await delivered(new.dsn, generation=2)) == ["2", "3", "moved", "4"]
 
 
-@pytest.fixture
-def pair(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
-    """A primary that a test may end, and its standby."""
-    with newest_postgres(server_directory / "primary", POSTGRES_SETTINGS) as primary:
-        standby = standby_of(primary, server_directory / "standby", POSTGRES_SETTINGS)
-        with standby:
-            yield primary, standby
-
-
 async def test_a_promoted_server_is_found_behind_a_pooler(
-    pair: tuple[EmbeddedPostgres, EmbeddedPostgres], server_directory: Path
+    primary_and_standby: tuple[EmbeddedPostgres, EmbeddedPostgres], server_directory: Path
 ) -> None:
     """PgBouncer goes on saying what it heard from the server before: that it is a standby."""
-    _, standby = pair
+    _, standby = primary_and_standby
     with PgBouncer(server_directory / "pooler", standby, "transaction") as pooler:
         dsn = pooler.dsn("postgres", standby.password)
         with pytest.raises(DatabaseError) as refused:
@@ -227,8 +218,10 @@ async def test_a_promoted_server_is_found_behind_a_pooler(
             await connection.execute("CREATE TABLE public.t (id int)")
 
 
-async def test_a_failover_begins_another_generation(pair: tuple[EmbeddedPostgres, EmbeddedPostgres]) -> None:
-    primary, standby = pair
+async def test_a_failover_begins_another_generation(
+    primary_and_standby: tuple[EmbeddedPostgres, EmbeddedPostgres],
+) -> None:
+    primary, standby = primary_and_standby
     old, new = Database(primary, "postgres"), Database(standby, "postgres")
     await old.execute(TABLE)
     await apply(old.dsn, SPEC, NAMES)
