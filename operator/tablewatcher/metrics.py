@@ -103,6 +103,11 @@ class Metrics:
         self.events_skipped.labels(*labels).inc(max(number - counted, 0))
         self._skipped[labels] = number
 
+    def forget_ring(self, labels: tuple[str, str]) -> None:
+        """Takes away what was last known of a watcher's ring: another process knows it now, or there is none."""
+        for gauge in (self.ring_rows, self.ring_oldest_age, self.ring_bytes, self.events_parked):
+            gauge.remove_by_labels(dict(zip(_LABELS, labels, strict=True)))
+
     def forget(self, labels: tuple[str, str]) -> None:
         """Takes every series of one watcher away: an alert would go on about what nobody watches any more."""
         watcher = dict(zip(_LABELS, labels, strict=True))

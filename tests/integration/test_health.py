@@ -18,6 +18,8 @@ from tablewatcher.listener import health
 from tablewatcher.listener.health import HealthServer
 from tablewatcher.listener.observe import Observer
 from tablewatcher.metrics import Metrics
+from tablewatcher.postgres.parked import Held
+from tablewatcher.postgres.ring import Gauge
 
 from .capturing import spec_of
 
@@ -46,6 +48,25 @@ def test_the_first_gap_is_an_increase() -> None:
     Observer(SPEC, metrics, "here")
     labels = {"watcher_namespace": SPEC.namespace, "watcher": SPEC.name}
     assert metrics.registry.get_sample_value("tablewatcher_gaps_total", labels) == 0
+
+
+def test_a_listener_that_stands_by_tells_nothing_of_the_ring() -> None:
+    """What was known of it would stand still: an age past the bound of an alert, for as long as the process runs."""
+    metrics = Metrics(CollectorRegistry())
+    observer = Observer(SPEC, metrics, "here")
+    labels = {"watcher_namespace": SPEC.namespace, "watcher": SPEC.name}
+
+    def told() -> list[float | None]:
+        names = ("ring_bytes", "ring_rows", "ring_oldest_age_seconds", "events_parked")
+        return [metrics.registry.get_sample_value(f"tablewatcher_{name}", labels) for name in names]
+
+    observer.ring(Gauge(bytes=4096, last_id=64, stopped_at=0, gaps=0, skipped=0), None, 0, held="")
+    observer.parked(Held(), full=False)
+    assert told() == [4096, 0, 0, 0]
+    observer.unleased(Reason.DATABASE_UNREACHABLE, "nothing answers")
+    assert told() == [4096, 0, 0, 0], "it is still ours"
+    observer.unleased(Reason.RECONCILING, "standing by", ready=True)
+    assert told() == [None] * 4
 
 
 async def ask(port: int, page: str, method: str = "GET") -> tuple[int, str, str]:

@@ -62,6 +62,9 @@ class Observer:
         # What a watcher waits for has no reason of its own: else it would begin with a wait that no log tells.
         self._set(ready, reason, message, anew=reason is Reason.RECONCILING and message != self.message)
         self._metrics.listener_connected.labels(*self._labels).set(0)
+        if reason is Reason.RECONCILING:
+            # Another has the lease, or the ring is gone: an age that stood still would alert for as long as we run.
+            self._metrics.forget_ring(self._labels)
 
     def forwarding(self) -> None:
         """The sink takes events."""
