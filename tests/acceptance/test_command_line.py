@@ -300,12 +300,15 @@ async def test_run_forwards_the_good_watcher_beside_a_bad_one(
         query = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND NOT tgisinternal"
         return int((await shop.execute(query))[0][0])
 
-    async with running(PROGRAM, "run", "-f", files, "--dsn", shop.dsn, "--http-port", port) as listener:
+    words = ("run", "-f", files, "--dsn", shop.dsn, "--http-port", port, "-o", "json")
+    async with running(PROGRAM, *words) as listener:
         await eventually(watched, 20)
         await shop.execute("INSERT INTO orders VALUES (1, 'new', 5)")
         (stored,) = await stream.messages(1, 20)
         assert json.loads(stored.data)["source"] == "/namespaces/shop/tablewatchers/b-good"
-    assert "TableNotFound" in listener.err
+    told = {each["watcher"]: each for each in json.loads(listener.out)}
+    assert told["shop/a-bad"]["reason"] == "TableNotFound"
+    assert told["shop/b-good"]["changed"] is True
 
 
 @pytest.mark.parametrize("option", ["--http-allow", "--http-deny"])

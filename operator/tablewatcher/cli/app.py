@@ -30,7 +30,7 @@ from .options import (
     SecretsDir,
 )
 from .requests import parked, replay
-from .results import Output, finish, show
+from .results import Output, finish, show, tell
 
 
 def _print_version(asked: bool) -> None:
@@ -147,14 +147,15 @@ def run(
     public_only: PublicOnly = False,
     allow: Allow = None,
     deny: Deny = None,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """`apply`, then `listen`: a watcher that cannot be applied waits and does not stop the others."""
     addresses = address_policy(public_only, allow, deny)
     results = asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
     if any(result.ok for result in results):
-        show(results)
+        tell(results, output)
     else:
-        finish(results, Output.TEXT)
+        finish(results, output)
     become_listener(Options(tuple(files), dsn, secrets_dir, instance, http_host, http_port, addresses))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -64,13 +64,18 @@ def show(results: Iterable[Result], *, aside: bool = False) -> None:
             bad.print(Text.assemble(("error", "bold red"), f" {result.reason}: ", (result.name, "bold"), f": {text}"))
 
 
-def finish(results: Iterable[Result], output: Output, *, display: Callable[[list[Result]], None] = show) -> None:
-    """Prints the results (with `display` for people) and ends the command: with the code of the first fault, or 0."""
-    found = list(results)
+def tell(results: Sequence[Result], output: Output, *, display: Callable[[Sequence[Result]], None] = show) -> None:
+    """Prints the results, with `display` for people."""
     if output is Output.JSON:
-        typer.echo(json.dumps([result.as_json() for result in found], indent=2))
+        typer.echo(json.dumps([result.as_json() for result in results], indent=2))
     else:
-        display(found)
+        display(results)
+
+
+def finish(results: Iterable[Result], output: Output, *, display: Callable[[Sequence[Result]], None] = show) -> None:
+    """Prints the results, as `tell`, and ends the command: with the code of the first fault, or 0."""
+    found = list(results)
+    tell(found, output, display=display)
     faults = [result for result in found if not result.ok]
     if faults:
         raise typer.Exit(exit_code(faults[0].reason) if faults[0].reason else ExitCode.UNEXPECTED)
