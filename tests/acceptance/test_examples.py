@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import secrets
 import signal
@@ -81,7 +82,7 @@ async def test_the_stream_consumer_changes_its_copy_once_for_each_event(
     copy = shop.directory / "orders.sqlite"
 
     def rows() -> list[tuple[Any, ...]]:
-        with sqlite3.connect(copy) as connection:
+        with contextlib.closing(sqlite3.connect(copy)) as connection:
             return connection.execute("SELECT id, status, total FROM orders ORDER BY id").fetchall()
 
     async with AsyncExitStack() as stack:
