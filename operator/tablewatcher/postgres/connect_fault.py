@@ -123,6 +123,11 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
         "the server is a standby or read-only; connect to the primary",
     ),
     (
+        "conversion between utf8 and",
+        Reason.MANUAL_ACTION_REQUIRED,
+        "the database has an encoding that PostgreSQL cannot turn into UTF-8, which events are: it cannot be watched",
+    ),
+    (
         "translate host name",
         _UNREACHABLE,
         ("the database's host name does not resolve: correct it in the Secret, or in --dsn"),

@@ -77,10 +77,10 @@ def _check_primary(observed: Observed) -> None:
 
 def _check_encoding(observed: Observed) -> None:
     server = observed.server
-    if server.encoding in ("SQL_ASCII", "MULE_INTERNAL"):
+    if server.encoding == "SQL_ASCII":
         raise DatabaseError(
             Reason.MANUAL_ACTION_REQUIRED,
-            f"database {server.database!r} has encoding {server.encoding}: what it holds need not be text that can be"
+            f"database {server.database!r} has encoding SQL_ASCII: what it holds need not be text that can be"
             " sent; events are UTF-8, so only databases whose encoding turns into it can be watched",
         )
 

@@ -1,0 +1,68 @@
+"""Databases of other encodings than UTF-8: events are UTF-8 all the same, or the database is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.naming import token
+from tablewatcher.postgres.apply import plan
+from tablewatcher.spec.model import Capture, Granularity
+
+from ..conftest import Database
+from .capturing import names_of, spec_of, watch
+
+# A word that each of them can hold: of one byte a letter, of two, of three in one and not in UTF-8.
+WORDS = {"LATIN1": "Größe", "WIN1252": "1 €", "KOI8R": "размер", "EUC_JP": "大きさ"}
+
+
+@asynccontextmanager
+async def encoded(database: Database, encoding: str) -> AsyncIterator[Database]:
+    """A database of this encoding, beside `database`."""
+    found = Database(database.server, f"{database.name}_{encoding.lower()}")
+    await database.execute(
+        f"CREATE DATABASE {found.name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    # For the test's own statements: without it a client talks as the database does.
+    await database.execute(f"ALTER DATABASE {found.name} SET client_encoding = 'UTF8'")
+    try:
+        yield found
+    finally:
+        await database.execute(f"DROP DATABASE {found.name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("granularity", [Granularity.ROW, Granularity.STATEMENT])
+@pytest.mark.parametrize("encoding", WORDS)
+async def test_events_are_utf8(encoding: str, granularity: Granularity, any_database: Database) -> None:
+    word = WORDS[encoding]
+    async with encoded(any_database, encoding) as database:
+        await database.execute(f'CREATE TABLE t (id text PRIMARY KEY, "{word}" text, j json)')
+        spec = spec_of(columns=(word, "j"), include_before=True, capture=Capture(granularity=granularity))
+        watched = await watch(database.dsn, spec)
+        async with watched.reader:
+            await database.execute(
+                f"INSERT INTO t SELECT '{word}' || n, '{word}', '[\"{word}\"]' FROM generate_series(1, 40) n;"
+                f" UPDATE t SET \"{word}\" = 'x' WHERE id = '{word}1'; INSERT INTO t VALUES (repeat('{word}', 600))"
+            )
+            events = await watched.events()
+    assert [event.key for event in events[:40]] == [token(f"{word}{n}") for n in range(1, 41)]
+    assert [len(event.key) for event in events[41:]] == [64]
+    found = [json.loads(event.body)["data"] for event in events]
+    row = {"id": f"{word}1", word: word, "j": [word]}
+    assert found[0]["after"] == found[40]["before"] == row
+    assert found[40]["after"] == {**row, word: "x"}
+    assert found[41]["key"] == {"id": word * 600}
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "MULE_INTERNAL"])
+async def test_what_does_not_turn_into_utf8_is_refused_as_that(encoding: str, any_database: Database) -> None:
+    """Of the second the server refuses even a connection that asks for UTF-8: that is no fault of host or network."""
+    spec = spec_of()
+    async with encoded(any_database, encoding) as database:
+        with pytest.raises(DatabaseError, match=r"encoding .* UTF-8") as refused:
+            await plan(database.dsn, spec, names_of(spec))
+    assert refused.value.reason is Reason.MANUAL_ACTION_REQUIRED
