@@ -1,0 +1,62 @@
+"""What a listener's `/metrics` say, held against what an endpoint has seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from ..conftest import Database, HttpReceiver, poll
+from .arrivals import Endpoint
+from .conftest import MakeListener
+from .listeners import Listener
+from .parking import changes, has_parked, put_aside, watched
+from .writers import put
+
+WATCHER = {"watcher_namespace": "faults", "watcher": "http"}
+
+
+async def samples(listener: Listener) -> dict[str, float]:
+    """What is said of the watcher: by name and the labels beside its own, as `events_delivered_total insert http`."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{listener.port}/metrics") as answer:
+        text = await answer.text()
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.labels.items() >= WATCHER.items():
+                more = [sample.labels[name] for name in sorted(sample.labels.keys() - WATCHER)]
+                found[" ".join([sample.name.removeprefix("tablewatcher_"), *more])] = sample.value
+    return found
+
+
+async def test_metrics_count_what_arrives_and_what_is_refused(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    endpoint = Endpoint(http_receiver)
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put_aside(database, endpoint, "bad")
+    await poll(lambda: has_parked(listener), 20)
+    await put(database, "other")
+    await poll(lambda: ("other", 1) in changes(endpoint), 20)
+
+    async def told() -> dict[str, float] | None:
+        found = await samples(listener)
+        inserted = found["events_delivered_total insert http"] == 2
+        return found if inserted and found["ring_rows"] == found["ring_oldest_age_seconds"] == 0 else None
+
+    found = await poll(told, 30)
+    accepted = len(endpoint.accepted)
+    assert found["events_captured_total insert"] == 3
+    assert found["events_captured_total update"] == found["events_delivered_total update http"] == accepted - 2
+    assert found["delivery_attempts_total delivered http"] == accepted
+    assert found["delivery_attempts_total rejected http"] == len(endpoint.attempts) - accepted
+    # One event a request.
+    assert found["delivery_duration_seconds_count"] == len(endpoint.attempts)
+    assert found["event_latency_seconds_count"] == found["event_latency_seconds_bucket +Inf"] == accepted
+    assert 0 < found["delivery_duration_seconds_sum"] < 30 * accepted
+    assert 0 < found["event_latency_seconds_sum"] < 30 * accepted
+    assert (found["events_parked"], found["listener_connected"], found["gaps_total"]) == (1, 1, 0)
+    assert found["ring_bytes"] > 0
