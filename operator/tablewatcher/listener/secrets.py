@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from ..errors import Reason, SecretError
@@ -39,14 +40,16 @@ class DirectorySecrets:
 
 def _values(folder: Path, reason: Reason, what: str) -> dict[str, str]:
     """The text of each file in `folder` by its name."""
-    # A kubelet swaps a link `..data`; its names begin with dots and are no keys.
+    values = {}
     try:
-        files = [entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file()]
-        values = {entry.name: entry.read_text(encoding="utf-8") for entry in files}
-    except (OSError, UnicodeDecodeError) as error:
-        detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        for entry in folder.iterdir():
+            # A kubelet swaps a link `..data`; its names begin with dots and are no keys.
+            if not entry.name.startswith(".") and entry.is_file():
+                with contextlib.suppress(UnicodeDecodeError):  # a keystore, say, beside what is meant
+                    values[entry.name] = entry.read_text(encoding="utf-8")
+    except OSError as error:
         raise SecretError(
-            reason, f"{what} cannot be read from {folder} ({detail}): put a file for each key there"
+            reason, f"{what} cannot be read from {folder} ({error.strerror}): put a file for each key there"
         ) from None
     if not values:
         raise SecretError(reason, f"{what} has no keys in {folder}")
