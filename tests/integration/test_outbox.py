@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from tablewatcher.event import Event
 from tablewatcher.naming import key_token
+from tablewatcher.postgres import cursor_log
 from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.cursor_log import CursorLog, Held, Lease
 from tablewatcher.postgres.gaps import Gaps
@@ -264,6 +267,31 @@ async def test_lease(database: Database, watched: Watched, writer: Connection) -
         four = await first.acquire(lambda _: False)
         assert isinstance(four, Lease)
         assert four.epoch == three.epoch + 1
+
+
+async def test_a_clock_that_was_set_back_keeps_no_lease(
+    database: Database,
+    watched: Watched,
+    writer: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    """By a day, here. Whoever proves its lease has it all the same."""
+    monkeypatch.setattr(cursor_log, "LONGEST_SECONDS", 1.0)
+    async with await connect(database.dsn) as other:
+        first, second = log_of(writer, "a"), log_of(other, "b")
+        one = await first.acquire(lambda _: False)
+        assert isinstance(one, Lease)
+
+        async def taken() -> bool:
+            return isinstance(await second.acquire(lambda _: False), Lease)
+
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            assert await first.commit(one.epoch, one.position)
+            await database.execute(f"UPDATE tablewatcher.{NAMES.cursors[0]} SET expires_at = now() + interval '1 day'")
+            assert not await taken()
+        await eventually(taken)
 
 
 async def test_only_one_of_many_gets_the_lease(database: Database, watched: Watched) -> None:

@@ -20,6 +20,8 @@ from .snapshot import Snapshot
 
 # A lane starts no send later than this after the last proof of its lease.
 LEASE_SECONDS = 5.0
+# No lease lasts longer after its last proof: a request may take 300 s (spec.sink.http.timeoutSeconds).
+LONGEST_SECONDS = LEASE_SECONDS + 300.0
 
 
 class LeaseLost(Exception):
@@ -58,6 +60,9 @@ class CursorLog:
         # A new owner waits until the last send of the old one has certainly ended.
         self._ttl = LEASE_SECONDS + sink_timeout
         self._n = 0
+        # Somebody else's last proof, and since when we know of it, on the event loop's clock.
+        self._proof: tuple[int, int] | None = None
+        self._known_since = 0.0
         self.slot = 0
         log = " UNION ALL ".join(f"SELECT * FROM {ours(name)}" for name in names.cursors)
         self._newest = _NEWEST.format(log=log, slot=ours(names.slot))
@@ -72,14 +77,25 @@ class CursorLog:
                 "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 7))", [self._names.hash]
             )
             row = await self._read()
-            if row["seconds"] > 0 and not is_dead(row["holder"]):
-                return Held(row["holder"], row["seconds"])
+            seconds = self._left(row)
+            if seconds > 0 and not is_dead(row["holder"]):
+                return Held(row["holder"], seconds)
             self._n = 0
             cur = Snapshot.parse(row["cur"]) if row["cur"] else None
             position = Position(Snapshot.parse(row["prev"]), cur, row["after_id"])
             epoch = row["epoch"] + 1
             await self._insert(epoch, position, self._ttl, durable=True)
             return Lease(epoch, position)
+
+    def _left(self, row: dict[str, Any]) -> float:
+        """For how many seconds, at the most, the lease of the newest row goes on without another proof.
+
+        The database's clock may have been set back, by hours, or be that of another server since a failover.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._proof != (row["epoch"], row["n"]):
+            self._proof, self._known_since = (row["epoch"], row["n"]), now
+        return float(min(row["seconds"], self._known_since + LONGEST_SECONDS - now))
 
     @translating
     async def commit(self, epoch: int, position: Position, *, release: bool = False, durable: bool = False) -> bool:
@@ -117,7 +133,7 @@ class CursorLog:
 
 
 _NEWEST = """
-SELECT epoch, holder, prev::text AS prev, cur::text AS cur, after_id,
+SELECT epoch, n, holder, prev::text AS prev, cur::text AS cur, after_id,
        coalesce(extract(epoch FROM CASE WHEN expires_at = '-infinity' THEN NULL
                                    ELSE expires_at - pg_catalog.clock_timestamp() END), 0)::float8 AS seconds,
        (SELECT last_value::integer FROM {slot}) AS slot
