@@ -48,6 +48,17 @@ async def test_a_listener_may_take_its_time(any_database: Database, eventually: 
     assert [event.key for event in page.events] == ["1"]
 
 
+async def test_apply_may_take_its_time(any_database: Database) -> None:
+    """As much as it takes to carry a full ring to another home: here a step sleeps instead."""
+    await any_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_sleep(1.2); END'; CREATE EVENT TRIGGER slow ON ddl_command_end"
+        " WHEN TAG IN ('CREATE SCHEMA') EXECUTE FUNCTION f()"
+    )
+    await any_database.execute(f"ALTER DATABASE {any_database.name} SET statement_timeout = '1s'")
+    assert (await apply(any_database.dsn, SPEC, NAMES, patience=0)).plan
+
+
 async def test_dates_are_read_in_any_style(any_database: Database) -> None:
     await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     await apply(any_database.dsn, SPEC, NAMES)
