@@ -252,7 +252,6 @@ async def test_the_lease_is_released_even_where_what_came_back_cannot_be_written
     endpoint = Endpoint(http_receiver)
     endpoint.refused = {"bad"}
     manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
-    await database.execute(f"ALTER DATABASE {database.name} SET lock_timeout = 1000")
     listener = make_listener(manifest, database.dsn)
     listener.start()
     await put(database, "bad", "bad")

@@ -83,9 +83,9 @@ class Session:
                 await connection.close()
 
 
-# What a role or a database may have for its application: a ring is divided into pages in one go, which takes as long as
+# Whatever a role or a database has for its application: a ring is divided into pages in one go, which takes as long as
 # much has gathered. Under a limit it would be begun again and again, and never come to its end.
-_PATIENT = {"statement_timeout": "0", "lock_timeout": "0"}
+_PATIENT = {"statement_timeout": "0"}
 # Rings have few statistics or none: without these a planner may well read a whole gigabyte for one row.
 _READER = {
     "enable_seqscan": "off",
@@ -93,15 +93,18 @@ _READER = {
     "jit": "off",
     "work_mem": "16MB",
     "default_transaction_isolation": "read committed",
+    "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "60s",
 }
 # Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.
-# Frozen in the middle of taking the lease, we must not keep it from others.
+# Frozen in the middle of taking the lease, we must not keep it from others. And a listener that is told to end must not
+# wait for ever for a table that somebody has locked.
 _WRITER = {
     "enable_seqscan": "off",
     "jit": "off",
     "synchronous_commit": "off",
     "default_transaction_isolation": "read committed",
+    "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "5s",
 }
 
