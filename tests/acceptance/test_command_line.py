@@ -75,6 +75,13 @@ async def test_validate_takes_the_options_of_the_other_commands(orders: Path) ->
     assert (answer.code, answer.out) == (0, "shop/orders: valid\n"), answer.err
 
 
+async def test_an_instance_has_a_name(orders: Path) -> None:
+    """As `--instance "$CLUSTER"` has not where nobody has set that."""
+    answer = await tablewatcher("validate", "-f", orders, "--instance", "")
+    assert answer.code == 2
+    assert "must name somebody" in answer.err
+
+
 async def test_validate_tells_every_mistake_at_once(tmp_path: Path) -> None:
     bad = manifest(actions=["insert", "upsert"], column=["status"], where=[{}], columns=["a" * 64])
     files = write(tmp_path / "manifests", bad)
@@ -377,3 +384,20 @@ async def test_demo_says_what_is_wrong_with_manifests_of_ones_own(tmp_path: Path
     assert "spec.database.secretRef: required" in answer.err
     assert "Traceback" not in answer.err
     assert answer.out == ""
+
+
+async def test_listen_says_that_no_manifest_is_there(tmp_path: Path, eventually: Callable[..., Awaitable[Any]]) -> None:
+    """Empty for now, or the wrong directory: it waits, and says so once."""
+    nowhere = f"postgresql://127.0.0.1:{free_port()}/nowhere"
+    async with running(PROGRAM, "listen", "-f", tmp_path, "--dsn", nowhere, "--http-port", free_port()) as listener:
+        await eventually(lambda: "no TableWatcher manifest there" in listener.err, 30)
+        (tmp_path / "README.md").write_text("what is to come")
+        write(tmp_path, manifest())
+        await eventually(lambda: "shop/orders" in listener.err, 30)
+    assert listener.err.count("no TableWatcher manifest") == 1
+
+
+async def test_listen_tells_a_mistake_once(tmp_path: Path) -> None:
+    files = write(tmp_path / "manifests", manifest(actions=["upsert"])) / "orders.yaml"
+    answer = await tablewatcher("listen", "-f", files, "--http-port", str(free_port()))
+    assert (answer.code, answer.err.count("must be insert, update, delete")) == (2, 1), answer.err

@@ -21,8 +21,17 @@ Dsn = Annotated[
 SecretsDir = Annotated[
     Path | None, typer.Option("--secrets-dir", help="Directory of Secrets as mounted: DIR/<secret>/<key>.")
 ]
+
+
+def _instance(name: str) -> str:
+    if not name.strip():
+        raise typer.BadParameter("must name somebody, such as staging; without it, watchers are those of local")
+    return name
+
+
 Instance = Annotated[
-    str, typer.Option("--instance", help="Who we are: watchers of another instance are never touched.")
+    str,
+    typer.Option("--instance", callback=_instance, help="Who we are: watchers of another instance are never touched."),
 ]
 Adopt = Annotated[
     str | None,

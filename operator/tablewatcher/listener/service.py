@@ -107,10 +107,13 @@ class Service:
         if signature(self._options.files) != newest:
             return  # changed meanwhile: what was read may be the moment in between
         first, self._signature = self._signature is None, newest
-        for fault in found.faults:
+        useless = first and found.faults and not found.specs and not any(map(Path.is_dir, self._options.files))
+        for fault in found.faults[1:] if useless else found.faults:
             log.error(fault.message)
-        if first and found.faults and not found.specs and not any(map(Path.is_dir, self._options.files)):
+        if useless:  # whoever started us tells the first
             raise SpecInvalid(found.faults[0].name, found.faults[0].errors)
+        if not (found.specs or found.faults):
+            log.warning("no TableWatcher manifest there; waiting for one", files=[*map(str, self._options.files)])
         # What was good and cannot be read now, or has a mistake, goes on as it was.
         silent = {name for name in self._wanted if found.are_silent_on(name, self._origins[name])}
         self._wanted = {**found.specs, **{name: self._wanted[name] for name in silent}}
