@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -81,11 +82,15 @@ async def test_a_watcher_that_is_well(
             return bool(found["state"] == "forwarding" and found["waiting"] == 0)
 
         await eventually(quiet, 20)
-        found = await state(files, shop.dsn)
+        found, answer, text, table = await asyncio.gather(
+            state(files, shop.dsn),
+            doctor(files, shop.dsn, "-o", "json"),
+            doctor(files, shop.dsn),
+            tablewatcher("status", "-f", files, "--dsn", shop.dsn),
+        )
         assert (found["says"], found["lastError"], found["oldestSeconds"]) == ("Forwarding", "", None)
         assert found["leaseSeconds"] > 0 < found["ringBytes"]
         assert (found["gaps"], found["notes"], found["pid"] > 0 <= found["saysSeconds"]) == ([], [], True)
-        answer = await doctor(files, shop.dsn, "-o", "json")
         assert answer.code == 0, answer.out
         lines = checks(answer)
         assert [name for name, line in lines.items() if line["level"] == "fail"] == []
@@ -94,11 +99,9 @@ async def test_a_watcher_that_is_well(
             assert lines[name]["level"] == "ok", lines[name]
         for name in ("publications", "triggers", "ring", "capture", "listener", "delivery", "transactions", "wakeup"):
             assert lines[name]["level"] == "ok", lines[name]
-        text = await doctor(files, shop.dsn)
         assert text.code == 0
         assert "shop/orders\n  ok    manifest" in text.out
         assert "warn  connection" in text.out
-        table = await tablewatcher("status", "-f", files, "--dsn", shop.dsn)
         assert "forwarding" in table.out
     # Released, and said so: who looks at night need not guess whether it died.
     ended = await tablewatcher("status", "-f", files, "--dsn", shop.dsn)
@@ -116,7 +119,11 @@ async def test_nobody_delivers(shop: Database, files: Path) -> None:
         " (hash, ring_id, event_id, op, key, time, captured_at, sequence, data, attempts, reason, message)"
         f" VALUES ('{NAMES.hash}', 1, 'e', 'i', '1', 't', 0, 's', '{{}}', 8, 'SinkUnreachable', 'no')"
     )
-    answer = await doctor(files, shop.dsn, "-o", "json")
+    answer, found, text = await asyncio.gather(
+        doctor(files, shop.dsn, "-o", "json"),
+        state(files, shop.dsn),
+        tablewatcher("status", "-f", files, "--dsn", shop.dsn),
+    )
     lines = checks(answer)
     assert (lines["listener"]["level"], "tablewatcher listen" in lines["listener"]["text"]) == ("fail", True)
     assert (lines["delivery"]["level"], "5 wait, the oldest for 3 h" in lines["delivery"]["text"]) == ("warn", True)
@@ -124,11 +131,10 @@ async def test_nobody_delivers(shop: Database, files: Path) -> None:
     assert (lines["parked"]["level"], "parked list" in lines["parked"]["text"]) == ("warn", True)
     assert answer.watchers["shop/orders"]["reason"] == "CaptureStopped"
     assert answer.code == 10
-    found = await state(files, shop.dsn)
     assert (found["state"], found["waiting"], found["parked"]) == ("stopped", 5, 1)
     assert found["oldestSeconds"] > 10_000
-    lines = [line for line in (await tablewatcher("status", "-f", files, "--dsn", shop.dsn)).out.splitlines() if line]
-    assert [line.split(": ")[1] for line in lines if line.startswith("shop/orders: ")] == [
+    told = [line for line in text.out.splitlines() if line.startswith("shop/orders: ")]
+    assert [line.split(": ")[1] for line in told] == [
         "capture",
         "listener",
         "delivery",
@@ -211,7 +217,7 @@ async def test_all_that_is_wrong_has_a_line_of_its_own(
     await shop.execute("CREATE TABLE keyless (v int); CREATE PUBLICATION everything FOR ALL TABLES")
     sink = {"nats": {"servers": [f"nats://127.0.0.1:{free_port()}"], "subject": "x"}}
     bad = write(tmp_path / "bad", manifest(table={"name": "keyless"}, columns=["nothing"], sink=sink))
-    answer = await doctor(bad, shop.dsn, "-o", "json")
+    answer, text = await asyncio.gather(doctor(bad, shop.dsn, "-o", "json"), doctor(bad, shop.dsn))
     lines = checks(answer)
     failed = {name: line["reason"] for name, line in lines.items() if line["level"] == "fail"}
     assert failed == {
@@ -221,7 +227,6 @@ async def test_all_that_is_wrong_has_a_line_of_its_own(
     }
     assert (lines["key"]["level"], lines["key"]["reason"]) == ("warn", "NoPrimaryKey")
     assert answer.code == 7
-    text = await doctor(bad, shop.dsn)
     assert (text.code, text.out.count("\n  fail  ")) == (7, 3)
 
 
@@ -230,7 +235,9 @@ async def test_a_database_that_is_away_hides_no_other_fault(
 ) -> None:
     (files / "broken.yaml").write_text("spec: [")
     dsn = f"postgresql://u@127.0.0.1:{free_port()}/x"
-    answer = await doctor(files, dsn, "-o", "json")
+    answer, text, status = await asyncio.gather(
+        doctor(files, dsn, "-o", "json"), doctor(files, dsn), tablewatcher("status", "-f", files, "--dsn", dsn)
+    )
     assert {line["check"]: line["level"] for line in answer.watchers["shop/orders"]["checks"]} == {
         "manifest": "ok",
         "secret": "ok",
@@ -240,9 +247,7 @@ async def test_a_database_that_is_away_hides_no_other_fault(
     assert answer.watchers["shop/orders"]["checks"][-1]["level"] != "fail"
     assert any(name.endswith("broken.yaml") and not found["ok"] for name, found in answer.watchers.items())
     assert answer.code == 4
-    text = await doctor(files, dsn)
     assert "is not YAML" in text.out
-    status = await tablewatcher("status", "-f", files, "--dsn", dsn)
     assert (status.code, "DatabaseUnreachable" in status.out) == (4, True)
 
 

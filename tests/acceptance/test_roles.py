@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import ssl
@@ -103,12 +104,13 @@ async def test_certificates_as_files_below_the_directory_of_secrets(
 
 async def check_that_a_dsn_is_checked_the_same(dsn: str, files: Path, secrets_dir: Path) -> None:
     """With `--dsn` the manifest's tls holds, and what it needs is asked for; a dsn of its own mind is let be."""
-    with_secrets = await tablewatcher("plan", "-f", files, "--dsn", dsn, "--secrets-dir", secrets_dir)
+    with_secrets, without, said = await asyncio.gather(
+        tablewatcher("plan", "-f", files, "--dsn", dsn, "--secrets-dir", secrets_dir),
+        tablewatcher("plan", "-f", files, "--dsn", dsn),
+        tablewatcher("doctor", "-f", files, "--dsn", f"{dsn}?sslmode=disable"),
+    )
     assert with_secrets.code == 0, with_secrets.err
-    without = await tablewatcher("plan", "-f", files, "--dsn", dsn)
     assert (without.code, "say in --dsn itself" in without.err) == (3, True), without.err
-    own = ("-f", files, "--dsn", f"{dsn}?sslmode=disable")
-    said = await tablewatcher("doctor", *own)
     assert "spec.database.tls is left out" in said.out
     assert "warn  connection       made, but not encrypted" in said.out
 
@@ -158,12 +160,15 @@ async def test_plan_tells_all_faults_of_database_and_sink_together(
 ) -> None:
     sink = {"nats": {"servers": [f"nats://127.0.0.1:{free_port()}"], "subject": "shop.{table}"}}
     files = write(tmp_path / "manifests", manifest(columns=["state"], sink=sink))
-    answer = await tablewatcher("plan", "-f", files, "--dsn", database.dsn_of(clerk, "p"), "-o", "json")
+    options, nowhere = ("plan", "-f", files, "--dsn"), f"postgresql://u@127.0.0.1:{free_port()}/x"
+    answer, text, away = await asyncio.gather(
+        tablewatcher(*options, database.dsn_of(clerk, "p"), "-o", "json"),
+        tablewatcher(*options, database.dsn_of(clerk, "p")),
+        tablewatcher(*options, nowhere, "-o", "json"),
+    )
     faults = answer.watchers["shop/orders"]["faults"]
     assert [fault["reason"] for fault in faults] == ["PermissionDenied", "ColumnNotFound", "SinkUnreachable"]
     assert answer.code == 6
-    text = await tablewatcher("plan", "-f", files, "--dsn", database.dsn_of(clerk, "p"))
     assert all(fault["message"] in text.err for fault in faults)
-    away = await tablewatcher("plan", "-f", files, "--dsn", f"postgresql://u@127.0.0.1:{free_port()}/x", "-o", "json")
     faults = away.watchers["shop/orders"]["faults"]
     assert [fault["reason"] for fault in faults] == ["DatabaseUnreachable", "SinkUnreachable"]
