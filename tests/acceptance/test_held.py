@@ -37,7 +37,7 @@ async def test_prepared_transactions(
         await poll(lambda began=began: time.monotonic() - began > 0.2)
         await two_phase.execute(f"BEGIN; INSERT INTO account VALUES ('two-{nth}', 1); PREPARE TRANSACTION 'p{nth}'")
         await two_phase.execute(f"COMMIT PREPARED 'p{nth}'")
-        await poll(lambda nth=nth: len(endpoint.accepted) == 2 * nth + 2, 2)
+        await poll(lambda nth=nth: len(endpoint.accepted) == 2 * nth + 2, 5)
     assert [found.key for found in endpoint.accepted] == [
         f"{way}-{nth}" for nth in range(5) for way in ("plain", "two")
     ]
