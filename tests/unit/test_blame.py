@@ -171,6 +171,17 @@ def test_a_bad_gap_is_judged_by_what_comes_after_it() -> None:
         assert endpoint.attempts[-1] == [3]
 
 
+def test_whoever_stands_behind_a_bad_gap_follows_it_at_once() -> None:
+    """Brought back before anybody looked at it, the second gap would arrive behind what has passed it."""
+    machine = delivery(attempts=2)
+    endpoint = Endpoint(machine, _=REFUSED)
+    machine.offer(Page((event(1, "_", op="g"), event(2, "_", op="t"), event(3, "a"), event(4, "_", op="g"))))
+    while not endpoint.accepted:
+        endpoint.run(1)
+    assert endpoint.accepted == [3]
+    assert aside(machine) == [1, 2]
+
+
 def test_a_gap_judges_nobody_while_it_is_refused_too() -> None:
     machine = delivery(attempts=2, age=1e9)
     endpoint = Endpoint(machine, **dict.fromkeys(["a", "_", "z"], FAULT))

@@ -217,6 +217,18 @@ class Backlog:
         self.settled([event])
         return behind
 
+    def follow(self, events: Iterable[Event]) -> None:
+        """Of these, which nobody has looked at yet, those whose keys have events aside go there too, and at once.
+
+        Somebody has passed them for that: brought back before they were looked at, what they stand behind would be
+        followed by them, behind whoever has passed them.
+        """
+        for event in events:
+            if event in self.fresh and not self.lanes.parked.isdisjoint(event.lane_keys):
+                self.fresh.remove(event)
+                if self.lanes.enter(event, 0, shared=False) is Place.ASIDE:
+                    self.aside.append(Parking(event))
+
     def _drop(self, events: set[Event]) -> None:
         self.ready = deque(event for event in self.ready if event not in events)
         self.later = [entry for entry in self.later if entry[2] not in events]

@@ -233,9 +233,11 @@ class Delivery(Generic[P]):
         self._blame.delivered(events, len(events))
         self._pages.outstanding.difference_update(events)
         self._backlog.settled(events)
-        for guilty in self._witness.accept(events):
-            if guilty in self._blame.records:  # not taken back meanwhile
-                self._put_aside(guilty)
+        guilty, passed = self._witness.accept(events)
+        for each in guilty:
+            if each in self._blame.records:  # not taken back meanwhile
+                self._put_aside(each)
+        self._backlog.follow(passed)
         if self.halted is not None and self.halted.event in events:
             self.halted = None
         if self.again.open:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ..event import Event
 from ..sinks.base import Outcome
@@ -103,7 +104,9 @@ class Witness:
         self._backlog.fresh.insert(place, event)
         return True
 
-    def accept(self, events: Iterable[Event]) -> list[Event]:
-        """Ends the go, since something was accepted: those that are found guilty by it."""
+    def accept(self, events: Iterable[Event]) -> tuple[list[Event], list[Event]]:
+        """Ends the go, since something was accepted: those that are found guilty by it, and whom else it has passed."""
         go, self._go, self._failures = self._go, None, 0
-        return [] if go is None or go.witness not in events else go.failed
+        if go is None or go.witness not in events:
+            return [], []
+        return go.failed, list(islice(self._backlog.fresh, go.places.get(go.witness, 0)))
