@@ -14,6 +14,7 @@ from pathlib import Path
 
 from delivering import drain, http, latency, live
 from fleet import fleet
+from losing import loss, odd_writes
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -36,6 +37,9 @@ HELD = {
     ("fleet", "listener_mb"): "<= 128",
     ("fleet", "database_connections"): "<= 6",
     ("install", "longest_writer_wait_s"): "<= 0.5",
+    ("loss", "lost_broker_stopped"): "0",
+    ("loss", "lost_listener_killed"): "0",
+    ("odd_writes", "captured_failed"): "0",
 }
 
 
@@ -56,6 +60,8 @@ def main() -> None:
         "writers": lambda stage: single_rows(stage, options.seconds, options.rounds, (1, 8, 32)),
         "bulk": lambda stage: bulk(stage, options.seconds, options.rounds),
         "install": install,
+        "loss": loss,
+        "odd_writes": odd_writes,
         "fleet": lambda stage: fleet(stage, options.watchers),
     }
     unknown = [what for what in options.what if what not in runs]
