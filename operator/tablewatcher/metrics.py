@@ -82,7 +82,7 @@ class Metrics:
         self.events_skipped = counter(
             "events_skipped_total", "Changes not captured since their transactions set tablewatcher.skip."
         )
-        self.gaps = counter("gaps_total", "Times that capture was interrupted.")
+        self.gaps = counter("gaps_total", "Gap events read from the ring.")
         self.listener_connected = gauge(
             "listener_connected", "1 while this process holds the lease and the sink answers."
         )

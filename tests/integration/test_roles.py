@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tablewatcher.embedded.postgres import OWNER
 from tablewatcher.errors import DatabaseError, Reason
@@ -332,3 +333,26 @@ async def test_a_role_beside_another_is_told_all_that_delivery_needs(clerk: Cler
     assert await deliver(clerk) == ["a"]
     await destroy(clerk.dsn, clerk.spec, names)
     assert not (await apply(clerk.database.dsn, first, names_of(first))).plan
+
+
+async def test_a_role_that_cannot_log_in_captures(clerk: Clerk) -> None:
+    """Made beforehand and put on in the connection itself: all objects are its own, whoever logs in."""
+    role, names = f"capture_{secrets.token_hex(4)}", names_of(clerk.spec)
+    await clerk.database.execute(
+        f"CREATE ROLE {role} NOLOGIN; GRANT {role} TO {clerk.role}; GRANT CREATE ON DATABASE {clerk.database.name} TO"
+        f" {role}; GRANT USAGE ON SCHEMA public TO {role}; GRANT TRIGGER ON t TO {role}"
+    )
+    dressed = make_conninfo(clerk.dsn, options=f"-c role={role}")
+    try:
+        assert (await apply(dressed, clerk.spec, names, listener_role=clerk.role)).plan
+        assert not (await apply(dressed, clerk.spec, names, listener_role=clerk.role)).plan
+        owners = await clerk.database.execute(
+            "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'tablewatcher'::regnamespace"
+            " UNION SELECT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'tablewatcher'::regnamespace"
+        )
+        assert owners == [(role,)]
+        await clerk.database.execute("INSERT INTO t VALUES ('a', 1)")
+        assert await deliver(clerk) == ["a"]
+        await destroy(dressed, clerk.spec, names)
+    finally:
+        await clerk.database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
