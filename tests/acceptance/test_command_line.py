@@ -276,6 +276,8 @@ async def test_destroy_says_that_a_ring_is_kept(tmp_path: Path, shop: Database) 
     assert (first.code, first.out) == (0, f"shop/orders: removed, 1 step; {stays}")
     assert (again.code, again.out) == (0, f"shop/orders: nothing else of local/shop/orders was there; {stays}")
     assert await shop.execute(rings) == [(3,)]
+    stands = await tablewatcher("status", "-f", kept, "--dsn", shop.dsn)
+    assert "capture: nothing is captured, and the ring keeps what was" in stands.out, stands.out
     assert (await tablewatcher("destroy", "-f", gone, "--dsn", shop.dsn)).out.startswith("shop/orders: removed, ")
     assert await shop.execute(TRACES) == [(0,)]
     nothing = await tablewatcher("destroy", "-f", kept, "--dsn", shop.dsn)

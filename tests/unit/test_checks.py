@@ -105,6 +105,11 @@ def test_what_is_not_installed() -> None:
     assert "parked" not in [check.name for check in standing_checks(SPEC, replace(WELL, parked=None))]
 
 
+def test_a_ring_without_capture() -> None:
+    (capture,) = (each for each in standing_checks(SPEC, replace(WELL, captured=False)) if each.name == "capture")
+    assert (capture.level, capture.reason) == (Level.FAIL, Reason.TRIGGERS_DRIFTED)
+
+
 def test_surroundings() -> None:
     calm = list(surrounding_checks(Surroundings((), 0, 0.0)))
     assert [check.level for check in calm] == [Level.OK, Level.OK]

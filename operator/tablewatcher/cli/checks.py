@@ -132,6 +132,9 @@ def standing_checks(spec: WatcherSpec, found: Standing) -> Iterator[Check]:
     if found.stopped_at:
         text = "stopped, since the ring was full; it starts again when half is delivered, and a gap event says so"
         yield Check("capture", Level.FAIL, text, Reason.CAPTURE_STOPPED)
+    elif not found.captured:
+        text = "nothing is captured, and the ring keeps what was: removed with deletionPolicy Retain, or by hand"
+        yield Check("capture", Level.FAIL, f"{text}; run `tablewatcher apply` to go on", Reason.TRIGGERS_DRIFTED)
     else:
         yield Check("capture", Level.OK, "runs")
     if found.skipped:

@@ -44,8 +44,8 @@ class Standing:
     report (reason, message, forwarding, generation) is that listener's word, "" where it has said nothing, and
     said_seconds how long ago it was said. waiting: events captured and not delivered; oldest_seconds: the age of the
     oldest of them. stopped_at: epoch seconds, 0 while capture runs. parked: None where this version's table is not
-    there yet. skipped: changes that their transactions asked not to capture, since the watcher was installed. pooled:
-    the way to the database leads through a pooler.
+    there yet. skipped: changes that their transactions asked not to capture, since the watcher was installed. captured:
+    the function that does it is there. pooled: the way to the database leads through a pooler.
     """
 
     last_host: str
@@ -63,6 +63,7 @@ class Standing:
     stopped_at: int
     parked: int | None
     skipped: int = 0
+    captured: bool = True
     gaps: tuple[OpenGap, ...] = ()
     pooled: bool = False
 
@@ -98,7 +99,8 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
         sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in names.rings)
         ring = await _one(
             connection,
-            f"SELECT ({sizes})::bigint AS ring_bytes, last_value AS stopped_at, {skipped(names.skips)} AS skipped"
+            f"SELECT ({sizes})::bigint AS ring_bytes, last_value AS stopped_at, {skipped(names.skips)} AS skipped,"
+            f" pg_catalog.to_regprocedure('{ours(names.function)}()') IS NOT NULL AS captured"
             f" FROM {ours(names.stop)}",
         )
         parked, gaps = await _parked(connection, names), await _gaps(connection, names)
