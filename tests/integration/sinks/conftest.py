@@ -22,6 +22,7 @@ from .servers import HttpServer, NatsServer, free_port
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
 
     from tablewatcher.event import Event
     from tablewatcher.sinks.base import Outcome, Sink
@@ -172,6 +173,14 @@ async def _nats_endpoint(store: Path, ways: list[str]) -> Endpoint:
     return Endpoint("nats", nats_sink(server.url, form=form), nowhere, down, up, seen)
 
 
+async def subscribed(client: nats.NATS, cb: Callable[[Msg], Awaitable[None]] | None = None) -> Subscription:
+    """A subscription to `shop.>` that the server knows of."""
+    found = await client.subscribe("shop.>", cb=cb)
+    for _ in range(2):  # the library sends its first PING before the subscription
+        await client.flush()
+    return found
+
+
 async def _core_endpoint(store: Path, ways: list[str]) -> Endpoint:
     """Core NATS, with somebody who listens whenever the server runs."""
     server = NatsServer(store)
@@ -185,8 +194,7 @@ async def _core_endpoint(store: Path, ways: list[str]) -> Endpoint:
         server.start()
         # A new listener for each life of the server: a reconnect of the library is sometimes without its subscriptions.
         listening.append(await nats.connect(server.url, allow_reconnect=False))
-        await listening[-1].subscribe("shop.>", cb=take)
-        await listening[-1].flush()
+        await subscribed(listening[-1], cb=take)
 
     async def down() -> None:
         while listening:

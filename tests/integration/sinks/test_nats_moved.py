@@ -11,7 +11,7 @@ from nats.js.api import StreamConfig
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
 
-from .conftest import add_stream, nats_sink
+from .conftest import add_stream, nats_sink, subscribed
 from .events import events
 from .servers import NatsServer, until
 from .traffic import CALL, traffic
@@ -109,8 +109,7 @@ async def test_somebody_who_answers_in_place_of_a_stream_delivers_nothing(
     async def reply(message: Msg) -> None:
         await message.respond(answer)
 
-    await client.subscribe("shop.>", cb=reply)
-    await client.flush()
+    await subscribed(client, reply)
     outcomes = await sink.deliver(events(300))
     assert {(each.verdict, each.endpoint) for each in outcomes} == {(Verdict.RETRY, True)}
     await client.close()

@@ -13,7 +13,7 @@ from tablewatcher.sinks.base import Verdict
 from tablewatcher.sinks.nats import NatsSink
 from tablewatcher.spec.model import CreateStream
 
-from .conftest import add_stream, nats_sink, stored
+from .conftest import add_stream, nats_sink, stored, subscribed
 from .events import event, events
 from .servers import NatsServer
 
@@ -158,8 +158,7 @@ async def test_core_nats_says_at_once_that_the_server_is_gone(nats_server: NatsS
 
 async def test_core_nats_keeps_the_order_of_a_call(nats_server: NatsServer) -> None:
     listener = await nats.connect(nats_server.url)
-    subscription = await listener.subscribe("shop.>")
-    await listener.flush()
+    subscription = await subscribed(listener)
     sink = await _opened(nats_server, jet_stream=False)
     sent = [event(ring_id, key=f"k{ring_id % 3}") for ring_id in range(1, 2001)]
     sent[5] = event(6, key="k0", note="x" * (2 << 20))

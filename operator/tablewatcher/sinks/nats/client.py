@@ -7,6 +7,7 @@ sink fails if that comes; so the library is pinned.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -83,8 +84,25 @@ class PipelinedClient(Client):
     ) -> Msg:
         return await cancellable(super().request(subject, payload, timeout, old_style, headers))
 
-    async def flush(self, timeout: int = DEFAULT_FLUSH_TIMEOUT) -> None:  # noqa: ASYNC109 - likewise
-        await cancellable(super().flush(timeout))
+    async def flush(self, timeout: float = DEFAULT_FLUSH_TIMEOUT) -> None:  # noqa: ASYNC109 - as the library has it
+        """Until the server has read all that was handed over before. ConnectionClosedError, TimeoutError."""
+        # Not the library's own. That sends its PING at once and what is pending a turn later, so that the answer proves
+        # nothing of it; takes a connection that nobody reads any more for one that has answered; and gives up waiting
+        # by cancelling what the PONG sets: coming late, it ends the library's reader.
+        pending, reader = self._flush_queue, self._reading_task
+        if not self.is_connected or pending is None or reader is None:
+            raise nats_errors.ConnectionClosedError
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        pong: asyncio.Future[bool] = loop.create_future()
+        async with asyncio.timeout(timeout):
+            await pending.put(written)
+            await asyncio.wait({written})
+            if reader.done():
+                await self._process_op_err(nats_errors.UnexpectedEOF())
+                raise nats_errors.ConnectionClosedError
+            await self._send_ping(pong)
+            await asyncio.wait({pong})
 
     def bound_by(self, max_payload: int) -> None:
         """From now on the server takes messages of so many bytes."""
