@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 
 from ..naming import SCHEMA, WatcherNames
-from ..spec.model import Action, WatcherSpec
+from ..spec.model import WatcherSpec
 from .quoting import literal
 from .session import Connection, translating
+from .trigger_type import BITS, STATEMENT_INSERT
 
-# pg_trigger.tgtype
-_BITS = {Action.INSERT: 4, Action.DELETE: 8, Action.UPDATE: 16, Action.TRUNCATE: 32}
 _REMEDY = "`tablewatcher apply` puts it right and sends a gap event"
 
 
@@ -24,10 +23,10 @@ class Drift:
         self._connection = connection
         self._lock = lock
         self._trigger = names.trigger
-        self._wanted = sum(_BITS[action] for action in spec.actions)
+        self._wanted = sum(BITS[action] for action in spec.actions)
         self._table = f"{spec.table.schema}.{spec.table.name}"
         self._query = _LOOK.format(
-            insert=_BITS[Action.INSERT],
+            insert=STATEMENT_INSERT,
             schema=SCHEMA,
             hash=literal(names.hash),
             function=literal(names.function),

@@ -22,7 +22,8 @@ from .preflight import check, check_maker, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
 from .ring_upgrade import locking_steps
 from .sql import RING, RING_SKIPS, RING_SLOT, migrations
-from .triggers import STATEMENT_INSERT, WantedTrigger
+from .trigger_type import STATEMENT_INSERT
+from .triggers import WantedTrigger
 
 # On the schema only where we made it: one made by a DBA, with its grants, outlives the last watcher.
 SCHEMA_COMMENT = "made by tablewatcher; removed with the last watcher"
@@ -82,8 +83,7 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
         for trigger in wanted.triggers
         if stale or not _in_sync(trigger, observed)
     ]
-    missed = not _captures(wanted, observed, facts) or _is_passed_by(observed, facts)
-    if observed.registered_table is not None and missed:
+    if observed.registered_table is not None and not _captures(wanted, observed, facts):
         # After the triggers, which have waited for every writer: nobody is left who ran without them.
         steps.append(Step("announce the gap", _gap(names)))
     return Plan(tuple(steps))
@@ -206,17 +206,13 @@ def _captures(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
     Where the function is as wanted, nobody has changed the manifest, and every one of its triggers must be there;
     else any will do: they may be for other actions.
     """
-    alive = {each.type for each in observed.triggers if each.table_oid == facts.shape.oid and each.enabled in _ENABLED}
+    here = [each for each in observed.triggers if each.table_oid == facts.shape.oid]
+    if is_partition(facts.shape) and any(each.type == STATEMENT_INSERT for each in here):
+        return False  # rows come in by way of its root, and fire no statement trigger of its own
+    alive = {each.type for each in here if each.enabled in _ENABLED}
     if not _function_in_sync(wanted, observed):
         return bool(alive)
     return all(each.type in alive for each in wanted.triggers if each.table_oid == facts.shape.oid)
-
-
-def _is_passed_by(observed: Observed, facts: TableFacts) -> bool:
-    """Whether rows come into the table without firing its statement trigger for inserts: by way of its root."""
-    return is_partition(facts.shape) and any(
-        each.type == STATEMENT_INSERT and each.table_oid == facts.shape.oid for each in observed.triggers
-    )
 
 
 def _was_replaced(observed: Observed) -> bool:

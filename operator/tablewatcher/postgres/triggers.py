@@ -10,11 +10,7 @@ from .granularity import by_statement
 from .quoting import identifier, ours
 from .shape import TableShape
 from .statement_source import TRANSITION_TABLE
-
-_BITS = {Action.INSERT: 4, Action.DELETE: 8, Action.UPDATE: 16, Action.TRUNCATE: 32}
-_ROW_BIT = 1
-# pg_trigger.tgtype of a trigger that fires once a statement of inserts.
-STATEMENT_INSERT = _BITS[Action.INSERT]
+from .trigger_type import BITS, ROW_BIT, STATEMENT_INSERT
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +27,12 @@ class WantedTrigger:
 
     def create(self, names: WatcherNames, *, replace: bool) -> str:
         """The statement that makes it."""
-        events = " OR ".join(action.value.upper() for action, bit in _BITS.items() if self.type & bit)
+        events = " OR ".join(action.value.upper() for action, bit in BITS.items() if self.type & bit)
         tables = [
             f"{side} TABLE AS {name}" for side, name in (("OLD", self.old_table), ("NEW", self.new_table)) if name
         ]
         referencing = f" REFERENCING {' '.join(tables)}" if tables else ""
-        level = "ROW" if self.type & _ROW_BIT else "STATEMENT"
+        level = "ROW" if self.type & ROW_BIT else "STATEMENT"
         return (
             f"CREATE {'OR REPLACE ' if replace else ''}TRIGGER {identifier(self.name)} AFTER {events} ON {self.table}"
             f"{referencing} FOR EACH {level} EXECUTE FUNCTION {ours(names.function)}()"
@@ -54,10 +50,10 @@ def wanted_triggers(spec: WatcherSpec, shape: TableShape, names: WatcherNames) -
             WantedTrigger(names.insert_trigger, shape.oid, table, STATEMENT_INSERT, new_table=TRANSITION_TABLE)
         )
     if rows:
-        bits = _ROW_BIT | sum(_BITS[action] for action in rows)
+        bits = ROW_BIT | sum(BITS[action] for action in rows)
         found.append(WantedTrigger(names.trigger, shape.oid, table, bits))
     if Action.TRUNCATE in spec.actions:
         # Statement triggers are not inherited: a TRUNCATE of a partition alone fires the partition's only.
         everywhere = ((shape.oid, table), *shape.partitions)
-        found += [WantedTrigger(names.truncate_trigger, oid, name, _BITS[Action.TRUNCATE]) for oid, name in everywhere]
+        found += [WantedTrigger(names.truncate_trigger, oid, name, BITS[Action.TRUNCATE]) for oid, name in everywhere]
     return tuple(found)
