@@ -83,9 +83,6 @@ class Session:
                 await connection.close()
 
 
-# Whatever a role or a database has for its application: a ring is divided into pages in one go, which takes as long as
-# much has gathered. Under a limit it would be begun again and again, and never come to its end.
-_PATIENT = {"statement_timeout": "0"}
 # Rings have few statistics or none: without these a planner may well read a whole gigabyte for one row.
 _READER = {
     "enable_seqscan": "off",
@@ -110,7 +107,12 @@ _WRITER = {
 
 
 def _patience(connection: Connection) -> dict[str, str]:
-    return _PATIENT | ({"transaction_timeout": "0"} if connection.info.server_version >= 170_000 else {})
+    """Whatever a role or a database has for its application: a ring is divided into pages in one go.
+
+    That takes as long as much has gathered. Under a limit it would be begun again and again, and never come to its end.
+    """
+    limits = ["statement_timeout", *(["transaction_timeout"] if connection.info.server_version >= 170_000 else [])]
+    return dict.fromkeys(limits, "0")
 
 
 async def open_session(conninfo: str) -> Session:
