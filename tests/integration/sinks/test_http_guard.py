@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ from tablewatcher.spec.model import SecretKey
 from .conftest import http_sink
 from .events import MemorySecrets, event
 from .servers import HttpServer
+from .silent_names import silent_name_server
 
 ONLY_PUBLIC = AddressPolicy(private=False)
 Names = dict[str, list[str]]
@@ -258,18 +258,8 @@ async def test_a_name_server_that_says_nothing_is_not_waited_for(
     http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_guard, "_LOOK_UP_SECONDS", 0.2)
-    real, answered, asked = socket.getaddrinfo, threading.Event(), []
-
-    def silent(host: object, *args: object, **options: object) -> object:
-        if host == "hooks.example":
-            asked.append(host)
-            answered.wait(20)
-            host = "127.0.0.1"
-        return real(host, *args, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", silent)
     sink = http_sink(f"http://hooks.example:{http_server.port}/hook")
-    try:
+    with silent_name_server(monkeypatch, "hooks.example") as asked:
         for _ in range(5):
             begin = time.monotonic()
             with pytest.raises(SinkError) as caught:
@@ -277,8 +267,6 @@ async def test_a_name_server_that_says_nothing_is_not_waited_for(
             assert time.monotonic() - begin < 5
             assert caught.value.reason is Reason.SINK_UNREACHABLE
         assert len(asked) == 1, "questions pile up in the threads that everybody shares"
-    finally:
-        answered.set()
     await sink.open()
     assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
     await sink.close()

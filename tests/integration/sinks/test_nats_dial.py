@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from tablewatcher.sinks.nats.connection import CONNECT_SECONDS
 from .conftest import add_stream, nats_sink
 from .events import events
 from .servers import NatsServer, free_port, until
+from .silent_names import silent_name_server
 
 # A sign-in at a server of this machine, after the half second that a silent one is given, and much for a busy day: to
 # wait for a silent one takes longer.
@@ -101,28 +101,14 @@ async def test_a_name_server_that_says_nothing_is_asked_once(
 ) -> None:
     """Whoever waits for it, and however often they try."""
     await add_stream(nats_server)
-    monkeypatch.setattr(dial, "CONNECT_SECONDS", 0.2)
-    real, answered, asked = socket.getaddrinfo, threading.Event(), []
-
-    def silent(host: object, *args: object, **options: object) -> object:
-        if host == "nats.example":
-            asked.append(host)
-            answered.wait(20)
-            host = "127.0.0.1"
-        return real(host, *args, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", silent)
     sinks = [_sink(f"nats://nats.example:{nats_server.port}") for _ in range(3)]
-    try:
+    with silent_name_server(monkeypatch, "nats.example") as asked, monkeypatch.context() as hasty:
+        hasty.setattr(dial, "CONNECT_SECONDS", 0.2)
         for sink in (*sinks, *sinks):
             with pytest.raises(SinkError) as caught:
                 await sink.open()
             assert caught.value.reason is Reason.SINK_UNREACHABLE
         assert len(asked) == 1, "questions pile up in the threads that everybody shares"
-    finally:
-        answered.set()
-    monkeypatch.undo()
-    monkeypatch.setattr(socket, "getaddrinfo", silent)
     await sinks[0].open()
     assert (await sinks[0].deliver(events(1)))[0].verdict is Verdict.DELIVERED
     await sinks[0].close()
