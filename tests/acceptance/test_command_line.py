@@ -362,6 +362,71 @@ async def test_listen_runs_no_module_of_the_directory_it_is_started_in(
     assert (answer.code, "absent.yaml cannot be read" in answer.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("validate",), "--file"),
+        (("plan", "-f", "{files}", "--instance", ""), "--instance"),
+        (("apply", "-f", "{files}", "--bogus"), "--bogus"),
+        (("parked", "list", "-f", "{files}", "--limit", "0"), "--limit"),
+        (("replay", "-f", "{files}", "--since", "never"), "--since"),
+        (("run", "-f", "{files}", "--http-allow", "10.0.0.1/8"), "--http-allow"),
+        (("aply",), "apply"),
+    ],
+    ids=lambda found: found if isinstance(found, str) else found[0],
+)
+async def test_a_mistake_in_the_options_is_told_as_json_too(orders: Path, words: tuple[str, ...], said: str) -> None:
+    answer = await tablewatcher(*(word.format(files=orders) for word in words), "-o", "json")
+    found = fault(answer, "options")
+    assert (answer.code, found["reason"]) == (2, "SpecInvalid")
+    assert said in found["message"]
+    assert "Usage:" in answer.err, "people are told as before"
+
+
+async def test_an_option_before_the_command_is_such_a_mistake(orders: Path) -> None:
+    answer = await tablewatcher("--output=json", "validate", "-f", orders)
+    assert (answer.code, fault(answer, "options")["reason"]) == (2, "SpecInvalid")
+
+
+async def test_a_mistake_in_the_options_is_told_to_people_alone_where_no_json_is_asked_for(orders: Path) -> None:
+    answer = await tablewatcher("validate", "-f", orders, "-o", "yaml")
+    assert (answer.code, answer.out) == (2, "")
+    assert "Usage:" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "check"),
+    [(("-f", "{nowhere}"), "manifest"), (("-f", "{orders}", "--dsn", "this is none"), "connection")],
+    ids=["file", "connection"],
+)
+async def test_doctor_gives_checks_also_where_it_cannot_begin(
+    orders: Path, tmp_path: Path, words: tuple[str, ...], check: str
+) -> None:
+    places = {"orders": orders, "nowhere": tmp_path / "none.yaml"}
+    answer = await tablewatcher("doctor", *(word.format(**places) for word in words), "-o", "json")
+    (found,) = json.loads(answer.out)
+    (line,) = found["checks"]
+    assert (answer.code, line["check"], line["level"], line["reason"]) == (2, check, "fail", "SpecInvalid")
+    assert line["text"] == found["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "watcher", "reason"),
+    [
+        ({"database": None}, 2, "demo", "SpecInvalid"),
+        ({"table": {"name": "absent"}}, 7, "shop/orders", "TableNotFound"),
+    ],
+    ids=["manifest", "apply"],
+)
+async def test_demo_tells_as_json_too_why_it_cannot_be_played(
+    tmp_path: Path, change: dict[str, Any], code: int, watcher: str, reason: str
+) -> None:
+    answer = await tablewatcher("demo", "-f", write(tmp_path / "manifests", manifest(**change)), "-o", "json")
+    found = json.loads(answer.out)
+    assert (answer.code, found["watcher"], found["ok"], found["reason"]) == (code, watcher, False, reason)
+    assert found["message"].splitlines()[0] in answer.err, "people are told as before"
+
+
 async def test_doctor_lays_a_bad_connection_string_to_no_manifest(orders: Path) -> None:
     answer = await tablewatcher("doctor", "-f", orders, "--dsn", "this is none")
     assert answer.code == 2

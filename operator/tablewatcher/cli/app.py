@@ -31,6 +31,7 @@ from .options import (
 )
 from .requests import parked, replay
 from .results import Output, finish, show, tell
+from .usage import Commands
 
 
 def _print_version(asked: bool) -> None:
@@ -41,6 +42,7 @@ def _print_version(asked: bool) -> None:
 
 app = typer.Typer(
     name="tablewatcher",
+    cls=Commands,
     help="Forward committed changes of Postgres tables to NATS or HTTP: at least once, in order per row.",
     epilog="First steps: validate, plan, apply, listen. When something is wrong: doctor. Without a database: demo.",
     no_args_is_help=True,

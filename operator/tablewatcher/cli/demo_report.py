@@ -131,6 +131,7 @@ def show_summary(console: Console, ledger: Ledger, tallies: Sequence[Tally]) -> 
 def as_json(ledger: Ledger, tallies: Sequence[Tally]) -> dict[str, Any]:
     """The same for programs."""
     return {
+        "ok": all(each.sound for each in tallies),
         "transactions": ledger.transactions,
         "rolledBack": ledger.rolled_back,
         "unwatched": ledger.unwatched,

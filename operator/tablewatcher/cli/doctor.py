@@ -34,7 +34,15 @@ async def doctor(scope: Scope) -> list[Result]:
             result.reason, result.text = failed[0].reason, f"{failed[0].name}: {failed[0].text}"
         return result
 
-    return await each_watcher(scope, one)
+    return [_with_checks(result) for result in await each_watcher(scope, one)]
+
+
+def _with_checks(result: Result) -> Result:
+    """What could not even be begun has one line: a file that is wrong, or a connection string that cannot be read."""
+    if "checks" not in result.extra:
+        name = "connection" if result.name == "connection" else "manifest"
+        result.extra["checks"] = [_as_json(Check(name, Level.FAIL, result.text, result.reason))]
+    return result
 
 
 async def _checks(scope: Scope, spec: WatcherSpec) -> AsyncIterator[Check]:
@@ -101,9 +109,7 @@ def show_checks(results: Iterable[Result]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for result in results:
         console.print(Text(result.name, "bold"))
-        # What could not even be begun: a file that is wrong, or a connection string that cannot be read.
-        what = "connection" if result.name == "connection" else "manifest"
-        for check in result.extra.get("checks") or [{"level": "fail", "check": what, "text": result.text}]:
+        for check in result.extra["checks"]:
             level = Level(check["level"])
             first, *rest = check["text"].splitlines() or [""]
             console.print(Text.assemble("  ", (f"{level:<6}", _STYLES[level]), f"{check['check']:<17}{first}"))

@@ -1,0 +1,51 @@
+"""Mistakes in the options: told to people by typer, and as JSON too where that was asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import Reason
+from .results import Output, Result, tell
+
+
+class Commands(TyperGroup):
+    """The commands of the program. Types are Any where typer keeps its own to itself."""
+
+    def make_context(self, *given: Any, **more: Any) -> Any:  # noqa: ANN401
+        """As typer's: here the options before a command are read."""
+        with _as_json_too():
+            return super().make_context(*given, **more)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """As typer's: here a command is found, its options are read, and it runs."""
+        with _as_json_too():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _as_json_too() -> Iterator[None]:
+    try:
+        yield
+    except typer.TyperException as error:
+        if asks_for_json(sys.argv[1:]):
+            fault = Result("options", ok=False, text=error.format_message(), reason=Reason.SPEC_INVALID)
+            tell([fault], Output.JSON)
+        raise
+
+
+def asks_for_json(words: Sequence[str]) -> bool:
+    """Whether the last `--output` among the words is json: what typer made of them is lost with the mistake."""
+    asked = ""
+    for word, after in pairwise([*words, ""]):
+        if word in ("-o", "--output"):
+            asked = after
+        elif word.startswith(("--output=", "-o")):
+            asked = word.removeprefix("--output=").removeprefix("-o")
+    return asked == Output.JSON
