@@ -13,6 +13,7 @@ from tablewatcher.embedded import EmbeddedPostgres
 from ..conftest import Database, HttpReceiver, poll
 from .checker import check, repeats
 from .conftest import MakeListener
+from .doors import Door
 from .listeners import apply, http_sink, write_manifest
 from .pairs import Pair
 from .writers import TABLES, Writers
@@ -92,18 +93,24 @@ async def test_stopped_while_it_waits_for_the_database_it_releases_its_lease(
     http_receiver: HttpReceiver,
     make_listener: MakeListener,
 ) -> None:
-    """It has waited for some seconds between two attempts by then; the database is back when it is told to end."""
-    manifest = write_manifest(tmp_path / "back.yaml", http_sink(http_receiver.url, timeout=60))
+    """Its last attempt has failed this moment, and the next is seconds away; the database is back, and it is told."""
     await mortal_database.execute(TABLES)
-    await apply(manifest, mortal_database.dsn)
-    listener = make_listener(manifest, mortal_database.dsn)
-    listener.start()
-    await poll(listener.forwards, 20)
-    await asyncio.to_thread(mortal_postgres.kill)
-    # Pauses: 0.25 s, doubled up to 5 s.
-    await asyncio.sleep(9)
-    await asyncio.to_thread(mortal_postgres.start)
-    assert await listener.terminate() == 0
+    async with Door(mortal_postgres.port) as door:
+        # Plain: a refusal would be tried once more without TLS.
+        way = mortal_database.dsn.replace(f":{mortal_postgres.port}/", f":{door.port}/") + "?sslmode=disable"
+        manifest = write_manifest(tmp_path / "back.yaml", http_sink(http_receiver.url, timeout=60))
+        await apply(manifest, way)
+        listener = make_listener(manifest, way)
+        listener.start()
+        await poll(listener.forwards, 40)
+        await door.shut()
+        await asyncio.to_thread(mortal_postgres.kill)
+        await asyncio.to_thread(mortal_postgres.start)
+        # Pauses: 0.25 s, doubled up to 5 s.
+        knocks = door.knocks + 4
+        await poll(lambda: door.knocks >= knocks, 40)
+        door.open()
+        assert await listener.terminate() == 0
     (cursor,) = await mortal_database.execute("SELECT min(relname) FROM pg_class WHERE relname ~ '^cursor_.*_0$'")
     (lease,) = await mortal_database.execute(
         f"SELECT expires_at = '-infinity' FROM tablewatcher.{cursor[0]} ORDER BY epoch DESC, n DESC LIMIT 1"

@@ -22,13 +22,16 @@ class Target:
         self._failure: TableWatcherError | None = None
         self._failed_at = float("-inf")
 
-    async def session(self) -> Session:
-        """A session whose connections stand. Raises DatabaseError or SecretError."""
+    async def session(self, *, since: float = float("-inf")) -> Session:
+        """A session whose connections stand. Raises DatabaseError or SecretError.
+
+        since: on the event loop's clock; what failed before it is tried again.
+        """
         async with self._lock:
             if self._session is not None and self._session.alive:
                 return self._session
             now = asyncio.get_running_loop().time()
-            if self._failure is not None and now - self._failed_at < _FRESH_SECONDS:
+            if self._failure is not None and self._failed_at >= max(since, now - _FRESH_SECONDS):
                 raise self._failure
             await self._close()
             try:

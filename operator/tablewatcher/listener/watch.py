@@ -62,11 +62,13 @@ class Watch:
         self._secrets = secrets
         self._addresses = addresses
         self._stop = asyncio.Event()
+        self._told = float("inf")
         self._owns = False
         self._task = asyncio.create_task(self._run(), name=spec.qualified_name)
 
     async def stop(self) -> None:
         """Drains, commits, releases the lease."""
+        self._told = asyncio.get_running_loop().time()
         self._stop.set()
         await self._task
 
@@ -99,7 +101,8 @@ class Watch:
         """
         with contextlib.suppress(TableWatcherError, TimeoutError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
-                session = await self._target.session()
+                # It may have come back since an attempt that failed just before we were told to end.
+                session = await self._target.session(since=self._told)
                 cursor = CursorLog(
                     session.writer, session.writer_lock, self._names, holder=this_process(), sink_timeout=0
                 )
