@@ -19,7 +19,7 @@ from tablewatcher.postgres.cursor_log import CursorLog, Lease
 from tablewatcher.postgres.database import Session, open_session
 from tablewatcher.postgres.outbox import Outbox
 from tablewatcher.postgres.pooling import Pooling
-from tablewatcher.postgres.session import connect
+from tablewatcher.postgres.session import connect, connected
 from tablewatcher.postgres.standing import standing
 from tablewatcher.postgres.survey import survey
 
@@ -146,6 +146,16 @@ async def test_what_others_leave_behind_changes_nothing(database: Database, thro
         page = await outbox(direct).next_page(lease.position, 10)
         assert page is not None
         assert [(event.event_id, event.body) for event in page.events] == [(seen.event_id, seen.body)]
+
+
+async def test_no_limit_of_the_database_ends_our_statements(database: Database, through: Through) -> None:
+    limits = ["statement_timeout", *(["transaction_timeout"] if database.server.version >= 17 else [])]
+    for name in limits:
+        await database.execute(f"ALTER DATABASE {database.name} SET {name} = '2s'")
+    async with connected(through("transaction")) as connection:
+        await connection.execute("SELECT pg_catalog.pg_sleep(2.5)")
+        async with connection.transaction():
+            await connection.execute("SELECT pg_catalog.pg_sleep(2.5)")
 
 
 async def test_a_server_that_was_started_again_ends_the_session(server_directory: Path) -> None:

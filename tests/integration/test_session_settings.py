@@ -18,11 +18,23 @@ from .capturing import FIRST, names_of, spec_of
 
 SPEC = spec_of()
 NAMES = names_of(SPEC)
-LIMITS = ("statement_timeout", "lock_timeout", "transaction_timeout")
+# Not so short that a busy machine takes as long for what a connection begins with.
+LIMITS = ("statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout")
+SPAN = "2s"
+IDLE = (
+    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state_change < clock_timestamp()"
+    " - interval '2.5 s' AND application_name LIKE 'tablewatcher listener%' HAVING count(*) = 3"
+)
 WAITS = (
     "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    " AND query_start < clock_timestamp() - interval '1 s'"
+    " AND query_start < clock_timestamp() - interval '2.5 s'"
 )
+
+
+async def limit(database: Database) -> None:
+    """Sets every limit that this version has, for whoever connects from now on."""
+    for (name,) in await database.execute("SELECT name FROM pg_settings WHERE name = ANY (%s)", list(LIMITS)):
+        await database.execute(f"ALTER DATABASE {database.name} SET {name} = '{SPAN}'")
 
 
 async def test_a_listener_may_take_its_time(any_database: Database, eventually: Callable[..., Awaitable[Any]]) -> None:
@@ -32,9 +44,7 @@ async def test_a_listener_may_take_its_time(any_database: Database, eventually: 
     await any_database.execute("INSERT INTO t VALUES (1)")
     async with await any_database.connect() as other:
         await other.execute(f"BEGIN; LOCK TABLE tablewatcher.{NAMES.rings[0]} IN ACCESS EXCLUSIVE MODE".encode())
-        for limit in LIMITS:
-            if await any_database.execute("SELECT 1 FROM pg_settings WHERE name = %s", limit):
-                await any_database.execute(f"ALTER DATABASE {any_database.name} SET {limit} = '500ms'")
+        await limit(any_database)
         session = await open_session(any_database.dsn)
         try:
             outbox = Outbox(session.reader, session.reader_lock, SPEC, NAMES, database=session.database)
@@ -52,11 +62,23 @@ async def test_apply_may_take_its_time(any_database: Database) -> None:
     """As much as it takes to carry a full ring to another home: here a step sleeps instead."""
     await any_database.execute(
         "CREATE TABLE t (id int PRIMARY KEY); CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM pg_sleep(1.2); END'; CREATE EVENT TRIGGER slow ON ddl_command_end"
+        " 'BEGIN PERFORM pg_sleep(2.5); END'; CREATE EVENT TRIGGER slow ON ddl_command_end"
         " WHEN TAG IN ('CREATE SCHEMA') EXECUTE FUNCTION f()"
     )
-    await any_database.execute(f"ALTER DATABASE {any_database.name} SET statement_timeout = '1s'")
+    await limit(any_database)
     assert (await apply(any_database.dsn, SPEC, NAMES, patience=0)).plan
+
+
+async def test_a_listener_may_have_nothing_to_do(
+    any_database: Database, eventually: Callable[..., Awaitable[Any]]
+) -> None:
+    await limit(any_database)
+    session = await open_session(any_database.dsn)
+    try:
+        await eventually(lambda: any_database.execute(IDLE), 30)
+        assert session.alive
+    finally:
+        await session.close()
 
 
 async def test_dates_are_read_in_any_style(any_database: Database) -> None:

@@ -194,8 +194,6 @@ async def _execute(
                 # A role may have another default: what is observed must be from after the lock.
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-                # Of a role's own a limit may be too short for a full ring, which a watcher takes along to another home.
-                await connection.execute("SET LOCAL statement_timeout = 0")
                 await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_FROZEN_MS}")
                 await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
                 seen = await observe(connection, spec, names, listener_role)

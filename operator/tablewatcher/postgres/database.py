@@ -90,7 +90,6 @@ _READER = {
     "jit": "off",
     "work_mem": "16MB",
     "default_transaction_isolation": "read committed",
-    "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "60s",
 }
 # Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.
@@ -104,15 +103,6 @@ _WRITER = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "5s",
 }
-
-
-def _patience(connection: Connection) -> dict[str, str]:
-    """Whatever a role or a database has for its application: a ring is divided into pages in one go.
-
-    That takes as long as much has gathered. Under a limit it would be begun again and again, and never come to its end.
-    """
-    limits = ["statement_timeout", *(["transaction_timeout"] if connection.info.server_version >= 170_000 else [])]
-    return dict.fromkeys(limits, "0")
 
 
 async def open_session(conninfo: str) -> Session:
@@ -130,7 +120,7 @@ async def open_session(conninfo: str) -> Session:
             if found is not Pooling.NONE:
                 await writer.pin(await reader.pin())
             for connection, settings in ((reader, _READER), (writer, _WRITER)):
-                await connection.use(settings | _patience(connection))
+                await connection.use(settings)
             (row,) = await (await reader.execute("SELECT pg_catalog.current_database() AS name")).fetchall()
         listener = None if found is Pooling.TRANSACTION else await another("wakeup")
     except BaseException:

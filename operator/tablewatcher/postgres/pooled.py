@@ -32,20 +32,19 @@ _PATIENCE = 0.5
 # taken for PostgreSQL's own where it fits our operands better, and would run with our rights. Names come back with
 # quotes only where they need some, as they are in what was written before. Of other dates psycopg reads none.
 _FIXED = ("search_path = pg_catalog, pg_temp", "quote_all_identifiers = off", "datestyle = 'ISO'")
+# Limits that a role or a database has for its application, with the version that brought them. Our work takes as long
+# as much has gathered: under a limit it would be begun again and again, and never come to its end. Where ours must not
+# take long it has limits of its own.
+_LIMITS = {"statement_timeout": 0, "lock_timeout": 0, "transaction_timeout": 170_000}
+# Whoever listens says nothing for long. Of a pooler's own connections to the server it is for the pooler to say.
+_IDLE_LIMIT = {"idle_session_timeout": 140_000}
 # Our statements are written for the first. The others change what a statement means or how it ends, and a program
 # that SETs them through a pooler by transaction leaves them to whoever comes next.
 _CLEAN = (
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
     + "".join(f" SET LOCAL {setting};" for setting in _FIXED)
     + "".join(
-        f" SET LOCAL {name} TO DEFAULT;"
-        for name in (
-            "role",
-            "statement_timeout",
-            "lock_timeout",
-            "idle_in_transaction_session_timeout",
-            "bytea_output",
-        )
+        f" SET LOCAL {name} TO DEFAULT;" for name in ("role", "idle_in_transaction_session_timeout", "bytea_output")
     )
 )
 _HERE = (
@@ -75,7 +74,8 @@ class Connection(AsyncConnection[DictRow]):
             self.cursor_factory = _PooledCursor
             self._compose()
         else:
-            await self.execute("".join(f"SET {setting};" for setting in _FIXED).encode())
+            fixed = "".join(f"SET {setting};" for setting in _FIXED)
+            await self.execute((fixed + _sets("SET", self._without(_LIMITS | _IDLE_LIMIT))).encode())
 
     async def use(self, settings: Mapping[str, str]) -> None:
         """Has every statement run under these settings from now on."""
@@ -138,9 +138,13 @@ class Connection(AsyncConnection[DictRow]):
         return self.info.transaction_status is not pq.TransactionStatus.IDLE
 
     def _compose(self) -> None:
-        self.opening = _CLEAN + _sets("SET LOCAL", self._settings)
+        self.opening = _CLEAN + _sets("SET LOCAL", self._without(_LIMITS) | self._settings)
         if self._pinned:
             self.opening += f" SELECT 1 / (({_HERE}) = '{self._pinned}')::integer;"
+
+    def _without(self, limits: Mapping[str, int]) -> dict[str, str]:
+        """The settings that lift those of the limits that this server knows."""
+        return {name: "0" for name, since in limits.items() if self.info.server_version >= since}
 
     async def _one(self, query: str) -> DictRow:
         row = await (await self.execute(query.encode())).fetchone()
