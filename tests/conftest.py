@@ -19,6 +19,7 @@ import nats
 import psycopg
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, settings
 from nats.js.api import StreamConfig
 from psycopg import sql
 
@@ -29,6 +30,8 @@ from .versions import EVERY, GIVEN, newest_postgres
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "integration", "migration", "controller", "acceptance", "e2e", "benchmarks")
+
+TURN_SECONDS = 1.0
 
 MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
@@ -43,6 +46,11 @@ POSTGRES_SETTINGS = {
     # Kept in memory, mostly.
     "max_wal_size": "256MB",
 }
+
+
+# Whichever profile is in force: a machine that stands still makes no example slow. Nothing is measured here.
+settings.register_profile("unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,17 +68,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 async def poll(condition: Callable[[], Any], seconds: float = 10.0, every: float = 0.02) -> Any:
-    """The first true answer of `condition` (plain or async); AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """The first true answer of `condition` (plain or async); AssertionError after `seconds`.
+
+    Where a machine stands still, we stand still with what we wait for: a turn counts for TURN_SECONDS at most.
+    """
+    left = seconds
     while True:
+        began = time.monotonic()
         answer = condition()
         if inspect.isawaitable(answer):
             answer = await answer
         if answer:
             return answer
-        if time.monotonic() > deadline:
+        if left < 0:
             raise AssertionError(f"not so within {seconds:g} s: {inspect.getsource(condition).strip()}")
         await asyncio.sleep(every)
+        left -= min(time.monotonic() - began, TURN_SECONDS)
 
 
 @pytest.fixture(scope="session")

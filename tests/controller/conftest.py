@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from tablewatcher.embedded import free_port
 
 KUBERNETES_VERSION = "v1.37.2"
 START_SECONDS = 90
@@ -56,7 +57,7 @@ def _binaries() -> Path | None:
 
 @contextmanager
 def _etcd(binaries: Path, directory: Path) -> Iterator[str]:
-    client, peer = (f"http://127.0.0.1:{port}" for port in _free_ports(2))
+    client, peer = (f"http://127.0.0.1:{port}" for port in _two_ports())
     command = [
         str(binaries / "etcd"),
         f"--data-dir={directory / 'etcd'}",
@@ -74,7 +75,7 @@ def _etcd(binaries: Path, directory: Path) -> Iterator[str]:
 
 @contextmanager
 def _api_server(binaries: Path, directory: Path, etcd_url: str) -> Iterator[ControlPlane]:
-    (port,) = _free_ports(1)
+    port = free_port()
     token = secrets.token_hex(16)
     tokens, key, log = directory / "tokens.csv", directory / "service-account.key", directory / "apiserver.log"
     tokens.touch(mode=0o600)
@@ -153,9 +154,8 @@ def _wait_until_ready(
     raise RuntimeError(f"{url} did not become ready:\n{log.read_text(errors='replace')[-3000:]}")
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+def _two_ports() -> tuple[int, int]:
+    first = second = free_port()
+    while second == first:
+        second = free_port()
+    return first, second

@@ -55,6 +55,8 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = f"cluster-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     apply(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    # Without it no Pod is admitted, and a controller makes it in its own time.
+    cluster.kubectl("wait", "serviceaccount/default", f"--namespace={name}", "--for=create", "--timeout=60s")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 

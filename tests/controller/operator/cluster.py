@@ -11,7 +11,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +111,16 @@ class Namespace:
     async def patch(self, name: str, body: dict[str, Any]) -> None:
         await self.api("PATCH", f"{self.watchers}/{name}", body, kind=MERGE)
 
+    async def annotate(self, name: str, **values: str) -> None:
+        """Annotations of the operator's, by their names without its domain; `_` stands for `-`."""
+        annotations = {f"tablewatcher.io/{key.replace('_', '-')}": text for key, text in values.items()}
+        await self.patch(name, {"metadata": {"annotations": annotations}})
+
+    async def handled(self, name: str) -> str:
+        """The value of the last `reconcile-requested-at` that the operator has answered."""
+        status = ((await self.watcher(name)) or {}).get("status", {})
+        return str(status.get("lastHandledReconcileAt", ""))
+
     async def delete(self, name: str) -> None:
         await self.api("DELETE", f"{self.watchers}/{name}")
 
@@ -136,6 +146,27 @@ class Namespace:
         """The only one of `listing`."""
         (found,) = await self.listing(path)
         return found
+
+
+async def is_watched(namespace: Namespace, eventually: Callable[..., Awaitable[Any]]) -> None:
+    """Waits until an operator watches the namespace, and goes on doing so.
+
+    Stopped while it still asks what the API server serves, kopf ends five seconds later.
+    """
+    spec = {
+        "database": {"secretRef": {"name": "none"}},
+        "table": {"name": "orders"},
+        "actions": ["insert"],
+        "sink": {"nats": {"servers": ["nats://127.0.0.1:9"], "subject": "probe.{action}"}},
+    }
+    await namespace.create("probe", spec)
+    await eventually(lambda: namespace.conditions("probe"), 30)
+    await namespace.delete("probe")
+
+    async def is_gone() -> bool:
+        return await namespace.watcher("probe") is None
+
+    await eventually(is_gone, 30)
 
 
 @dataclass(slots=True)
@@ -202,6 +233,8 @@ class Node:
     free_port: Any
     paused: bool = False
     pods: dict[str, _Pod] = field(default_factory=dict)
+    # Of the Pods: a round that is under way would start again what is killed meanwhile.
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Node]:
@@ -218,20 +251,25 @@ class Node:
     async def kill(self) -> None:
         """Every listener dies at once, and stays dead until `paused` is taken back."""
         self.paused = True
-        for pod in self.pods.values():
-            pod.process.kill()
-            await pod.process.wait()
-        self.pods.clear()
+        async with self._turn:
+            for pod in self.pods.values():
+                pod.process.kill()
+                await pod.process.wait()
+            self.pods.clear()
 
     async def _run(self) -> None:
         while True:
-            if not self.paused:
-                deployments = {each["metadata"]["name"]: each for each in await self.namespace.listing(DEPLOYMENTS)}
-                for name in set(self.pods) - set(deployments):
-                    await self._end(name)
-                for name, deployment in deployments.items():
-                    await self._sync(name, deployment)
+            async with self._turn:
+                if not self.paused:
+                    await self._round()
             await asyncio.sleep(0.3)
+
+    async def _round(self) -> None:
+        deployments = {each["metadata"]["name"]: each for each in await self.namespace.listing(DEPLOYMENTS)}
+        for name in set(self.pods) - set(deployments):
+            await self._end(name)
+        for name, deployment in deployments.items():
+            await self._sync(name, deployment)
 
     async def _sync(self, name: str, deployment: dict[str, Any]) -> None:
         template = deployment["spec"]["template"]["spec"]

@@ -55,12 +55,21 @@ async def _answers(api: Api, path: str) -> bool:
         return False
 
 
+async def _may(api: Api, path: str) -> bool:
+    try:
+        return await api.find(path) is not None
+    except Refused as refused:
+        if refused.status != 403:
+            raise
+        return False
+
+
 @pytest.fixture
 async def namespace(api: Api) -> AsyncIterator[Namespace]:
     """A fresh namespace; nothing of it is left to the operator of the next test."""
     name = f"op-{secrets.token_hex(4)}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await api("POST", "/api/v1/namespaces", body)
@@ -131,6 +140,11 @@ async def least_rights(api: Api, namespace: Namespace, control_plane: Any, direc
     found["users"][0]["user"] = {"token": granted["status"]["token"]}
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(found))
+    served = "/apis/tablewatcher.io/v1alpha1/tablewatchers"
+    async with asyncio.timeout(30):
+        # The API server learns of roles a moment after it has stored them.
+        while not await _may(Api(kubeconfig), served):  # noqa: ASYNC110 - another process is waited for
+            await asyncio.sleep(0.1)
     yield kubeconfig
     await api("DELETE", f"{roles}/clusterrolebindings/{name}")
     await api("DELETE", f"{roles}/clusterroles/{name}")

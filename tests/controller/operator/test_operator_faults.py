@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from .cluster import CONFIG_MAPS, MERGE, Namespace, Operator, Refused
+from .cluster import CONFIG_MAPS, MERGE, Namespace, Operator, Refused, is_watched
 
 Eventually = Callable[..., Awaitable[Any]]
 SAID_SECONDS = 8
+# Of the operator, where a test does not wait until it watches.
+START_SECONDS = 15
 HEALED_SECONDS = 30
 PASSWORD = "p@ss/w:rd?#%&"
 CA = {"kind": "ConfigMap", "name": "late-ca", "key": "ca.crt"}
@@ -113,6 +115,7 @@ async def test_every_fault_is_said_and_heals(
             lambda: namespace.patch("observe", {"spec": {"management": "Managed"}}),
         ),
     }
+    await is_watched(namespace, eventually)
     started = time.monotonic()
     for name, fault in faults.items():
         await namespace.create(name, fault.spec)
@@ -170,7 +173,7 @@ async def test_a_manifest_that_only_the_parser_refuses(
     async def said() -> bool:
         return (await namespace.conditions("orders")).get("Ready") == ("False", "SpecInvalid")
 
-    await eventually(said, SAID_SECONDS)
+    await eventually(said, START_SECONDS + SAID_SECONDS)
     found = await namespace.conditions("orders")
     assert found["Stalled"] == ("True", "SpecInvalid")
     assert found["DatabaseReady"][0] == "Unknown"
@@ -181,7 +184,7 @@ async def test_a_manifest_that_only_the_parser_refuses(
     async def installed() -> bool:
         return (await namespace.conditions("orders")).get("TriggersInstalled") == ("True", "InSync")
 
-    await eventually(installed, SAID_SECONDS)
+    await eventually(installed, HEALED_SECONDS)
 
 
 async def test_only_secrets_that_opted_in_where_that_is_asked_for(
@@ -195,8 +198,10 @@ async def test_only_secrets_that_opted_in_where_that_is_asked_for(
     async def refused() -> bool:
         return (await namespace.conditions("orders")).get("Ready") == ("False", "SecretNotAllowed")
 
-    await eventually(refused, SAID_SECONDS + 3)
+    await eventually(refused, START_SECONDS + SAID_SECONDS)
     await namespace.secret("shop", labels={"tablewatcher.io/allow": "true"}, uri=orders.dsn)
+    # That it would look again by itself is shown above.
+    await namespace.annotate("orders", reconcile_requested_at="now")
 
     async def installed() -> bool:
         return (await namespace.conditions("orders")).get("TriggersInstalled") == ("True", "InSync")
@@ -218,7 +223,7 @@ async def test_a_copy_waits_for_the_annotation_that_names_it(
     await eventually(installed, HEALED_SECONDS)
     # As it looks from a copy: made elsewhere.
     await orders.execute("UPDATE tablewatcher.watcher SET system_identifier = '7'")
-    await namespace.patch("orders", {"metadata": {"annotations": {"tablewatcher.io/reconcile-requested-at": "now"}}})
+    await namespace.annotate("orders", reconcile_requested_at="first")
 
     async def refused() -> str:
         status = ((await namespace.watcher("orders")) or {})["status"]
@@ -227,8 +232,13 @@ async def test_a_copy_waits_for_the_annotation_that_names_it(
 
     message = await eventually(refused, SAID_SECONDS)
     home = message.partition("tablewatcher.io/adopt to ")[2].partition(".")[0]
-    await namespace.patch("orders", {"metadata": {"annotations": {"tablewatcher.io/adopt": "7-7"}}})
-    assert await eventually(refused, SAID_SECONDS)
-    await namespace.patch("orders", {"metadata": {"annotations": {"tablewatcher.io/adopt": home}}})
-    await eventually(installed, SAID_SECONDS)
+    await namespace.annotate("orders", adopt="7-7", reconcile_requested_at="second")
+
+    async def looked_again() -> bool:
+        return await namespace.handled("orders") == "second"
+
+    await eventually(looked_again, HEALED_SECONDS)
+    assert await refused()
+    await namespace.annotate("orders", adopt=home)
+    await eventually(installed, HEALED_SECONDS)
     assert await orders.execute("SELECT generation FROM tablewatcher.watcher") == [(2,)]
