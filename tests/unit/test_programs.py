@@ -15,8 +15,8 @@ from ..acceptance.programs import Program, running, started
 DEAF = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("deaf", file=sys.stderr, flush=True)
 def waits_for_ever():
+    print("deaf", file=sys.stderr, flush=True)
     time.sleep(600)
 waits_for_ever()
 """
@@ -65,7 +65,14 @@ async def test_a_test_that_fails_leaves_no_program_and_shows_what_it_wrote(
     assert "deaf" in capsys.readouterr().out
 
 
-ENDS_WITH = "import signal; signal.signal(15, lambda *_: exit({})); print('{}', flush=True); signal.pause()"
+# Not signal.pause(): a signal that comes right before it would be slept over.
+ENDS_WITH = """
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: exit({}))
+print('{}', flush=True)
+while True:
+    time.sleep(0.02)
+"""
 
 
 @pytest.mark.parametrize(
