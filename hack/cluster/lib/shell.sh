@@ -29,7 +29,7 @@ await() { # SECONDS WHAT COMMAND...
   shift 2
   began=$(clock)
   until "$@" >/dev/null 2>&1; do
-    (($(clock) - began < seconds * 1000)) || fail "no $what after $seconds s; logs are in $LOGS"
+    (($(clock) - began < seconds * 1000)) || { "$@" >&2 || fail "no $what after $seconds s; logs are in $LOGS"; return; }
     sleep 0.2
   done
 }
