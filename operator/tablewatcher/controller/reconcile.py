@@ -111,11 +111,7 @@ class Watcher:
 
     def forget(self) -> None:
         """Takes the watcher's series out of the metrics."""
-        metrics = self._world.metrics
-        with contextlib.suppress(KeyError):
-            metrics.watcher_ready.remove(*self._labels)
-        with contextlib.suppress(KeyError):
-            metrics.reconcile_duration.remove(*self._labels)
+        self._world.metrics.forget(self._labels)
 
     async def _timed_pass(self) -> float:
         loop, metrics = asyncio.get_running_loop(), self._world.metrics

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from prometheus_client.parser import text_string_to_metric_families
 
 from tablewatcher.embedded import EmbeddedPostgres
 
@@ -51,9 +52,15 @@ async def test_what_is_captured_arrives_before_all_goes(
     assert await namespace.listing(DEPLOYMENTS) == []
     assert await namespace.listing(CONFIG_MAPS) == []
     await orders.execute("INSERT INTO orders VALUES (0, 'after', 0)")
-    assert 'watcher="orders"' not in "".join(
-        line for line in (await operator.metrics()).splitlines() if "watcher_ready{" in line
-    )
+
+
+async def families(operator: Operator, name: str) -> set[str]:
+    """The metrics that have a series of this watcher, without what stands before all names."""
+    return {
+        each.name.removeprefix("tablewatcher_").removesuffix("_created")
+        for each in text_string_to_metric_families(await operator.metrics())
+        if any(sample.labels.get("watcher") == name for sample in each.samples)
+    }
 
 
 async def test_one_of_two_goes_and_the_other_goes_on(
@@ -64,8 +71,18 @@ async def test_one_of_two_goes_and_the_other_goes_on(
     await namespace.create("kept", spec(stream, deletionPolicy="Retain"))
     await eventually(lambda: is_ready(namespace), 30)
     await eventually(lambda: is_ready(namespace, "kept"), 30)
+    listener = (await namespace.one(DEPLOYMENTS))["metadata"]["name"]
+    path = f"/apis/apps/v1/namespaces/{namespace.name}/deployments/{listener}"
+    await namespace.api("PATCH", path, {"spec": {"replicas": 0}}, kind=MERGE)
+    every = {"watcher_ready", "reconcile_duration_seconds", "reconcile", "drift_repaired"}
+
+    async def counted() -> bool:
+        return await families(operator, "orders") == await families(operator, "kept") == every
+
+    await eventually(counted, 30)
     await namespace.delete("orders")
     await eventually(lambda: is_gone(namespace), GONE_SECONDS)
+    assert (await families(operator, "orders"), await families(operator, "kept")) == (set(), every)
     assert set((await namespace.one(CONFIG_MAPS))["data"]) == {"kept.json"}
     await orders.execute("INSERT INTO orders VALUES (1, 'new', 1)")
     assert len(await stream.messages(1)) == 1
