@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from json import JSONDecodeError
+from typing import Any
 
 import pytest
 
@@ -15,36 +19,77 @@ from .events import events
 from .servers import NatsServer
 
 
-async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
-    try:
-        while part := await reader.read(65536):
-            seen.extend(part)
-            writer.write(part)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
+@dataclass
+class Front:
+    """Stands before a server: keeps what clients have sent, and may put in a word of its own."""
+
+    server: NatsServer
+    sent: bytearray = field(default_factory=bytearray)
+    clients: list[asyncio.StreamWriter] = field(default_factory=list)
+    url: str = ""
+
+    async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.clients.append(writer)
+        theirs, ours = await asyncio.open_connection("127.0.0.1", self.server.port)
+        await asyncio.gather(self._copied(reader, ours, self.sent), self._copied(theirs, writer, bytearray()))
+
+    async def _copied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
+        try:
+            while part := await reader.read(65536):
+                seen.extend(part)
+                writer.write(part)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
 
 
-async def test_a_round_trip_follows_all_that_was_handed_over(nats_server: NatsServer) -> None:
+@pytest.fixture
+async def front(nats_server: NatsServer) -> AsyncIterator[Front]:
+    made = Front(nats_server)
+    listening = await asyncio.start_server(made.relay, "127.0.0.1", 0)
+    made.url = f"nats://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    yield made
+    listening.close()
+
+
+async def test_a_round_trip_follows_all_that_was_handed_over(front: Front) -> None:
     """The library sends its PING before a subscription that waits to be sent: an event could pass by in between."""
-    sent = bytearray()
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        theirs, ours = await asyncio.open_connection("127.0.0.1", nats_server.port)
-        await asyncio.gather(_copied(reader, ours, sent), _copied(theirs, writer, bytearray()))
-
-    front = await asyncio.start_server(relay, "127.0.0.1", 0)
-    port = front.sockets[0].getsockname()[1]
     client = PipelinedClient(None, "127.0.0.1")
-    await client.connect(f"nats://127.0.0.1:{port}")
-    del sent[:]
+    await client.connect(front.url)
+    del front.sent[:]
     await client.subscribe("shop.>")
     await client.flush()
     await client.close()
-    front.close()
-    assert [line.split()[0] for line in bytes(sent).splitlines()[:2]] == [b"SUB", b"PING"]
+    assert [line.split()[0] for line in bytes(front.sent).splitlines()[:2]] == [b"SUB", b"PING"]
+
+
+@pytest.mark.parametrize(
+    ("word", "fault"),
+    [(b"INFO {\r\n", JSONDecodeError), (b"-ERR \r\n", AttributeError), (b"HELLO\r\n", None)],
+    ids=["info", "error", "nothing"],
+)
+async def test_a_word_that_nobody_understands_ends_the_connection_at_once(
+    front: Front,
+    word: bytes,
+    fault: type[Exception] | None,
+    caplog: pytest.LogCaptureFixture,
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    """Some of them ended the library's reader, and nobody noticed before an acknowledgement had failed to come."""
+    sink = nats_sink(front.url, jet_stream=False)
+
+    async def delivered() -> bool:
+        return {each.verdict for each in await sink.deliver(events(1))} == {Verdict.DELIVERED}
+
+    await sink.open()
+    front.clients[0].write(word)
+    await eventually(lambda: len(front.clients) == 2)  # made anew, though nobody has asked for anything
+    await eventually(delivered, 30)
+    await sink.close()
+    ours = [record for record in caplog.records if record.name.startswith("tablewatcher")]
+    assert [record.exc_info and record.exc_info[0] for record in ours] == ([] if fault is None else [fault])
 
 
 async def test_an_answer_that_comes_too_late_leaves_the_connection_as_it_is(nats_server: NatsServer) -> None:

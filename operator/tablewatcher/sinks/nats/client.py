@@ -8,6 +8,7 @@ sink fails if that comes; so the library is pinned.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +25,7 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, PERMISSIONS_ERR, Parser
 from . import pub_ack
 from .cancelling import cancellable
 
+_log = logging.getLogger(__name__)
 # More than an acknowledgement ever has.
 _ANSWER_BYTES = 2048
 
@@ -209,6 +211,17 @@ class _AnswerParser(Parser):
         self._run = re.compile(rb"(?:%b%b\r\n)+" % (line, good))
 
     async def parse(self, data: bytes = b"") -> None:
+        try:
+            await self._parse(data)
+        except (OSError, nats_errors.ProtocolError):
+            raise
+        except Exception as error:
+            # The library's reader would end by it without a word: nobody reads any more, and all takes the connection
+            # for a sound one until an answer has failed to come.
+            _log.exception("what NATS has sent was not understood; connecting anew")
+            raise nats_errors.ProtocolError from error
+
+    async def _parse(self, data: bytes) -> None:
         if self.state == AWAITING_CONTROL_LINE:
             data = bytes(self.buf) + data
             self.buf.clear()
