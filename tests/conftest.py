@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, settings
 from nats.js.api import StreamConfig
 from psycopg import sql
 
-from tablewatcher.embedded import EmbeddedNats, EmbeddedPostgres, free_port
+from tablewatcher.embedded import EmbeddedNats, EmbeddedPostgres, free_port, ports
 
 from .replicas import replicated
 from .versions import EVERY, GIVEN, newest_postgres
@@ -56,6 +56,11 @@ settings.load_profile("unhurried")
 def pytest_configure(config: pytest.Config) -> None:
     for tier in TIERS:
         config.addinivalue_line("markers", f"{tier}: every test below tests/{tier}")
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        # Else one worker could be given the port of a server that another has stopped, or is about to start.
+        number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        ports.PORTS = ports.PORTS[number::count]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,17 +10,17 @@ HOST = "127.0.0.1"
 # Below the ranges from which Linux (32768) and macOS (49152) give ports to outgoing connections. A port of
 # those ranges can be taken while a killed server is down, even by its own client: a connect to a closed
 # loopback port that happens to get the same number as its source connects to itself.
-_FIRST, _LAST = 15000, 31999
+PORTS = range(15000, 32000)
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 on which nothing listens now; OSError when 200 tries found none."""
     for _ in range(200):
-        port = _FIRST + secrets.randbelow(_LAST - _FIRST + 1)
+        port = secrets.choice(PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
         return port
-    raise OSError(f"no free port between {_FIRST} and {_LAST} on {HOST}: stop some servers and try again")
+    raise OSError(f"no free port between {PORTS[0]} and {PORTS[-1]} on {HOST}: stop some servers and try again")

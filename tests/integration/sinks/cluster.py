@@ -14,7 +14,9 @@ from nats.aio.msg import Msg
 from nats.errors import Error
 from nats.js.api import StreamConfig
 
-from .servers import NatsServer, free_port
+from tablewatcher.embedded import free_port
+
+from .servers import NatsServer
 
 SIZE = 3
 # For an answer: where nobody leads, nobody answers, and to ask again is how to see that somebody does.

@@ -12,13 +12,14 @@ import nats
 import pytest
 from nats.js.api import StreamConfig
 
+from tablewatcher.embedded import free_port
 from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.sinks.http import HttpSink
 from tablewatcher.sinks.nats import NatsSink
 from tablewatcher.spec import model
 
 from .events import SOURCE, TABLE, MemorySecrets
-from .servers import HttpServer, NatsServer, free_port
+from .servers import HttpServer, NatsServer
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg

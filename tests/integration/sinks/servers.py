@@ -18,16 +18,12 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tablewatcher.embedded import free_port
+
 # A self-signed certificate for `localhost` and its key: what no client may trust.
 UNTRUSTED = Path(__file__).parent / "untrusted.pem"
 # Another nats-server to test the sinks against, see CONTRIBUTING.md.
 NATS_SERVER = "TABLEWATCHER_TEST_NATS_SERVER"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def nats_binary() -> str:

@@ -13,13 +13,14 @@ from aiohttp import web
 from cloudevents.core.bindings import http as cloudevents_http
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tablewatcher.embedded import free_port
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.spec.model import Format, SecretKey
 
 from .conftest import HOOK, SIGNING_SECRET, http_sink
 from .events import SOURCE, MemorySecrets, event
-from .servers import Answer, HttpServer, free_port
+from .servers import Answer, HttpServer
 
 
 def _answering(status: int, **headers: str) -> Answer:

@@ -7,13 +7,14 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from tablewatcher.embedded import free_port
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.spec.model import CaRef, Header, SecretKey, Tls
 
 from .conftest import http_sink
 from .events import MemorySecrets, event, events
-from .servers import HttpServer, free_port, until
+from .servers import HttpServer, until
 
 TOKEN = SecretKey("hook", "token")
 URL = SecretKey("hook", "url")

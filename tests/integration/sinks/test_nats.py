@@ -17,13 +17,14 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 from nats.js.api import DiscardPolicy
 
+from tablewatcher.embedded import free_port
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.spec.model import Action, CreateStream, Format
 
 from .conftest import add_stream, nats_sink, stored
 from .events import SOURCE, event, events
-from .servers import UNTRUSTED, NatsServer, free_port
+from .servers import UNTRUSTED, NatsServer
 
 MAX_PAYLOAD = 1 << 20
 

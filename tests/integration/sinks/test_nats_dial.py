@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tablewatcher.embedded import free_port
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.sinks.nats import NatsSink, dial
@@ -18,7 +19,7 @@ from tablewatcher.sinks.nats.connection import CONNECT_SECONDS
 
 from .conftest import add_stream, nats_sink
 from .events import events
-from .servers import NatsServer, free_port, until
+from .servers import NatsServer, until
 from .silent_names import silent_name_server
 
 # A sign-in at a server of this machine, after the half second that a silent one is given, and much for a busy day: to
