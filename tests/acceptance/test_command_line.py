@@ -414,7 +414,7 @@ async def test_doctor_gives_checks_also_where_it_cannot_begin(
     ("change", "code", "watcher", "reason"),
     [
         ({"database": None}, 2, "demo", "SpecInvalid"),
-        ({"table": {"name": "absent"}}, 7, "shop/orders", "TableNotFound"),
+        ({"columns": ["absent"], "triggerColumns": ["status"]}, 7, "shop/orders", "ColumnNotFound"),
     ],
     ids=["manifest", "apply"],
 )
@@ -425,6 +425,31 @@ async def test_demo_tells_as_json_too_why_it_cannot_be_played(
     found = json.loads(answer.out)
     assert (answer.code, found["watcher"], found["ok"], found["reason"]) == (code, watcher, False, reason)
     assert found["message"].splitlines()[0] in answer.err, "people are told as before"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sink"),
+    [
+        (
+            "NATS",
+            {
+                "servers": ["tls://nats.example.com"],
+                "subject": "shop.{table}.{action}",
+                "auth": {"credsSecretRef": {"name": "nats", "key": "user.creds"}},
+                "tls": {"caRef": {"kind": "Secret", "name": "nats", "key": "ca.crt"}},
+            },
+        ),
+        ("HTTP", {"urlSecretRef": {"name": "hook", "key": "url"}, "tls": {"clientCertSecretRef": {"name": "hook"}}}),
+    ],
+)
+async def test_demo_plays_a_manifest_of_ones_own(tmp_path: Path, kind: str, sink: dict[str, Any]) -> None:
+    own = manifest(sink={kind.lower(): sink}, triggerColumns=["status"])
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [own]}))
+    answer = await tablewatcher("demo", "-f", path, "-o", "json")
+    found = json.loads(answer.out)
+    assert (answer.code, found["ok"]) == (0, True), answer.err
+    assert [(each["sink"], each["delivered"] > 200) for each in found["sinks"]] == [(kind, True)]
 
 
 async def test_doctor_lays_a_bad_connection_string_to_no_manifest(orders: Path) -> None:

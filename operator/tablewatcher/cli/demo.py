@@ -27,16 +27,18 @@ from ..errors import Reason, TableWatcherError
 from ..naming import LOCAL_INSTANCE
 from ..postgres.session import connected
 from ..sinks.nats.readback import Stored, reading
+from ..spec.model import WatcherSpec
 from . import watchers
 from .demo_listener import Listener
 from .demo_load import TRANSACTIONS, Ledger, Writers
-from .demo_manifests import Addresses, check, new_signing_secret, place
+from .demo_manifests import Addresses, chosen, new_signing_secret, place, table_sql
+from .demo_playable import STREAM, SUBJECTS, sink_kind
 from .demo_receive import Arrivals, endpoint
 from .demo_report import as_json, line, show_first, show_summary, tally
 from .exit_codes import ExitCode, exit_code
 from .results import Output, Result
 
-STREAM, SUBJECTS, DATABASE = "SHOP", ("shop.>",), "shop"
+DATABASE = "shop"
 ARRIVAL_SECONDS = 15.0
 QUIET_SECONDS = 0.3
 POLL_SECONDS = 0.1
@@ -73,9 +75,9 @@ def demo(options: DemoOptions) -> ExitCode:
     try:
         # SIGTERM ends it as Ctrl-C does: the servers are stopped and the directory is removed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        check(options.files)
+        specs, schema = chosen(options.files), table_sql(options.files)
         with _stage(console) as stage:
-            return asyncio.run(_play(stage, options, console))
+            return asyncio.run(_play(stage, specs, schema, options, console))
     except EmbeddedUnavailable as error:
         aside.print(f"error: {error}", style="bold red", markup=False)
         _tell(options, Result("demo", ok=False, text=str(error), reason=Reason.MANUAL_ACTION_REQUIRED))
@@ -113,7 +115,9 @@ def _stage(console: Console) -> Iterator[Stage]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _play(stage: Stage, options: DemoOptions, console: Console) -> ExitCode:
+async def _play(
+    stage: Stage, specs: Sequence[WatcherSpec], schema: str, options: DemoOptions, console: Console
+) -> ExitCode:
     at_nats, at_http = Arrivals("NATS"), Arrivals("HTTP")
     secret = new_signing_secret()
 
@@ -124,9 +128,7 @@ async def _play(stage: Stage, options: DemoOptions, console: Console) -> ExitCod
         endpoint(secret, at_http) as url,
         reading(stage.nats.url, STREAM, SUBJECTS, take),
     ):
-        manifests, secrets, schema = place(
-            options.files, stage.directory, Addresses(stage.dsn, stage.nats.url, url, secret)
-        )
+        manifests, secrets = place(specs, stage.directory, Addresses(stage.dsn, stage.nats.url, url, secret))
         await _make_table(stage, schema)
         scope = watchers.Scope((manifests,), None, secrets, LOCAL_INSTANCE)
         console.print(f"[bold]2.[/] stream {STREAM} and table public.orders made; tablewatcher apply -f {manifests}")
@@ -140,7 +142,8 @@ async def _play(stage: Stage, options: DemoOptions, console: Console) -> ExitCod
         with Listener(manifests, secrets, stage.directory) as listener:
             await listener.ready()
             console.print(f"[bold]3.[/] tablewatcher listen is ready (metrics: {listener.url}/metrics)")
-            return await _act(stage, options, console, (at_nats, at_http))
+            played = {sink_kind(spec) for spec in specs}
+            return await _act(stage, options, console, [each for each in (at_nats, at_http) if each.sink in played])
 
 
 async def _make_table(stage: Stage, schema: str) -> None:

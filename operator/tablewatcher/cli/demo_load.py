@@ -11,11 +11,14 @@ from typing import Any
 
 from ..postgres.session import Connection, connected
 
+SCHEMA, TABLE = "public", "orders"
+# Updates of the first column are counted; those of the second must not arrive.
+COUNTED, UNWATCHED = "status", "note"
 CLIENTS = 4
 TRANSACTIONS = 400
 PER_SECOND = 100.0
-_ROLLED_BACK = 0.08
-_UNWATCHED = 0.08
+_ROLLED_BACK_SHARE = 0.08
+_UNWATCHED_SHARE = 0.08
 _CHOICES = ("insert", "update", "delete", "both")
 _WEIGHTS = (45, 35, 10, 10)
 
@@ -85,10 +88,10 @@ class Writers:
     async def _turn(self, connection: Connection) -> None:
         chance = self._chance
         drawn = chance.random()
-        if self._rows and drawn < _UNWATCHED:
+        if self._rows and drawn < _UNWATCHED_SHARE:
             await self._change_unwatched(connection)
             return
-        keep = drawn < 1 - _ROLLED_BACK
+        keep = drawn < 1 - _ROLLED_BACK_SHARE
         choice = chance.choices(_CHOICES, _WEIGHTS)[0] if self._rows else "insert"
         changes: list[tuple[str, str, tuple[Any, ...]]] = []
         if choice in ("insert", "both"):

@@ -1,23 +1,25 @@
-"""The demonstration's manifests: those of `examples/`, with the addresses of the servers just started."""
+"""The demonstration's manifests: those of `examples/`, or somebody's own, with the servers just started for theirs."""
 
 from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from ..errors import FieldError, SpecInvalid
-from ..listener.files import manifest_files
-from ..listener.load import load
-from ..spec.parse import KIND
+from ..spec.model import Database, Header, HttpSink, NatsSink, SecretKey, WatcherSpec
+from ..spec.render import to_manifest
+from .demo_playable import refuse_unplayable
+from .watchers import loaded
 
 PACKAGED = Path(__file__).with_name("examples")
 SCHEMA_FILE = "orders.sql"
+# For a sink that does not sign: our endpoint takes nothing else.
+_SIGNING = SecretKey("demo", "whsec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,52 +37,53 @@ def new_signing_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
 
 
-def check(sources: Sequence[Path]) -> None:
-    """Raises SpecInvalid for the first manifest of `sources` that has a mistake."""
-    for fault in load(sources, require_secret=True).faults:
+def chosen(sources: Sequence[Path]) -> Sequence[WatcherSpec]:
+    """The watchers to play, of `sources` or those that come along. Raises SpecInvalid for the first that cannot be."""
+    specs, faults = loaded(tuple(sources) or (PACKAGED,), require_secret=True)
+    for fault in faults:
         raise fault
+    refuse_unplayable(specs)
+    return specs
 
 
-def place(sources: Sequence[Path], directory: Path, addresses: Addresses) -> tuple[Path, Path, str]:
-    """Writes manifests and Secrets below `directory`: their folders, and the SQL that makes the tables.
-
-    Raises SpecInvalid where a source cannot be read.
-    """
+def place(specs: Iterable[WatcherSpec], directory: Path, addresses: Addresses) -> tuple[Path, Path]:
+    """Writes manifests and Secrets below `directory`; gives their folders."""
     manifests, folder = directory / "manifests", directory / "secrets"
     manifests.mkdir()
     folder.mkdir(mode=0o700)
-    try:
-        for source in manifest_files(sources or (PACKAGED,)):
-            documents = [
-                _addressed(found, addresses, folder) for found in yaml.safe_load_all(source.read_text(encoding="utf-8"))
-            ]
-            (manifests / source.name).write_text(yaml.safe_dump_all(documents, sort_keys=False), encoding="utf-8")
-        return manifests, folder, _schema(sources)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no manifest of a watcher"
-        fault = FieldError("-f", f"cannot be used ({why}): give a directory such as examples/, or leave -f out")
-        raise SpecInvalid("demo", (fault,)) from None
+    for spec in specs:
+        _write(folder, spec.database.secret_name, "uri", addresses.dsn)
+        played = replace(spec, database=Database(spec.database.secret_name), sink=_addressed(spec.sink, addresses))
+        if isinstance(played.sink, HttpSink):
+            for reference in played.sink.signing:
+                _write(folder, reference.name, reference.key, addresses.secret)
+        text = yaml.safe_dump(to_manifest(played), sort_keys=False)
+        (manifests / f"{spec.namespace}.{spec.name}.yaml").write_text(text, encoding="utf-8")
+    return manifests, folder
 
 
-def _schema(sources: Sequence[Path]) -> str:
+def table_sql(sources: Sequence[Path]) -> str:
+    """The SQL that makes the table. Raises SpecInvalid where a source has one that cannot be read."""
     own = [source / SCHEMA_FILE for source in sources if (source / SCHEMA_FILE).is_file()]
-    return (own[0] if own else PACKAGED / SCHEMA_FILE).read_text(encoding="utf-8")
+    try:
+        return (own[0] if own else PACKAGED / SCHEMA_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SpecInvalid("demo", (FieldError("-f", f"{own[0]} cannot be read: {why}"),)) from None
 
 
-def _addressed(document: object, addresses: Addresses, folder: Path) -> object:
-    """`document` with our servers in place of its own; its Secrets are written as it names them."""
-    if not isinstance(document, dict) or document.get("kind") != KIND:
-        return document
-    spec: dict[str, Any] = document["spec"]
-    _write(folder, spec["database"]["secretRef"]["name"], "uri", addresses.dsn)
-    nats, http = spec["sink"].get("nats"), spec["sink"].get("http")
-    if nats:
-        nats["servers"] = [addresses.nats]
-    if http:
-        http["url"] = addresses.http
-        for reference in http.get("signing", {}).get("secretRefs", ()):
-            _write(folder, reference["name"], reference["key"], addresses.secret)
-    return document
+def _addressed(sink: NatsSink | HttpSink, addresses: Addresses) -> NatsSink | HttpSink:
+    """The sink at our server, which wants no login and no TLS; what a header gets from a Secret nobody reads there."""
+    if isinstance(sink, NatsSink):
+        return replace(sink, servers=(addresses.nats,), auth=None, tls=None)
+    return replace(
+        sink,
+        url=addresses.http,
+        url_secret=None,
+        headers=tuple(Header(each.name, each.value or "demo") for each in sink.headers),
+        signing=sink.signing or (_SIGNING,),
+        tls=None,
+    )
 
 
 def _write(folder: Path, secret: str, key: str, value: str) -> None:

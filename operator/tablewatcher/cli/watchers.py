@@ -67,7 +67,7 @@ class Scope:
 
 def validate(files: Sequence[Path]) -> list[Result]:
     """Every manifest's mistakes; nothing is connected to."""
-    specs, faults = _load(tuple(files), require_secret=False)
+    specs, faults = loaded(tuple(files), require_secret=False)
     good = [Result(spec.qualified_name, ok=True, text="valid") for spec in specs]
     return good + [Result.failed(fault.name, fault) for fault in faults]
 
@@ -154,7 +154,7 @@ def refused(name: str, faults: Sequence[TableWatcherError]) -> Result:
 
 async def each_watcher(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Result]]) -> list[Result]:
     """`one` of every watcher of the manifests: a fault of one does not stop the others."""
-    specs, faults = _load(scope.files, require_secret=scope.dsn is None)
+    specs, faults = loaded(scope.files, require_secret=scope.dsn is None)
     results = []
     if scope.dsn:
         try:
@@ -171,7 +171,8 @@ async def each_watcher(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Resu
     return results + [Result.failed(fault.name, fault) for fault in faults]
 
 
-def _load(files: tuple[Path, ...], *, require_secret: bool) -> tuple[list[WatcherSpec], list[SpecInvalid]]:
+def loaded(files: tuple[Path, ...], *, require_secret: bool) -> tuple[list[WatcherSpec], list[SpecInvalid]]:
+    """The good watchers of the manifests, and what is wrong with the others, or that there are none."""
     found = load(files, require_secret=require_secret)
     specs, faults = list(found.specs.values()), list(found.faults)
     if not specs and not faults:
