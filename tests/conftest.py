@@ -253,7 +253,7 @@ class Stream:
         async with await nats.connect(self.url) as client:
             return (await client.jetstream().stream_info(self.name)).state.messages
 
-    async def messages(self, count: int = 0, seconds: float = 10.0) -> list[StoredMessage]:
+    async def messages(self, count: int = 0, seconds: float = 30.0) -> list[StoredMessage]:
         """All messages in stream order, once there are at least `count`; AssertionError after `seconds`."""
         found: list[StoredMessage] = []
         async with await nats.connect(self.url) as client:
@@ -362,7 +362,7 @@ class HttpReceiver:
             await self._runner.cleanup()
             self._runner = None
 
-    async def wait_for(self, count: int, seconds: float = 10.0) -> list[ReceivedRequest]:
+    async def wait_for(self, count: int, seconds: float = 30.0) -> list[ReceivedRequest]:
         """The requests, once there are at least `count`; AssertionError after `seconds`."""
         deadline = time.monotonic() + seconds
         while len(self.requests) < count:

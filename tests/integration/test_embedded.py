@@ -232,5 +232,7 @@ def test_an_installation_closed_to_others_is_used_all_the_same(server_directory:
     assert programs.is_relative_to(temporary if os.geteuid() == 0 else closed)
 
 
-def test_a_free_port_is_outside_the_range_of_outgoing_connections() -> None:
-    assert all(15000 <= free_port() < 32768 for _ in range(50))
+def test_a_free_port_is_outside_the_range_of_outgoing_connections_and_given_once() -> None:
+    given = [free_port() for _ in range(500)]
+    assert all(15000 <= port < 32768 for port in given)
+    assert len(set(given)) == 500

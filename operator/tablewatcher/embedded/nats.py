@@ -45,8 +45,6 @@ class EmbeddedNats(EmbeddedServer):
     def _choose_ports(self) -> None:
         self.port = free_port()
         self.monitor_port = free_port()
-        while self.monitor_port == self.port:
-            self.monitor_port = free_port()
 
     def _prepare(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

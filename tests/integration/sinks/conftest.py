@@ -13,9 +13,10 @@ import pytest
 from nats.js.api import StreamConfig
 
 from tablewatcher.embedded import free_port
+from tablewatcher.sinks import http_guard
 from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.sinks.http import HttpSink
-from tablewatcher.sinks.nats import NatsSink
+from tablewatcher.sinks.nats import NatsSink, connection, dial, stream
 from tablewatcher.spec import model
 
 from .events import SOURCE, TABLE, MemorySecrets
@@ -59,7 +60,7 @@ def http_sink(
     *,
     secrets: MemorySecrets | None = None,
     form: model.Format = model.Format.STRUCTURED,
-    seconds: int = 5,
+    seconds: int = 30,
     signing: tuple[model.SecretKey, ...] = (),
     addresses: AddressPolicy | None = None,
     **fields: object,
@@ -97,6 +98,32 @@ async def stored(server: NatsServer, stream: str = "SHOP") -> list[nats.js.api.R
         return [await jetstream.get_msg(stream, seq) for seq in range(1, last + 1)]
     finally:
         await client.close()
+
+
+PATIENCE = {
+    (http_guard, "_LOOK_UP_SECONDS"): 30.0,
+    (http_guard, "_CONNECT_SECONDS"): 30.0,
+    (dial, "CONNECT_SECONDS"): 30.0,
+    (connection, "CONNECT_SECONDS"): 30.0,
+    (connection, "_HANDSHAKE_SECONDS"): 20,
+    (stream, "_SECONDS"): 20,
+}
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers is waited for, though the machine stands still for seconds: it is not silent.
+
+    For a test of silence, `usefixtures("own_patience")` leaves what sinks have of it.
+    """
+    if "own_patience" not in request.fixturenames:
+        for (module, name), seconds in PATIENCE.items():
+            monkeypatch.setattr(module, name, seconds)
+
+
+@pytest.fixture
+def own_patience() -> None:
+    """See `patience`."""
 
 
 @pytest.fixture
@@ -194,7 +221,7 @@ async def _core_endpoint(store: Path, ways: list[str]) -> Endpoint:
     async def up() -> None:
         server.start()
         # A new listener for each life of the server: a reconnect of the library is sometimes without its subscriptions.
-        listening.append(await nats.connect(server.url, allow_reconnect=False))
+        listening.append(await nats.connect(server.url, allow_reconnect=False, connect_timeout=30))
         await subscribed(listening[-1], cb=take)
 
     async def down() -> None:

@@ -35,11 +35,14 @@ def nats_binary() -> str:
     return found
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Poll `condition` until it holds; AssertionError after `seconds`."""
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Poll `condition` until it holds; AssertionError where it did not after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come to hold in time"
+    while True:
+        late = time.monotonic() > deadline  # before the look: we may have stood still ourselves
+        if condition():
+            return
+        assert not late, "the condition did not come to hold in time"
         await asyncio.sleep(0.01)
 
 

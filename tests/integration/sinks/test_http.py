@@ -18,6 +18,7 @@ from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.spec.model import Format, SecretKey
 
+from ..running import running_time
 from .conftest import HOOK, SIGNING_SECRET, http_sink
 from .events import SOURCE, MemorySecrets, event
 from .servers import Answer, HttpServer
@@ -141,13 +142,16 @@ async def test_answers(http_server: HttpServer, status: int, verdict: Verdict, r
 
 
 async def test_a_date_to_come_back_at_is_understood(http_server: HttpServer) -> None:
-    http_server.answer = _answering(503, Retry_After=formatdate(time.time() + 90, usegmt=True))
+    begin = time.time()
+    http_server.answer = _answering(503, Retry_After=formatdate(begin + 90, usegmt=True))
     sink = http_sink(http_server.url)
     await sink.open()
     (found,) = await sink.deliver([event(1)])
     await sink.close()
     assert found.endpoint
-    assert found.retry_after == pytest.approx(90, abs=5)
+    assert found.retry_after is not None
+    # A date of HTTP has no fractions.
+    assert 89 - (time.time() - begin) <= found.retry_after <= 90
 
 
 async def test_a_redirect_is_not_followed(http_server: HttpServer) -> None:
@@ -179,9 +183,9 @@ async def test_the_answers_body_is_bounded(http_server: HttpServer, size: int) -
     http_server.answer = long
     sink = http_sink(http_server.url)
     await sink.open()
-    begin = time.monotonic()
-    assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
-    assert time.monotonic() - begin < 4
+    async with running_time() as took:
+        assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+    assert took.seconds < 4
     await sink.close()
     assert written < 50_000_000
 
@@ -197,11 +201,11 @@ async def test_a_slow_body_does_not_hold_the_lane(http_server: HttpServer) -> No
         return response
 
     http_server.answer = slow
-    sink = http_sink(http_server.url, seconds=10)
+    sink = http_sink(http_server.url, seconds=60)
     await sink.open()
-    begin = time.monotonic()
-    assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
-    assert time.monotonic() - begin < 8
+    async with running_time() as took:
+        assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+    assert took.seconds < 8
     ended.set()
     await sink.close()
 
@@ -217,8 +221,10 @@ async def test_no_answer_is_a_retry_after_the_time_out(http_server: HttpServer) 
     sink = http_sink(http_server.url, seconds=1)
     await sink.open()
     begin = time.monotonic()
-    (found,) = await sink.deliver([event(1)])
-    assert 0.9 < time.monotonic() - begin < 4
+    async with running_time() as took:
+        (found,) = await sink.deliver([event(1)])
+    assert time.monotonic() - begin > 0.9
+    assert took.seconds < 4
     assert (found.verdict, found.reason, found.endpoint) == (Verdict.RETRY, Reason.SINK_UNREACHABLE, True)
     ended.set()
     await sink.close()

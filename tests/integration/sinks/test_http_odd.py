@@ -51,7 +51,7 @@ async def _endpoint(talk: Talk) -> AsyncIterator[str]:
 async def _all_arrive(talk: Talk, got: list[bytes], *, rest: float = 0.0) -> None:
     """Four events, with `rest` seconds after each, are told as delivered and arrive once. got: what `talk` has read."""
     async with _endpoint(talk) as url:
-        sink = http_sink(url, seconds=3)
+        sink = http_sink(url, seconds=30)
         await sink.open()
         for n in range(4):
             (found,) = await sink.deliver([event(n)])
@@ -79,7 +79,7 @@ async def test_what_comes_before_an_answer_is_none(before: bytes) -> None:
             writer.write(b"HTTP/1.1 " + next(statuses) + b"\r\nContent-Length: 2\r\n\r\nok")
 
     async with _endpoint(talk) as url:
-        sink = http_sink(url, seconds=3)
+        sink = http_sink(url, seconds=30)
         await sink.open()
         found = [(await sink.deliver([event(n)]))[0].verdict for n in range(3)]
         await sink.close()
@@ -105,7 +105,7 @@ async def test_an_endpoint_that_takes_one_request_a_connection(answer: bytes) ->
         writer.write(answer)
 
     async with _endpoint(talk) as url:
-        sink = http_sink(url, seconds=3)
+        sink = http_sink(url, seconds=30)
         await sink.open()
         for n in range(5):
             assert (await sink.deliver([event(n)]))[0].verdict is Verdict.DELIVERED
@@ -144,21 +144,27 @@ async def test_a_connection_that_is_timed_out_as_the_request_arrives_is_no_fault
 async def test_an_answer_too_many_delivers_nothing() -> None:
     """The second request must not be taken for delivered because of what came before it was sent."""
     got: list[bytes] = []
+    go_on, said = asyncio.Event(), asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         got.append(await _request(reader))
         writer.write(NO_CONTENT)
-        await asyncio.sleep(0.05)
+        await go_on.wait()
         writer.write(NO_CONTENT)
-        await asyncio.sleep(5)  # reads nothing more
+        said.set()
+        await asyncio.sleep(60)  # reads nothing more
 
     async with _endpoint(talk) as url:
-        sink = http_sink(url, seconds=1)
+        sink = http_sink(url)
         await sink.open()
         for n in range(3):
             (found,) = await sink.deliver([event(n)])
             assert (found.verdict is Verdict.DELIVERED) == (event(n).body in got)
-            await asyncio.sleep(0.1)
+            go_on.set()
+            await asyncio.wait_for(said.wait(), 30)
+            go_on.clear()
+            said.clear()
+            await asyncio.sleep(0.05)  # the event loop reads what has come before it looks at its clock
         await sink.close()
 
 
@@ -177,7 +183,7 @@ async def test_an_answer_before_the_body_is_read_counts(status: bytes, verdict: 
             await asyncio.sleep(0.3 if ends == "after a while" else 10)
 
     async with _endpoint(talk) as url:
-        sink = http_sink(url, seconds=2)
+        sink = http_sink(url, seconds=30)
         await sink.open()
         (found,) = await sink.deliver([event(1, note="x" * 8_000_000)])
         await sink.close()

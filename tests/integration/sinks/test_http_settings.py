@@ -169,7 +169,7 @@ async def test_tls_for_a_url_without_it_is_refused(http_server: HttpServer) -> N
 
 
 async def test_no_more_requests_and_connections_than_the_manifest_says(http_server: HttpServer) -> None:
-    at_once, most, peers = 0, 0, set()
+    at_once, most, peers, full = 0, 0, set(), asyncio.Event()
 
     async def count(request: web.Request) -> web.StreamResponse:
         nonlocal at_once, most
@@ -177,7 +177,10 @@ async def test_no_more_requests_and_connections_than_the_manifest_says(http_serv
         most = max(most, at_once)
         assert request.transport is not None
         peers.add(request.transport.get_extra_info("peername"))
-        await asyncio.sleep(0.01)
+        if at_once == 3:
+            full.set()
+        await full.wait()
+        await asyncio.sleep(0.01)  # for one too many
         at_once -= 1
         return web.Response(status=204)
 

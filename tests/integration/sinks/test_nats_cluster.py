@@ -105,6 +105,7 @@ async def _said(sink: NatsSink) -> SinkError | None:
     return None
 
 
+@pytest.mark.usefixtures("own_patience")
 async def test_a_cluster_without_most_of_its_servers_is_unreachable_and_heals(
     cluster: NatsCluster, eventually: Callable[..., Awaitable[Any]]
 ) -> None:

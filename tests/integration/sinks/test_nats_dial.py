@@ -17,6 +17,7 @@ from tablewatcher.sinks.base import Verdict
 from tablewatcher.sinks.nats import NatsSink, dial
 from tablewatcher.sinks.nats.connection import CONNECT_SECONDS
 
+from ..running import running_time
 from .conftest import add_stream, nats_sink
 from .events import events
 from .servers import NatsServer, until
@@ -61,9 +62,9 @@ async def _opened_soon(make: Callable[[], NatsSink], times: int) -> None:
     """The order of the servers is another every time."""
     for number in range(times):
         sink = make()
-        begin = time.monotonic()
-        await sink.open()
-        assert time.monotonic() - begin < SOON
+        async with running_time() as took:
+            await sink.open()
+        assert took.seconds < SOON
         assert {each.verdict for each in await sink.deliver(events(3, first=1 + 3 * number))} == {Verdict.DELIVERED}
         await sink.close()
 
@@ -76,7 +77,7 @@ async def test_silent_servers_do_not_hold_up_the_one_that_answers(nats_server: N
         await _opened_soon(lambda: _sink(one, other, f"nats://127.0.0.1:{free_port()}", nats_server.url), 8)
         assert first.taken, "the silent server was never the first: this test means nothing"
         await until(lambda: not first.open and not second.open)
-    assert asyncio.all_tasks() == before
+    await until(lambda: asyncio.all_tasks() == before)
 
 
 async def test_a_silent_address_of_a_name_does_not_hold_up_the_others(
@@ -126,20 +127,21 @@ async def test_a_lost_connection_comes_back_beside_silent_servers(nats_server: N
             nats_server.start()
             begin = time.monotonic()
             while (await sink.deliver(events(1, first=2 + number)))[0].verdict is not Verdict.DELIVERED:
-                assert time.monotonic() - begin < 10
+                assert time.monotonic() - begin < 30
                 await asyncio.sleep(0.01)
         await sink.close()
         await until(lambda: not silent.open)
 
 
+@pytest.mark.usefixtures("own_patience")
 async def test_only_silent_servers_are_unreachable_and_left_alone() -> None:
     before = asyncio.all_tasks()
     async with _silent() as (first, one), _silent() as (second, other):
         sink = _sink(one, other)
-        begin = time.monotonic()
-        with pytest.raises(SinkError) as caught:
-            await sink.open()
-        assert time.monotonic() - begin < CONNECT_SECONDS + 1.5
+        async with running_time() as took:
+            with pytest.raises(SinkError) as caught:
+                await sink.open()
+        assert took.seconds < CONNECT_SECONDS + 1.5
         assert caught.value.reason is Reason.SINK_UNREACHABLE
         assert all(server.removeprefix("nats://") in caught.value.message for server in (one, other))
         assert (first.taken, second.taken) == (1, 1)
@@ -151,7 +153,7 @@ async def test_only_silent_servers_are_unreachable_and_left_alone() -> None:
             await asyncio.gather(opening, return_exceptions=True)
         await until(lambda: not first.open and not second.open)
         await sink.close()
-    assert asyncio.all_tasks() == before
+    await until(lambda: asyncio.all_tasks() == before)  # a question to the resolver cannot be taken back
 
 
 @pytest.fixture
@@ -162,6 +164,7 @@ def refusing(tmp_path: Path) -> Iterator[NatsServer]:
     made.kill()
 
 
+@pytest.mark.usefixtures("own_patience")
 async def test_a_refused_login_is_said_whatever_else_is_silent(refusing: NatsServer) -> None:
     async with _silent() as (_, one):
         for servers in ((one, refusing.url), (refusing.url, f"nats://127.0.0.1:{free_port()}")):

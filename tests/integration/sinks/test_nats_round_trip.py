@@ -92,6 +92,7 @@ async def test_a_word_that_nobody_understands_ends_the_connection_at_once(
     assert [record.exc_info and record.exc_info[0] for record in ours] == ([] if fault is None else [fault])
 
 
+@pytest.mark.usefixtures("own_patience")
 async def test_an_answer_that_comes_too_late_leaves_the_connection_as_it_is(nats_server: NatsServer) -> None:
     """It ended the library's reader: nobody noticed the server's end any more, and all counted as read by it."""
     sink = nats_sink(nats_server.url, jet_stream=False)
