@@ -93,7 +93,7 @@ def caught_up(primary: EmbeddedPostgres, standby: EmbeddedPostgres) -> bool:
 
 def cut_off(standby: EmbeddedPostgres) -> None:
     """Returns when the standby hears no more from its primary: what that commits from now on is lost with it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     with psycopg.connect(standby.dsn(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
         connection.execute("SELECT pg_reload_conf()")

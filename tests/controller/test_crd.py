@@ -58,8 +58,9 @@ def watchers(api: client.ApiClient, stored_crd: dict[str, Any]) -> client.Custom
             objects.list_namespaced_custom_object(*WATCHERS)
             client.CoreV1Api(api).read_namespace("default")
         except ApiException as error:
-            # Established comes a moment before the paths are served, and namespace default after readiness.
-            if error.status != 404:
+            # Established comes a moment before the paths are served and their storage is there, and namespace default
+            # after readiness.
+            if error.status not in (404, 429, 503):
                 raise
             time.sleep(0.05)
         else:
