@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import secrets
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from tablewatcher.spec.model import Action, Capture, Condition, DeletionPolicy, 
 
 from ..conftest import Database
 from .capturing import names_of, opened, spec_of, watch
+from .running import running_time
 
 SPEC = spec_of(columns=("n",))
 NAMES = names_of(SPEC)
@@ -189,18 +189,19 @@ async def test_an_open_transaction_holds_us_and_we_hold_nobody(removing: bool, d
         async with await database.connect() as connection:
             key = 100
             while not done.is_set():
-                key, started = key + 1, time.monotonic()
-                await connection.execute("INSERT INTO t VALUES (%s, 0)", [key])
-                longest = max(longest, time.monotonic() - started)
+                key += 1
+                async with running_time() as took:
+                    await connection.execute("INSERT INTO t VALUES (%s, 0)", [key])
+                longest = max(longest, took.seconds)
 
     async with await database.connect() as blocker, blocker.transaction():
         await blocker.execute("INSERT INTO t VALUES (1, 1)")
         pid = blocker.info.backend_pid
         writer = asyncio.create_task(write())
-        started = time.monotonic()
-        with pytest.raises(DatabaseError) as refused:
-            await (destroy if removing else apply)(database.dsn, SPEC, NAMES, patience=1.0)
-        assert time.monotonic() - started < 4
+        async with running_time() as took:
+            with pytest.raises(DatabaseError) as refused:
+                await (destroy if removing else apply)(database.dsn, SPEC, NAMES, patience=1.0)
+        assert took.seconds < 4
         done.set()
         await writer
     assert refused.value.reason is Reason.TABLE_LOCKED

@@ -115,16 +115,16 @@ async def test_a_loop_that_hangs_is_not_well(port: int, monkeypatch: pytest.Monk
 
 async def test_it_stops_at_once_and_its_port_is_free(observer: Observer) -> None:
     """A listener that was told to end waits for it."""
-    port, seconds = free_port(), 0.0
+    port, seconds = free_port(), []
     for _ in range(4):
         server = HealthServer(CollectorRegistry(), lambda: [("shop/orders", observer)])
         server.start("127.0.0.1", port)
         assert (await ask(port, "/healthz"))[0] == 200
         began = time.monotonic()
         await server.stop()
-        seconds += time.monotonic() - began
-    # A look every half second would take two seconds in all.
-    assert seconds < 1
+        seconds.append(time.monotonic() - began)
+    # A look every half second would take nearly that each time; a machine that stands still does not do so each time.
+    assert min(seconds) < 0.25
 
 
 async def test_a_port_that_is_taken(port: int) -> None:

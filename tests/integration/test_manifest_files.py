@@ -12,14 +12,15 @@ import pytest
 
 from tablewatcher.embedded import free_port
 from tablewatcher.listener import service as services
+from tablewatcher.listener.files import signature
 from tablewatcher.listener.options import Options
 from tablewatcher.listener.service import Service
 
 from ..conftest import poll
 
 Runs = dict[str, list[str]]
-# Seconds between two looks, and those in which there are three.
-LOOK, A_WHILE = 0.1, 0.35
+# Seconds between two looks.
+LOOK = 0.1
 
 
 def manifest(name: str, *columns: str) -> str:
@@ -55,14 +56,19 @@ async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[Path
 
 
 async def becomes(service: Service, wanted: Runs) -> None:
-    """Until the listener runs these watchers with these columns, and then for a while."""
+    """Until the listener has read what is there now and runs these watchers, and for a look more."""
 
     def runs() -> Runs:
         return {name: list(watch.spec.columns) for name, watch in service._watches.items()}
 
+    await has_read(service)
     await poll(lambda: runs() == wanted, 20)
-    await asyncio.sleep(A_WHILE)
+    await asyncio.sleep(1.5 * LOOK)
     assert runs() == wanted
+
+
+async def has_read(service: Service) -> None:
+    await poll(lambda: service._signature == signature(service._options.files), 20)
 
 
 def move_into_place(path: Path, text: str) -> None:
@@ -170,5 +176,5 @@ async def test_a_file_that_is_away_for_a_moment_stops_nothing(start: Callable[[P
         await asyncio.sleep(LOOK / 2)
         path.write_text("")
         path.write_text(manifest("a"))
-        await asyncio.sleep(A_WHILE)
+        await has_read(service)
     assert service._watches["shop/a"] is watch

@@ -107,7 +107,7 @@ async def test_a_subscription_that_was_cut_short_is_made_by_the_next_one(databas
             await asyncio.gather(cut, return_exceptions=True)
         woken = await session.wakeup.subscribe("ch")
         await database.execute("NOTIFY ch")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await woken.wait()
     finally:
         await session.close()
@@ -132,7 +132,7 @@ async def test_nobody_listens_for_watchers_that_are_gone(database: Database) -> 
         comes_back = await session.wakeup.subscribe("goes_0")
         assert await heard() == {"stays", "goes_0"}
         await database.execute("NOTIFY goes_0")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await comes_back.wait()
     finally:
         await session.close()

@@ -42,14 +42,19 @@ async def test_a_listener_may_take_its_time(any_database: Database, eventually: 
     await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     await apply(any_database.dsn, SPEC, NAMES)
     await any_database.execute("INSERT INTO t VALUES (1)")
-    async with await any_database.connect() as other:
+    # Both connect before the limits are set: they are not the test's own.
+    async with await any_database.connect() as other, await any_database.connect() as looking:
         await other.execute(f"BEGIN; LOCK TABLE tablewatcher.{NAMES.rings[0]} IN ACCESS EXCLUSIVE MODE".encode())
         await limit(any_database)
         session = await open_session(any_database.dsn)
         try:
             outbox = Outbox(session.reader, session.reader_lock, SPEC, NAMES, database=session.database)
             reading = asyncio.create_task(outbox.next_page(FIRST, 10))
-            await eventually(lambda: reading.done() or any_database.execute(WAITS))
+
+            async def waits() -> bool:
+                return reading.done() or await (await looking.execute(WAITS)).fetchone() is not None
+
+            await eventually(waits)
             await other.execute("COMMIT")
             page = await reading
         finally:
