@@ -120,6 +120,10 @@ def test_a_listener_carries_nothing_that_reads_options_and_manifests() -> None:
     assert loaded("tablewatcher.cli.listening", "tablewatcher.sinks.nats", among=libraries) == "[]"
 
 
+def test_options_are_read_before_what_commands_need_is_loaded() -> None:
+    assert loaded("tablewatcher.cli.app", among=["aiohttp", "nats", "psycopg", "pydantic", "rich", "yaml"]) == "[]"
+
+
 @pytest.mark.parametrize(
     "name",
     [

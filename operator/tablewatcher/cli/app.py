@@ -1,4 +1,8 @@
-"""Commands and their options."""
+"""Commands and their options.
+
+What a command needs is imported where it runs. `--help` and mistakes in the options need none of it, and the driver of
+the database and the checks of manifests take as long to load as all the rest.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,6 @@ import typer
 from .. import __version__
 from ..listener.options import Options
 from ..naming import LOCAL_INSTANCE
-from . import doctor as diagnosis
-from . import planning, watchers
-from . import status as standings
 from .listen import address_policy, become_listener, listen
 from .options import (
     Adopt,
@@ -67,7 +68,9 @@ def validate(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Check manifests, offline: every mistake at once. What the options of `apply` name is not looked at."""
-    finish(watchers.validate(files), output)
+    from .watchers import validate
+
+    finish(validate(files), output)
 
 
 @app.command()
@@ -80,7 +83,10 @@ def plan(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Check manifests against the live database and sink, and print the SQL that `apply` would run."""
-    results = asyncio.run(planning.plan(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
+    from . import planning
+    from .watchers import Scope
+
+    results = asyncio.run(planning.plan(Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
     finish(results, output, display=planning.show_plan)
 
 
@@ -94,6 +100,8 @@ def apply(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Install or repair capture in the database. Does nothing where all is as it should be."""
+    from . import watchers
+
     finish(asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt))), output)
 
 
@@ -106,8 +114,11 @@ def doctor(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Check everything about each watcher, line by line, and say what to do. Changes nothing."""
-    results = asyncio.run(diagnosis.doctor(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
-    finish(results, output, display=diagnosis.show_checks)
+    from . import doctor
+    from .watchers import Scope
+
+    results = asyncio.run(doctor.doctor(Scope(tuple(files), dsn, secrets_dir, instance)))
+    finish(results, output, display=doctor.show_checks)
 
 
 @app.command()
@@ -119,8 +130,11 @@ def status(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Show how each watcher stands: state, events that wait, the ring, parked events. Needs no listener."""
-    results = asyncio.run(standings.status(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
-    finish(results, output, display=standings.show_status)
+    from . import status
+    from .watchers import Scope
+
+    results = asyncio.run(status.status(Scope(tuple(files), dsn, secrets_dir, instance)))
+    finish(results, output, display=status.show_status)
 
 
 @app.command()
@@ -132,6 +146,8 @@ def destroy(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Remove capture and the ring from the database (deletionPolicy Retain: the ring stays)."""
+    from . import watchers
+
     finish(asyncio.run(watchers.destroy(watchers.Scope(tuple(files), dsn, secrets_dir, instance))), output)
 
 
@@ -152,6 +168,8 @@ def run(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """`apply`, then `listen`: a watcher that cannot be applied waits and does not stop the others."""
+    from . import watchers
+
     addresses = address_policy(public_only, allow, deny)
     results = asyncio.run(watchers.apply(watchers.Scope(tuple(files), dsn, secrets_dir, instance)))
     if any(result.ok for result in results):
@@ -174,6 +192,8 @@ def sql(
 
     It asks the database, as the role that delivers: the script depends on the table, and on what is installed already.
     """
+    from . import watchers
+
     script, results = asyncio.run(watchers.sql(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
     if output is Output.TEXT:
         typer.echo(script, nl=False)
@@ -194,11 +214,9 @@ def demo(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Start Postgres and NATS, forward real changes to NATS and HTTP, count what arrives. Needs only Python."""
-    # Imported here: a listener is started by the same command and should not carry the demonstration in memory.
-    from .demo import DemoOptions
-    from .demo import demo as play
+    from .demo import DemoOptions, demo
 
-    raise typer.Exit(play(DemoOptions(tuple(files or ()), keep, output)))
+    raise typer.Exit(demo(DemoOptions(tuple(files or ()), keep, output)))
 
 
 @app.command()

@@ -1,0 +1,99 @@
+"""What is asked of the active listener: it is written down, and watched until it is done."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from ..errors import Reason
+from ..postgres.asking import ParkedEvent, ask, followed, listed
+from ..postgres.requests import SUSPENDED, Kind, Request, State
+from ..spec.model import WatcherSpec
+from .results import Output, Result
+from .watchers import Scope, each_watcher, patiently
+from .watching import Watching
+
+
+async def list_parked(scope: Scope, limit: int, *, key: str | None, event_id: str | None) -> list[Result]:
+    """The first `limit` parked events of each watcher."""
+
+    async def one(spec: WatcherSpec) -> Result:
+        conninfo, names = scope.access(spec).conninfo, scope.names(spec)
+        events, number = await patiently(lambda: listed(conninfo, names, limit, key=key, event_id=event_id))
+        extra = {"count": number, "events": [_as_json(event) for event in events]}
+        return Result(spec.qualified_name, ok=True, text=_table(events, number), extra=extra)
+
+    return await each_watcher(scope, one)
+
+
+async def replay_parked(scope: Scope, output: Output, *, key: str | None, event_id: str | None) -> list[Result]:
+    """Has parked events sent once more."""
+    return await _ask(scope, Kind.PARKED, output, key=key, event_id=event_id)
+
+
+async def skip_parked(scope: Scope, output: Output, *, key: str | None, event_id: str | None) -> list[Result]:
+    """Has parked events dropped."""
+    return await _ask(scope, Kind.SKIP, output, key=key, event_id=event_id)
+
+
+async def replay(scope: Scope, output: Output, *, since: datetime, key: str | None) -> list[Result]:
+    """Has events that were captured since then sent once more."""
+    return await _ask(scope, Kind.REPLAY, output, since=since, key=key)
+
+
+async def _ask(
+    scope: Scope,
+    kind: Kind,
+    output: Output,
+    *,
+    since: datetime | None = None,
+    key: str | None = None,
+    event_id: str | None = None,
+) -> list[Result]:
+    async def one(spec: WatcherSpec) -> Result:
+        conninfo, names = scope.access(spec).conninfo, scope.names(spec)
+        asked = await patiently(lambda: ask(conninfo, names, kind, since=since, key=key, event_id=event_id))
+        with Watching(spec.qualified_name, quiet=output is Output.JSON, wait=kind is Kind.REPLAY) as watching:
+            return _result(spec, await followed(conninfo, names, asked, watching.progress))
+
+    return await each_watcher(scope, one)
+
+
+def _result(spec: WatcherSpec, asked: Request) -> Result:
+    text = asked.message
+    if asked.is_open:
+        suspended = " and spec.suspend is false" if asked.message == SUSPENDED else ""
+        text = f"request {asked.id} is noted; it is done when a listener of this watcher runs{suspended}"
+    extra = {"request": asked.id, "state": str(asked.state), "events": asked.done, "detail": text}
+    if asked.state is State.FAILED and asked.kind is Kind.REPLAY:
+        return Result(spec.qualified_name, ok=False, text=text, reason=Reason.MANUAL_ACTION_REQUIRED, extra=extra)
+    if asked.state is State.FAILED:
+        text += "; `tablewatcher parked list` shows why"
+        return Result(spec.qualified_name, ok=False, text=text, reason=Reason.EVENTS_PARKED, extra=extra)
+    return Result(spec.qualified_name, ok=True, text=text, extra=extra)
+
+
+def _as_json(event: ParkedEvent) -> dict[str, object]:
+    return {
+        "id": event.event_id,
+        "key": event.key,
+        "action": event.action,
+        "time": event.captured_at.isoformat(),
+        "parkedAt": event.parked_at.isoformat(),
+        "attempts": event.attempts,
+        "reason": event.reason,
+        "message": event.message,
+    }
+
+
+def _table(events: list[ParkedEvent], number: int) -> str:
+    if not events:
+        return "nothing is parked"
+    now = datetime.now(UTC)
+    lines = [f"{number} parked"]
+    for event in events:
+        age = f"{max((now - event.captured_at).total_seconds(), 0):.0f} s old"
+        why = f"refused {event.attempts} times: {event.message}" if event.attempts else "behind another of its key"
+        lines.append(f"  {event.event_id}  key {event.key}  {event.action}  {age}  {why}")
+    if number > len(events):
+        lines.append(f"  and {number - len(events)} more (--limit)")
+    return "\n".join(lines)
