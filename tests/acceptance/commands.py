@@ -61,8 +61,15 @@ def write(folder: Path, *manifests: dict[str, Any]) -> Path:
     folder.mkdir(exist_ok=True)
     for each in manifests:
         # JSON is YAML.
-        (folder / f"{each['metadata']['name']}.yaml").write_text(json.dumps(each))
+        put(folder / f"{each['metadata']['name']}.yaml", json.dumps(each))
     return folder
+
+
+def put(file: Path, text: str) -> None:
+    """Writes a file, or over one, as editors do: whoever looks meanwhile sees nothing of it, or all."""
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    unfinished.write_text(text)
+    unfinished.replace(file)
 
 
 def write_secret(folder: Path, name: str = SECRET, **keys: str) -> Path:

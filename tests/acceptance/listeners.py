@@ -21,8 +21,11 @@ def nats_sink(url: str, prefix: str) -> dict[str, Any]:
     return {"nats": {"servers": [url], "subject": f"{prefix}.{{table}}.{{action}}"}}
 
 
-def http_sink(url: str, timeout: int = 5, max_events: int = 1) -> dict[str, Any]:
-    """The sink of a manifest: HTTP, `max_events` events a request."""
+def http_sink(url: str, timeout: int = 30, max_events: int = 1) -> dict[str, Any]:
+    """The sink of a manifest: HTTP, `max_events` events a request.
+
+    timeout: seconds. Long, for the endpoint stands still with its test: what it answers late would be sent again.
+    """
     batch = {"maxEvents": max_events, "lingerMilliseconds": 5 if max_events > 1 else 0}
     return {"http": {"url": url, "timeoutSeconds": timeout, "batch": batch}}
 
@@ -107,15 +110,14 @@ class Listener:
 
     async def state(self) -> tuple[bool, str, str]:
         """Ready, and the watcher's reason and message, as `/readyz` tells them; not ready where nobody answers."""
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session,
-                session.get(f"http://127.0.0.1:{self.port}/readyz") as answer,
-            ):
-                found = (await answer.json())["watchers"][f"faults/{self.manifest.stem}"]
-        except (aiohttp.ClientError, TimeoutError, KeyError):
+        found = (await self._watchers() or {}).get(f"faults/{self.manifest.stem}")
+        if found is None:
             return False, "", ""
         return bool(found["ready"]), str(found["reason"]), str(found["message"])
+
+    async def serves_nothing(self) -> bool:
+        """Whether it says that no watcher runs."""
+        return await self._watchers() == {}
 
     async def delivered(self) -> float:
         """Events it has delivered since it started, as `/metrics` tells."""
@@ -124,7 +126,7 @@ class Listener:
     async def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
             session.get(f"http://127.0.0.1:{self.port}/metrics") as answer,
         ):
             lines = (await answer.text()).splitlines()
@@ -138,6 +140,16 @@ class Listener:
     async def stands_by(self) -> bool:
         """Whether another one has the lease."""
         return "standing by" in (await self.state())[2]
+
+    async def _watchers(self) -> dict[str, dict[str, Any]] | None:
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+                session.get(f"http://127.0.0.1:{self.port}/readyz") as answer,
+            ):
+                return dict((await answer.json())["watchers"])
+        except (aiohttp.ClientError, TimeoutError):
+            return None
 
     async def _end(self, number: signal.Signals) -> int:
         program, self._program = self._program, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -44,11 +45,11 @@ class Pair:
         # At once: which of them delivers is theirs to say.
         for listener in both:
             listener.start()
-        active, standby = await poll(lambda: _roles(both), 30)
+        active, standby = await poll(lambda: roles(both), 40)
         return cls(database, receiver, endpoint, manifest, active, standby)
 
 
-async def _roles(both: list[Listener]) -> list[Listener] | None:
+async def roles(both: Sequence[Listener]) -> list[Listener] | None:
     """The one that delivers, then the other; None until both have said what they are."""
     forwards, stands_by = [
         [listener for listener, told in zip(both, await asyncio.gather(*asked), strict=True) if told]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,12 @@ from psycopg import sql
 from tablewatcher.embedded import EmbeddedPostgres
 
 from ..conftest import Database, HttpReceiver, Stream, poll
-from ..replicas import cut_off, promote, replicated
+from ..replicas import caught_up, cut_off, promote, replicated
 from .arrivals import Endpoint
 from .checker import Arrival, check
 from .conftest import MakeListener
 from .listeners import Listener, apply, http_sink, nats_sink, write_manifest
 from .writers import TABLES, Writers
-
-pytestmark = pytest.mark.timeout(90)
 
 
 async def events(stream: Stream, count: int) -> list[dict[str, Any]]:
@@ -63,11 +62,11 @@ async def test_a_copy_delivers_nothing_until_it_is_adopted(
         ready, reason, message = await listener.state()
         return message if reason == "CloneRefused" and not ready else ""
 
-    message = await poll(refused, 20)
+    message = await poll(refused, 40)
     assert await stream.count() == 0
     word = message.partition("--adopt ")[2].partition("`")[0]
     await apply(manifest, copy.dsn, "--adopt", word)
-    await poll(listener.forwards, 20)
+    await poll(listener.forwards, 40)
     assert told(await events(stream, 3)) == ["original", "copied", "moved"]
 
 
@@ -99,15 +98,16 @@ async def test_a_failover_that_loses_commits_is_told(
     await old.execute("INSERT INTO account VALUES ('kept', 1)")
     assert told(await events(stream, 1)) == ["kept"]
     stray.start()
-    await poll(lambda: is_refused_as_standby(stray), 20)
+    await poll(lambda: is_refused_as_standby(stray), 40)
     await stray.close()
+    await poll(lambda: asyncio.to_thread(caught_up, primary, standby), 40)
     await asyncio.to_thread(cut_off, standby)
     await old.execute("INSERT INTO account VALUES ('lost', 2)")
     assert told(await events(stream, 2)) == ["kept", "lost"]
     await asyncio.to_thread(primary.kill)
     await asyncio.to_thread(promote, standby)
     await new.execute("INSERT INTO account VALUES ('found', 3)")
-    await poll(listener.forwards, 20)
+    await poll(listener.forwards, 40)
     after = (await events(stream, 4))[2:]
     assert sorted(told(after)) == ["failover", "found"]
     assert all(event["sequence"].startswith("000002-") for event in after)
@@ -124,6 +124,10 @@ def synchronous(server_directory: Path) -> Iterator[tuple[EmbeddedPostgres, Embe
         with psycopg.connect(primary.dsn(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             connection.execute("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + 40
+            while connection.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [("sync",)]:
+                assert time.monotonic() < deadline, "the standby is not waited for"
+                time.sleep(0.02)
         yield primary, standby
 
 
@@ -149,14 +153,15 @@ async def test_a_failover_to_a_synchronous_standby_loses_nothing(
     listener, writers = make_listener(manifest, both), Writers(f"{both}?target_session_attrs=read-write", seed=23)
     listener.start()
     async with writers.running():
-        await poll(listener.forwards, 20)
+        await poll(listener.forwards, 40)
         await writers.progress(400)
         await asyncio.to_thread(primary.kill)
         await asyncio.to_thread(promote, standby)
-        await poll(listener.forwards, 20)
+        await poll(listener.forwards, 40)
         await writers.progress(300)
     assert writers.faults, "the failover was not felt"
     await writers.resolve()
     accepted = await endpoint.accepted_all(writers.history.ok)
     assert check(writers.history, [without_generation(found) for found in accepted]) == []
+    await poll(lambda: endpoint.gaps, 40)
     assert [(gap["reason"], gap["certain"]) for gap in endpoint.gaps] == [("failover", False)]

@@ -12,11 +12,17 @@ from ..pgbouncer import PgBouncer
 from .arrivals import Endpoint
 from .checker import check
 from .conftest import MakeListener
-from .listeners import apply, http_sink, write_manifest
+from .listeners import Listener, apply, http_sink, write_manifest
+from .pairs import roles
 from .writers import TABLES, Writers
 
 # A lease, the sink's timeout, a look of the standby, and much for a busy machine.
 TAKEOVER_SECONDS = 40
+
+
+async def says(listener: Listener, wanted: str, words: str) -> bool:
+    _, reason, message = await listener.state()
+    return reason == wanted and words in message
 
 
 @pytest.mark.timeout(240)
@@ -36,15 +42,18 @@ async def test_a_pooler_loses_nothing(
         active, standby = (make_listener(manifest, dsn) for _ in range(2))
         active.start()
         await poll(active.forwards, 40)
-        assert "by polling" in (await active.state())[2]
+        await poll(lambda: says(active, "Forwarding", "by polling"), 40)
         standby.start()
         await poll(standby.stands_by, 40)
         async with writers.running():
             await writers.progress(200)
             pooler.stop()
+            for listener in (active, standby):
+                await poll(lambda listener=listener: says(listener, "DatabaseUnreachable", ""), 40)
             await writers.progress(50)
             pooler.start()
-            await poll(active.forwards, 40)
+            # Whoever comes first, where the lease has run out meanwhile.
+            active, standby = await poll(lambda: roles((active, standby)), 40)
             await endpoint.accepts(50, 40)
             # Nobody can see that it is not dead: only its lease tells.
             active.send(signal.SIGSTOP)
