@@ -58,7 +58,7 @@ async def streamed_all(stream: Stream, wanted: set[Change], seconds: float = 40.
 class Endpoint:
     """A consumer behind the HTTP receiver. `attempts` is every event, `accepted` what it took for its own.
 
-    gaps: the `gap` of gap events, which are no attempts.
+    gaps: the `gap` of each gap event, however often it came; these are no attempts.
 
     refused: keys whose events it answers with 400. trouble: share of requests that it answers with a fault. Half of
     those it has taken all the same: the sender cannot know, and must send them again. distaste: share of batches of
@@ -76,6 +76,7 @@ class Endpoint:
         self.accepted: list[Arrival] = []
         self.malformed: list[str] = []
         self.gaps: list[dict[str, Any]] = []
+        self._gaps: set[str] = set()
         receiver.respond = self._answer
 
     @property
@@ -90,7 +91,7 @@ class Endpoint:
         """Listens again, on the same port."""
         await self._receiver.start()
 
-    async def accepts(self, more: int, seconds: float = 20.0) -> None:
+    async def accepts(self, more: int, seconds: float = 40.0) -> None:
         """Returns once it has accepted that many more than now."""
         goal = len(self.accepted) + more
         await poll(lambda: len(self.accepted) >= goal, seconds)
@@ -106,7 +107,9 @@ class Endpoint:
             event = json.loads(request.body)
             if isinstance(event, list):
                 (event,) = event  # nothing may be sent beside it
-            self.gaps.append(event["data"]["gap"])
+            if event["id"] not in self._gaps:
+                self._gaps.add(event["id"])
+                self.gaps.append(event["data"]["gap"])
             return web.Response(status=204)
         try:
             found = self._arrivals(request)

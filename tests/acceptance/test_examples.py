@@ -65,6 +65,12 @@ class Shop:
         query = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%tablewatcher%'"
         return (await self.database.execute(query))[0][0] > 0
 
+    async def acknowledged(self) -> bool:
+        """Whether the copy has told NATS that it has all: else some comes again when it is started again."""
+        async with await nats.connect(self.nats_url) as client:
+            found = await client.jetstream().consumer_info("SHOP", "orders-copy")
+        return found.num_pending == found.num_ack_pending == 0
+
 
 @pytest.fixture
 async def shop(database: Database, server_directory: Path, tmp_path: Path) -> AsyncIterator[Shop]:
@@ -87,28 +93,29 @@ async def test_the_stream_consumer_changes_its_copy_once_for_each_event(
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(shop.forwarding("nats.yaml", free_port(), servers=[shop.nats_url]))
-        await eventually(shop.captured, 20)
+        await eventually(shop.captured, 40)
         environment = {"NATS_URL": shop.nats_url, "COPY": str(copy)}
         lines = await stack.enter_async_context(consuming("stream_consumer.py", **environment))
         await shop.write("INSERT INTO orders (customer, total) VALUES ('ada', 9.50), ('bob', 0.10)")
         await shop.write("UPDATE orders SET status = 'paid' WHERE id = 1")
         await shop.write("DELETE FROM orders WHERE id = 2")
-        await eventually(lambda: len(lines()) == 4, 20)
+        await eventually(lambda: len(lines()) == 4, 40)
         assert rows() == [(1, "paid", "9.50")]
         async with await nats.connect(shop.nats_url) as client:
             jetstream = client.jetstream()
             first = await jetstream.get_msg("SHOP", 1)
             assert first.data is not None
             await jetstream.publish("shop.public.orders.insert", first.data)
-        await eventually(lambda: len(lines()) == 5, 20)
+        await eventually(lambda: len(lines()) == 5, 40)
         assert lines()[-1] == "repeat public.orders/1"
         assert rows() == [(1, "paid", "9.50")]
+        await eventually(shop.acknowledged, 40)
     async with consuming("stream_consumer.py", **environment) as again:
-        await eventually(lambda: rows() == [(1, "paid", "9.50")])
+        await eventually(lambda: rows() == [(1, "paid", "9.50")], 40)
         async with await nats.connect(shop.nats_url) as client:
             gap = {"type": "io.tablewatcher.gap", "subject": "public.orders"}
             await client.jetstream().publish("shop.public.orders.gap", json.dumps(gap).encode())
-        await eventually(again, 20)
+        await eventually(again, 40)
         assert again() == ["gap: read the whole table again public.orders"], "it went on where it was"
 
 
@@ -118,8 +125,8 @@ async def test_the_cache_drops_what_changes(shop: Shop, free_port: Callable[[], 
         shop.forwarding("nats.yaml", free_port(), servers=[shop.nats_url]),
         consuming("cache_refresh.py", **environment) as lines,
     ):
-        await eventually(shop.captured, 20)
-        await eventually(lambda: lines() == ["watching"], 20)
+        await eventually(shop.captured, 40)
+        await eventually(lambda: lines() == ["watching"], 40)
         for statement, said in (
             ("INSERT INTO orders (customer, total) VALUES ('ada', 9.50)", "inserted (1, 'new', Decimal('9.50'))"),
             ("UPDATE orders SET status = 'paid' WHERE id = 1", "updated (1, 'paid', Decimal('9.50'))"),
@@ -127,7 +134,7 @@ async def test_the_cache_drops_what_changes(shop: Shop, free_port: Callable[[], 
         ):
             seen = len(lines())
             await shop.write(statement)
-            await eventually(lambda seen=seen: len(lines()) > seen, 20)
+            await eventually(lambda seen=seen: len(lines()) > seen, 40)
             assert lines()[-1] == f"io.tablewatcher.row.{said}"
 
 
@@ -140,12 +147,12 @@ async def test_the_webhook_receiver_takes_what_is_signed_and_nothing_else(
         consuming("webhook_receiver.py", WEBHOOK_SECRET=secret, PORT=str(port)) as lines,
         shop.forwarding("http.yaml", free_port(), url=f"http://127.0.0.1:{port}/orders"),
     ):
-        await eventually(shop.captured, 20)
+        await eventually(shop.captured, 40)
         await shop.write("INSERT INTO orders (customer, total) VALUES ('ada', 9.50)")
-        await eventually(lines, 20)
+        await eventually(lines, 40)
         assert lines()[0].startswith("io.tablewatcher.row.inserted public.orders/1 {'id': 1, 'customer': 'ada'")
         async with aiohttp.ClientSession() as session:
             headers = {"webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
             async with session.post(f"http://127.0.0.1:{port}/", data=b"{}", headers=headers) as answer:
                 assert answer.status == 401
-        assert len(lines()) == 1
+        assert set(lines()) == {lines()[0]}, "only what is signed, however often it came"

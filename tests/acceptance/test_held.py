@@ -5,17 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
-
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .checker import check
 from .conftest import MakeListener
-from .full_ring import BOUND, flood, is_full, within
+from .full_ring import BOUND, all_accepted, flood, is_full
 from .listeners import apply, http_sink, write_manifest
 from .writers import TABLES, Writers
-
-pytestmark = pytest.mark.timeout(120)
 
 
 async def test_prepared_transactions(
@@ -28,16 +24,16 @@ async def test_prepared_transactions(
     await apply(manifest, two_phase.dsn)
     listener = make_listener(manifest, two_phase.dsn)
     listener.start()
-    await poll(listener.forwards, 20)
+    await poll(listener.forwards, 40)
     for nth in range(5):
         began = time.monotonic()
         await two_phase.execute(f"INSERT INTO account VALUES ('plain-{nth}', 1)")
-        await poll(lambda nth=nth: len(endpoint.accepted) == 2 * nth + 1, every=0.001)
+        await poll(lambda nth=nth: len(endpoint.accepted) == 2 * nth + 1, 40, every=0.001)
         # Long enough that the listener has gone to sleep, and would have asked by now.
         await poll(lambda began=began: time.monotonic() - began > 0.2)
         await two_phase.execute(f"BEGIN; INSERT INTO account VALUES ('two-{nth}', 1); PREPARE TRANSACTION 'p{nth}'")
         await two_phase.execute(f"COMMIT PREPARED 'p{nth}'")
-        await poll(lambda nth=nth: len(endpoint.accepted) == 2 * nth + 2, 5)
+        await poll(lambda nth=nth: len(endpoint.accepted) == 2 * nth + 2, 40)
     assert [found.key for found in endpoint.accepted] == [
         f"{way}-{nth}" for nth in range(5) for way in ("plain", "two")
     ]
@@ -59,24 +55,23 @@ async def test_a_dump_that_runs_over_a_full_ring_is_named(
         "SELECT string_agg('tablewatcher.' || tablename, ', ') FROM pg_tables WHERE tablename LIKE 'ring%'"
     )
     async with await database.connect() as dump, writers.running():
-        await poll(listener.forwards, 20)
+        await poll(listener.forwards, 40)
         await dump.execute(f"BEGIN; LOCK TABLE {tables[0][0]} IN ACCESS SHARE MODE".encode())
         await flood(writers, 8000)
-        await poll(lambda: is_full(listener), 20)
+        await poll(lambda: is_full(listener), 40)
 
         async def named() -> bool:
             return f"pid {dump.info.backend_pid}" in (await listener.state())[2]
 
-        await poll(named, 20)
+        await poll(named, 40)
         await writers.progress(100)
         await dump.execute("COMMIT")
-        await poll(listener.forwards, 30)
+        await poll(listener.forwards, 40)
         await writers.progress(100)
     assert writers.faults == []
     await writers.resolve()
-    await poll(lambda: endpoint.gaps, 20)
-    excused = await within(database, endpoint)
-    accepted = await endpoint.accepted_all(writers.history.ok - excused)
+    await poll(lambda: endpoint.gaps, 40)
+    accepted, excused = await all_accepted(database, endpoint, writers.history)
     assert check(writers.history, accepted, announced=excused) == []
 
 
@@ -89,15 +84,15 @@ async def test_a_listener_says_that_its_trigger_is_gone(
     await apply(manifest, database.dsn)
     listener = make_listener(manifest, database.dsn)
     listener.start()
-    await poll(listener.forwards, 20)
+    await poll(listener.forwards, 40)
     await database.execute("ALTER TABLE account DISABLE TRIGGER USER")
 
     async def drifted() -> bool:
         ready, reason, message = await listener.state()
         return not ready and reason == "TriggersDrifted" and "apply" in message
 
-    await poll(drifted, 30)
+    await poll(drifted, 40)
     await apply(manifest, database.dsn)
-    await poll(lambda: endpoint.gaps, 10)
+    await poll(lambda: endpoint.gaps, 40)
     assert endpoint.gaps[0]["reason"] == "triggerRepaired"
-    await poll(listener.forwards, 30)
+    await poll(listener.forwards, 40)

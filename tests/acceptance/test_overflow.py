@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .checker import check
 from .commands import tablewatcher
 from .conftest import MakeListener
-from .full_ring import BOUND, flood, is_full, within
+from .full_ring import BOUND, all_accepted, flood
 from .listeners import Listener, apply, http_sink, write_manifest
 from .writers import TABLES, Writers
-
-pytestmark = pytest.mark.timeout(120)
 
 
 async def has(database: Database, query: str, row: tuple[object, ...]) -> bool:
@@ -34,17 +30,16 @@ async def test_writers_go_on_and_the_gap_is_announced(
     listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=9)
     listener.start()
     async with writers.running():
-        await poll(listener.forwards, 20)
+        await poll(listener.forwards, 40)
         await endpoint.accepts(100)
         await endpoint.die()
         await flood(writers, 8000)
-        await poll(lambda: is_full(listener), 20)
-        assert "the sink: " in (await listener.state())[2]
+        await poll(lambda: says(listener, "CaptureStopped", "the sink: "), 40)
         said = "SELECT forwarding, reason FROM tablewatcher.progress"
-        await poll(lambda: has(database, said, (False, "CaptureStopped")))
+        await poll(lambda: has(database, said, (False, "CaptureStopped")), 40)
         await writers.progress(100)
         await endpoint.rise()
-        await poll(listener.forwards, 30)
+        await poll(listener.forwards, 40)
         await writers.progress(100)
     assert writers.faults == []
     await writers.resolve()
@@ -52,9 +47,8 @@ async def test_writers_go_on_and_the_gap_is_announced(
         "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'ring%%'"
     )
     assert rings[0] < 2 * BOUND
-    await poll(lambda: endpoint.gaps, 20)
-    excused = await within(database, endpoint)
-    accepted = await endpoint.accepted_all(writers.history.ok - excused)
+    await poll(lambda: endpoint.gaps, 40)
+    accepted, excused = await all_accepted(database, endpoint, writers.history)
     assert check(writers.history, accepted, announced=excused) == []
     missing = writers.history.ok - {found.change for found in accepted}
     assert len(missing) > 100
@@ -95,10 +89,10 @@ async def test_what_is_parked_takes_its_room_from_the_ring(
     ((held,),) = await database.execute(taken)
     assert 0.9 * bound / 2 < held <= bound / 2
     await database.execute("INSERT INTO account VALUES ('other', 1)")
-    await poll(lambda: "other" in {found.key for found in endpoint.accepted}, 20)
+    await poll(lambda: "other" in {found.key for found in endpoint.accepted}, 40)
     await endpoint.die()
     await database.execute("INSERT INTO account SELECT repeat('y', 1000) || nth, 1 FROM generate_series(1, 500) AS nth")
-    await poll(lambda: says(listener, "CaptureStopped", "parked events take"), 20)
+    await poll(lambda: says(listener, "CaptureStopped", "parked events take"), 40)
     (rings,) = await database.execute(
         "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'ring%%'"
     )
@@ -107,7 +101,7 @@ async def test_what_is_parked_takes_its_room_from_the_ring(
     await endpoint.rise()
     answer = await tablewatcher("parked", "replay", "-f", manifest, "--dsn", database.dsn)
     assert answer.code == 0, answer.out + answer.err
-    await poll(listener.forwards, 30)
-    await poll(lambda: endpoint.gaps, 20)
+    await poll(listener.forwards, 40)
+    await poll(lambda: endpoint.gaps, 40)
     again = dict.fromkeys(found.change for found in endpoint.accepted if found.key == bad)
     assert list(again) == [(bad, nth) for nth in range(1, 702)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tablewatcher.postgres.chunks import IDS_A_ROW
@@ -18,8 +20,6 @@ from .commands import tablewatcher
 from .conftest import MakeListener
 from .listeners import Listener, apply, http_sink, nats_sink, write_manifest
 from .writers import TABLES, Writers, put
-
-pytestmark = pytest.mark.timeout(120)
 
 
 async def replay(manifest: Path, database: Database, *words: str) -> dict[str, Any]:
@@ -76,7 +76,7 @@ async def test_replay_under_writers(
         await endpoint.accepts(200)
         before = {found.change for found in endpoint.accepted}
         asked = asyncio.create_task(replay(manifest, database, "--since", "1d"))
-        await poll(lambda: sum(numbers()) > 20, 30, every=0.005)
+        await poll(lambda: sum(numbers()) > 20, 40, every=0.005)
         await listener.kill()
         listener.start()
         found = await asked
@@ -108,9 +108,9 @@ async def test_what_is_refused_now_does_not_keep_live_delivery_waiting(
     found = await replay(manifest, database, "--since", "1h")
     assert "1 of them are refused" in found["detail"]
     await put(database, "c")
-    await poll(lambda: "c" in {each.key for each in endpoint.accepted}, 10)
+    await poll(lambda: "c" in {each.key for each in endpoint.accepted}, 40)
     endpoint.refused = set()
-    await poll(lambda: [each.key for each in endpoint.accepted].count("bad") == 2, 20)
+    await poll(lambda: [each.key for each in endpoint.accepted].count("bad") == 2, 40)
 
 
 async def bulk(database: Database, first: int, number: int = 1100) -> None:
@@ -138,26 +138,26 @@ async def test_a_ring_that_would_turn_under_a_replay(
     """The endpoint is down and writers go on: what is to be sent stays while there is room, or is missed aloud."""
     endpoint = Endpoint(http_receiver)
     sink, bound = http_sink(endpoint.url, max_events=100), {"maxBytes": 6 << 20}
-    manifest = write_manifest(tmp_path / "http.yaml", sink, overflow=bound, retentionSeconds=0)
+    manifest = write_manifest(tmp_path / "http.yaml", sink, overflow=bound, retentionSeconds=120)
     await database.execute(TABLES)
     await apply(manifest, database.dsn)
     listener = make_listener(manifest, database.dsn)
     listener.start()
     await bulk(database, 1)
-    await poll(lambda: len(endpoint.accepted) >= 1100, 40)
+    await poll(lambda: _has_delivered(listener, 1100), 40)
     await endpoint.die()
     asked = asyncio.create_task(
         tablewatcher("replay", "-f", manifest, "--dsn", database.dsn, "-o", "json", "--since", "1h")
     )
-    await poll(lambda: _begun(database), 20)
-    await poll(lambda: _writes_slot(database, 1), 20)
+    await poll(lambda: _begun(database), 40)
+    await poll(lambda: _writes_slot(database, 1), 40)
     await bulk(database, 2000)
-    await poll(lambda: _writes_slot(database, 2), 20)
+    await poll(lambda: _writes_slot(database, 2), 40)
     await bulk(database, 4000)
-    await poll(lambda: _has_seen(database, listener), 20)
+    await poll(lambda: _has_seen(database, listener), 40)
     if is_short:
         await bulk(database, 6000)
-        await poll(lambda: _has_lost(database), 30)
+        await poll(lambda: _has_lost(database), 40)
     await endpoint.rise()
     answer = await asked
     (found,) = json.loads(answer.out)
@@ -180,6 +180,12 @@ async def _begun(database: Database) -> bool:
 
 async def _writes_slot(database: Database, slot: int) -> bool:
     return await database.execute("SELECT last_value FROM pg_sequences WHERE sequencename ~ '^slot_'") == [(slot,)]
+
+
+async def _has_delivered(listener: Listener, number: int) -> bool:
+    with contextlib.suppress(aiohttp.ClientError):  # it has only begun
+        return await listener.delivered() >= number
+    return False
 
 
 async def _has_seen(database: Database, listener: Listener) -> bool:

@@ -16,8 +16,6 @@ from .conftest import MakeListener
 from .parking import changes, command, is_aside, put_aside, watched
 from .writers import put
 
-pytestmark = pytest.mark.timeout(120)
-
 
 async def states(database: Database) -> dict[Any, Any]:
     """The state of every request, by its kind."""
@@ -39,12 +37,12 @@ async def test_a_skip_waits_for_no_endpoint(
     listener.start()
     await put_aside(database, endpoint, "bad", "worse")
     await put(database, "bad", "bad")
-    await poll(lambda: is_aside(database, "bad", "bad", "bad", "worse"), 20)
+    await poll(lambda: is_aside(database, "bad", "bad", "bad", "worse"), 40)
     await endpoint.die()
     held = asyncio.create_task(command(manifest, database, *waiting))
     kind = "parked" if waiting[0] == "parked" else "replay"
-    await poll(lambda: _begun(database, kind), 20)
-    async with asyncio.timeout(40):
+    await poll(lambda: _begun(database, kind), 40)
+    async with asyncio.timeout(60):
         ((first,),) = await database.execute(
             "SELECT event_id FROM tablewatcher.parked WHERE key = 'bad' ORDER BY n LIMIT 1"
         )
@@ -58,13 +56,14 @@ async def test_a_skip_waits_for_no_endpoint(
     endpoint.refused = set()
     await endpoint.rise()
     assert (await held).code == 0
-    await poll(lambda: ("bad", 3) in changes(endpoint), 30)
-    bad = [found for found in endpoint.accepted if found.key == "bad"]
-    # A replay of the ring may bring the one that was dropped: it is there still.
-    assert [found.change for found in bad][-2:] == [("bad", 2), ("bad", 3)]
+    await poll(lambda: ("bad", 3) in changes(endpoint), 40)
+    bad = [version for key, version in changes(endpoint) if key == "bad"]
+    # A replay of the ring may bring the one that was dropped, before or after the others: it is there still.
+    assert [version for version in bad if version != 1][-2:] == [2, 3]
+    assert 1 not in bad or kind == "replay"
     await put(database, "worse", "bad")
-    await poll(lambda: {("worse", 2), ("bad", 4)} <= set(changes(endpoint)), 20)
-    await poll(lambda: is_aside(database), 20)
+    await poll(lambda: {("worse", 2), ("bad", 4)} <= set(changes(endpoint)), 40)
+    await poll(lambda: is_aside(database), 40)
 
 
 async def _begun(database: Database, kind: str) -> bool:
@@ -91,8 +90,8 @@ async def test_a_request_that_gets_nowhere_lets_others_by(
 
     http_receiver.respond = respond
     stuck = asyncio.create_task(command(manifest, database, "parked", "replay", "--key", "bad"))
-    await poll(lambda: _begun(database, "parked"), 20)
-    async with asyncio.timeout(50):
+    await poll(lambda: _begun(database, "parked"), 40)
+    async with asyncio.timeout(60):
         answer = await command(manifest, database, "parked", "replay", "--key", "fine")
         assert answer.code == 0, answer.out
         answer = await command(manifest, database, "replay", "--since", "1h", "--key", "good")

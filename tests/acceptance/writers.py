@@ -2,7 +2,7 @@
 
 Every change of a row carries a version, drawn while the row's lock is held, so versions of a key rise in the order of
 their commits. The same transaction notes it in table `truth`, which nobody watches: after a crash that table tells
-what a commit without an answer has come to.
+what a commit without an answer has come to. The change was made between `began` and `noted`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from .checker import Change, History, Outcome
 
 TABLES = """
 CREATE TABLE account (key text PRIMARY KEY, version bigint NOT NULL, note text NOT NULL DEFAULT '');
-CREATE TABLE truth (key text NOT NULL, version bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE TABLE truth (
+    key text NOT NULL, version bigint NOT NULL,
+    began timestamptz NOT NULL DEFAULT now(), noted timestamptz NOT NULL DEFAULT clock_timestamp());
 """
 HOT_KEYS = tuple(f"hot-{nth}" for nth in range(4))
 PRIVATE_KEYS = 12
@@ -185,7 +187,7 @@ class Writers:
 
     async def connect(self) -> Connection:
         """A connection to write with."""
-        return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, connect_timeout=5)
+        return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, connect_timeout=30)
 
     def open(self, connection: Connection) -> Transaction:
         """The record of a transaction that the caller begins, ends and settles."""
@@ -205,7 +207,7 @@ class Writers:
             finally:
                 stop.set()
 
-    async def progress(self, changes: int, seconds: float = 30.0) -> None:
+    async def progress(self, changes: int, seconds: float = 40.0) -> None:
         """Returns after that many more committed changes."""
         goal = self.committed + changes
         await poll(lambda: self.committed >= goal, seconds, every=0.005)
