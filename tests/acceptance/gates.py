@@ -18,7 +18,7 @@ class Gate:
         self._database = database
         self._pids: list[int] = []
 
-    async def reached(self, seconds: float = 30.0) -> None:
+    async def reached(self, seconds: float = 40.0) -> None:
         """Returns when somebody stands before it."""
         await poll(self._is_reached, seconds, every=0.005)
 
@@ -26,7 +26,7 @@ class Gate:
         """What stands before it never happens, as where a client dies before its statement is sent."""
         for pid in self._pids:
             await self._database.execute("SELECT pg_terminate_backend(%s)", pid)
-        await poll(self._is_free, 10)
+        await poll(self._is_free, 40)
 
     async def _is_reached(self) -> bool:
         self._pids = [pid for (pid,) in await self._database.execute(_WAITING)]

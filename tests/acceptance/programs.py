@@ -92,7 +92,7 @@ class Program:
     def close(self) -> None:
         """It is gone, whatever it was doing."""
         self._process.kill()
-        self._process.wait(_ABORT_SECONDS)
+        self._process.wait(END_SECONDS)
         self._written = self.out, self.err
         self._files.close()
 

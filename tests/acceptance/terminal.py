@@ -34,7 +34,7 @@ class Terminal:
     async def finished(self) -> str:
         """All that was written to it, once its programs have ended. It takes no others."""
         os.close(self._ends.pop())
-        await poll(lambda: not self._has_more)
+        await poll(lambda: not self._has_more, 40)
         return self.text
 
     def lines(self) -> tuple[list[str], list[str]]:

@@ -125,7 +125,7 @@ async def test_all_of_it_together(
 ) -> None:
     async with listening(files, database, free_port()):
         await database.execute("INSERT INTO orders SELECT id, 'new' FROM generate_series(1, 25) id")
-        await poll(lambda: sum(len(json.loads(body)) for _, body in hooks.requests) >= 25, 30)
+        await poll(lambda: sum(len(json.loads(body)) for _, body in hooks.requests) >= 25, 40)
     seen = [each["data"]["key"]["id"] for _, body in hooks.requests for each in json.loads(body)]
     assert sorted(seen) == list(range(1, 26))
     assert len(hooks.requests) < 25
@@ -158,4 +158,4 @@ async def test_the_listener_decides_where_a_sink_may_be(
         async def settled() -> bool:
             return await told() == reason and bool(hooks.requests) == (reason == "Forwarding")
 
-        await poll(settled, 30)
+        await poll(settled, 40)

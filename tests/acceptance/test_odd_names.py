@@ -77,7 +77,7 @@ async def test_from_a_secret_to_the_stream(
     assert applied.code == 0, applied.err
     port = free_port()
     async with running(PROGRAM, "listen", "-f", files, "--secrets-dir", secrets, "--http-port", port):
-        await eventually(lambda: ready(port), 20)
+        await eventually(lambda: ready(port), 40)
         table = statement("{s}.{t}", s=SCHEMA, t=TABLE)
         await odd_shop.execute(f"INSERT INTO {table} VALUES (7, 'a.b *>', 'sé', NULL)")
         (stored,) = await stream.messages(1)

@@ -51,7 +51,7 @@ async def test_make_demo_hands_arguments_on() -> None:
 
 async def test_commands_without_a_cluster(database: Database) -> None:
     await database.execute((ROOT / "examples" / "orders.sql").read_text())
-    code, out, err = await bash(COMMANDS, 60, TABLEWATCHER_DSN=database.dsn)
+    code, out, err = await bash(COMMANDS, 90, TABLEWATCHER_DSN=database.dsn)
     assert code == 0, out + err
     valid, applied, again, removed = out.splitlines()
     assert valid == "shop/orders: valid"

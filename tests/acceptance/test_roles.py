@@ -53,7 +53,7 @@ async def test_the_owner_installs_and_another_role_delivers(
     assert applied.code == 0, applied.err
     async with listening("-f", files, "--secrets-dir", listeners, "--http-port", free_port()):
         await database.execute("INSERT INTO orders VALUES (1, 'new')")
-        (message,) = await stream.messages(1, 20)
+        (message,) = await stream.messages(1, 40)
     assert json.loads(message.data)["data"]["key"] == {"id": 1}
     removed = await tablewatcher("destroy", "-f", files, "--secrets-dir", everything)
     assert removed.code == 0, removed.err

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tablewatcher.naming import LOCAL_INSTANCE, watcher_names
 
 from ..conftest import Database, Stream, poll
@@ -15,8 +13,6 @@ from .conftest import MakeListener
 from .listeners import apply, nats_sink, write_manifest
 from .writers import TABLES, Writers
 from .wrong_readers import WrongReader
-
-pytestmark = pytest.mark.timeout(60)
 
 
 async def late_commit(writers: Writers, reader: WrongReader) -> None:
@@ -29,7 +25,7 @@ async def late_commit(writers: Writers, reader: WrongReader) -> None:
         await second.put(["passes"])
         await quick.execute("COMMIT")
         second.settle(Outcome.OK)
-        await poll(lambda: reader.has("passes"))
+        await poll(lambda: reader.has("passes"), 40)
         await early.execute("COMMIT")
         first.settle(Outcome.OK)
 
@@ -71,8 +67,8 @@ async def test_wrong_readers_are_caught(
                 f"SELECT max(id + coalesce(cardinality(bodies), 1) - 1) FROM tablewatcher.{n}" for n in rings
             )
         )
-        await poll(lambda: by_id.last_id == max(found or 0 for (found,) in newest))
-        await poll(lambda: writers.history.ok <= {found.change for found in by_horizon.arrivals})
+        await poll(lambda: by_id.last_id == max(found or 0 for (found,) in newest), 40)
+        await poll(lambda: writers.history.ok <= {found.change for found in by_horizon.arrivals}, 40)
     arrivals = await streamed_all(stream, writers.history.ok)
     assert check(writers.history, arrivals) == []
     lost = check(writers.history, by_id.arrivals)
