@@ -8,15 +8,22 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from prometheus_client import generate_latest
 from psycopg.conninfo import conninfo_to_dict
 
 from tablewatcher.embedded import free_port
+from tablewatcher.listener import service as services
 from tablewatcher.listener.options import Options
 from tablewatcher.listener.service import Service
 from tablewatcher.postgres.database import open_session
 
 from ..conftest import Database, poll
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "RELOAD_SECONDS", 0.1)
 
 
 async def connections(database: Database) -> int:

@@ -65,6 +65,8 @@ async def _left(server: NatsServer) -> list[object]:
     """The tasks and sockets that were not there before."""
     before = _sockets()
     await _lose_connections(server)
+    for _ in range(20):  # a transport that was cut lets go of its socket in the next turns of the event loop
+        await asyncio.sleep(0)
     return [*(asyncio.all_tasks() - {asyncio.current_task()}), *(_sockets() - before)]
 
 

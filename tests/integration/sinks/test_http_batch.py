@@ -176,17 +176,16 @@ async def test_a_slow_endpoint_that_refuses_is_looked_through_over_several_calls
     sink = _sink(http_server, seconds=1)
     await sink.open()
     left, refused = list(sent), []
-    for _ in range(20):
-        async with running_time() as took:
-            outcomes = await sink.deliver(left)
-        assert took.seconds < sink.timeout + 0.5
-        refused += [one for one, outcome in zip(left, outcomes, strict=True) if outcome.verdict is Verdict.REJECTED]
-        left = [one for one, outcome in zip(left, outcomes, strict=True) if outcome.verdict is Verdict.RETRY]
-        if not left:
-            break
+    # A call whose answer is late because the machine stood still is the endpoint's fault, and the search begins anew.
+    async with asyncio.timeout(90):
+        while left:
+            async with running_time() as took:
+                outcomes = await sink.deliver(left)
+            assert took.seconds < sink.timeout + 0.5
+            refused += [one for one, outcome in zip(left, outcomes, strict=True) if outcome.verdict is Verdict.REJECTED]
+            left = [one for one, outcome in zip(left, outcomes, strict=True) if outcome.verdict is Verdict.RETRY]
     await sink.close()
     assert refused == [sent[5]]
-    assert not left
 
 
 async def test_binary_has_no_batches(http_server: HttpServer) -> None:
