@@ -69,7 +69,7 @@ async def files(database: Database, hooks: Hooks, tmp_path: Path) -> tuple[Path,
             {"name": "X-Team", "value": "shop"},
         ],
         "signing": {"secretRefs": [{"name": "hook", "key": "whsec"}]},
-        "timeoutSeconds": 5,
+        "timeoutSeconds": 30,
         "batch": {"maxEvents": 10, "maxBytes": 65536, "lingerMilliseconds": 50},
         "concurrency": 2,
         "tls": {

@@ -53,19 +53,19 @@ class Takeover(Pair):
     async def _is_done(self) -> bool:
         return not await self.database.execute("SELECT FROM tablewatcher.request WHERE state IN ('asked', 'running')")
 
-    def hold(self, mark: bytes) -> asyncio.Event:
-        """The first request with `mark` is not answered any more, and accepted; set when it has come."""
-        answer, held = self.receiver.respond, asyncio.Event()
+    def hold(self, mark: bytes) -> tuple[asyncio.Event, asyncio.Event]:
+        """Requests with `mark` are accepted, and not answered until the second is set; the first is when one comes."""
+        answer, came, may_go = self.receiver.respond, asyncio.Event(), asyncio.Event()
 
         async def respond(request: Any) -> Any:
             answered = answer(request)
-            if mark in request.body and not held.is_set():
-                held.set()
-                await asyncio.sleep(1.5)  # the sink's timeout is 2
+            if mark in request.body:
+                came.set()
+                await may_go.wait()
             return answered
 
         self.receiver.respond = respond
-        return held
+        return came, may_go
 
 
 @pytest.fixture
@@ -182,10 +182,11 @@ async def test_the_owner_of_a_request_sleeps_through_its_lease(pair: Takeover, w
     """It wakes up in the middle of a send that its successor has made too: what is done stays done."""
     await pair.put_aside()
     pair.endpoint.refused = set()
-    held = pair.hold(b'"replay":')
+    came, may_go = pair.hold(b'"replay":')
     asked = asyncio.create_task(pair.command(*words))
-    await asyncio.wait_for(held.wait(), 40)
+    await asyncio.wait_for(came.wait(), 40)
     pair.active.send(signal.SIGSTOP)
+    may_go.set()
     answer = await asyncio.wait_for(asked, 60)
     assert answer.code == 0, answer.out
     done = await pair.database.execute("SELECT state, done, total, message FROM tablewatcher.request")
