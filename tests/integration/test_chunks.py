@@ -19,7 +19,7 @@ from tablewatcher.postgres.progress import drained
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.session import Connection, connect
 from tablewatcher.postgres.standing import standing
-from tablewatcher.spec.model import NatsSink
+from tablewatcher.spec.model import Capture, Condition, Granularity, NatsSink, Operator
 
 from ..conftest import Database
 from .capturing import Watched, names_of, spec_of, watch
@@ -170,3 +170,33 @@ async def test_large_rows_lie_alone(any_database: Database) -> None:
         stored = await any_database.execute(all_rings(largest))
         assert all(number == 1 or octets < 2000 for number, octets in stored)
         assert {number for number, _ in stored} >= {1, 3}
+
+
+# Of a block some rows are left out, by length of the event or of the key; some are larger than a chunk, which ends it.
+LEFT_OUT = "CASE WHEN g % 700 = 650 THEN repeat('k', 1100) || g ELSE g::text END"
+SIZES = "CASE WHEN g % 500 = 450 THEN 1200 WHEN g = {larger} THEN 2500 ELSE g % 50 END"
+
+
+@pytest.mark.parametrize("where", [(), (Condition("n", Operator.GREATER_THAN, ("90",)),)])
+@pytest.mark.parametrize(("max_event", "larger"), [(1000, 0), (262_144, 0), (262_144, 3000), (262_144, 60)])
+async def test_blocks_of_rows_are_told_as_rows_are(
+    max_event: int, larger: int, where: tuple[Condition, ...], any_database: Database
+) -> None:
+    await any_database.execute("CREATE TABLE t (a text, n int, s text, PRIMARY KEY (a, n))")
+    told = []
+    for granularity in (Granularity.ROW, Granularity.STATEMENT):
+        capture = Capture(granularity=granularity, max_event_bytes=max_event)
+        told.append(
+            await watch(any_database.dsn, spec_of(name=granularity, columns=("s",), where=where, capture=capture))
+        )
+    async with told[0].reader, told[1].reader:
+        for rows in (33, 96, 97, 5000):
+            await any_database.execute(
+                f"INSERT INTO t SELECT {LEFT_OUT}, {rows} + g / 10, repeat('s', {SIZES.format(larger=larger)})"
+                f" FROM generate_series(1, {rows}) AS g"
+            )
+        by_row, as_set = [await each.events() for each in told]
+    assert [event.ring_id for event in as_set] == sorted({event.ring_id for event in as_set})
+    found = [{event.key: json.loads(event.body)["data"] for event in events} for events in (by_row, as_set)]
+    assert len(by_row) == len(as_set) == len(found[0])
+    assert found[0] == found[1]

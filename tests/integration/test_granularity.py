@@ -9,6 +9,8 @@ import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.conditions import as_they_were
+from tablewatcher.postgres.shape import Column
 from tablewatcher.spec.model import Action, Capture, Condition, Granularity, Operator
 
 from ..conftest import Database
@@ -196,27 +198,34 @@ async def test_two_watchers_on_a_table_both_take_statements(any_database: Databa
 
 
 async def test_a_big_statement_in_order_and_with_one_transaction_id(any_database: Database) -> None:
-    """Rows come in the statement's order; and no subtransaction takes an id: many of those slow every snapshot."""
+    """Rows come in the statement's order, in blocks and after those.
+
+    And no subtransaction takes an id: many of those slow every snapshot.
+    """
     await any_database.execute(PLAIN)
     watched = await watch(any_database.dsn, spec_of(columns=("n",), capture=STATEMENT))
     async with watched.reader:
         async with await any_database.connect() as writer, writer.transaction():
-            await writer.execute("INSERT INTO t SELECT g, 'x' || g FROM generate_series(1, 5000) AS g")
-            for key in range(5001, 5101):
+            await writer.execute("INSERT INTO t SELECT g, 'x' || g FROM generate_series(1, 25000) AS g")
+            for key in range(25001, 25101):
                 await writer.execute("INSERT INTO t VALUES (%s, 'y')", [key])
             (row,) = await (await writer.execute("SELECT pg_current_xact_id()::text::bigint")).fetchall()
         ((later,),) = await any_database.execute("SELECT pg_current_xact_id()::text::bigint")
         # Hardly anybody else was here; a subtransaction a statement would have taken a hundred.
         assert later - row[0] < 20
         events = await watched.events()
-    assert [event.key for event in events] == [str(key) for key in range(1, 5101)]
+    assert [event.key for event in events] == [str(key) for key in range(1, 25101)]
     assert {json.loads(event.body)["data"]["source"]["txId"] for event in events} == {row[0]}
 
 
-@pytest.mark.parametrize("statement", ["DROP COLUMN n", "RENAME n TO m", "ALTER n TYPE int USING 5", "ADD k int"])
+@pytest.mark.parametrize(
+    "statement", ["DROP COLUMN n", "RENAME n TO m", "ALTER n TYPE int USING 5", "ADD k int", "ALTER b TYPE counted"]
+)
 async def test_columns_change_under_statements(statement: str, any_database: Database) -> None:
     """A session with cached plans and a new one: no insert fails, every one is told with its key."""
-    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, a int, n text, b int)")
+    await any_database.execute(
+        "CREATE DOMAIN counted AS int NOT NULL; CREATE TABLE t (id int PRIMARY KEY, a int, n text, b int)"
+    )
     watched = await watch(any_database.dsn, spec_of(columns=("n", "b"), capture=STATEMENT))
     async with watched.reader, await any_database.connect() as writer:
         await writer.execute("INSERT INTO t (id, b) SELECT g, g FROM generate_series(1, 3) AS g")
@@ -227,6 +236,41 @@ async def test_columns_change_under_statements(statement: str, any_database: Dat
     assert [(data["action"], data["key"]["id"], data["after"]["b"]) for data in found] == [
         ("insert", key, key) for key in range(1, 8)
     ]
+
+
+DECLARED = {
+    **{name: name for name in ("int2", "int4", "int8", "oid", "bool", "name", "uuid", "json", "jsonb", "date", "time")},
+    **{name: name for name in ("inet", "cidr", "macaddr", "macaddr8", "bytea", "float4", "float8", "money", "tid")},
+    "numeric": "numeric(5,2)",
+    "text": 'text COLLATE "C"',
+    "varchar": "varchar(3)",
+    "bpchar": "char(3)",
+    "char": '"char"',
+    "timestamp": "timestamp(3)",
+    "timestamptz": "timestamptz(3)",
+    "timetz": "timetz(1)",
+    "interval": "interval(2)",
+}
+OTHERS = {"positive": "int4", "several": "", "mood": "", "several_int4": "", "moods": ""}
+
+
+async def test_types_are_compared_once_and_not_by_each_statement(any_database: Database) -> None:
+    """Lengths and collations do not count, nor that a domain takes less; nothing raises, and nothing is left to run."""
+    await any_database.execute(
+        "CREATE DOMAIN positive AS int NOT NULL CHECK (VALUE > 0); CREATE DOMAIN several AS int[] NOT NULL;"
+        " CREATE TYPE mood AS ENUM ('so'); CREATE DOMAIN moods AS mood NOT NULL"
+    )
+    columns = [f'"c_{name}" {declared}' for name, declared in DECLARED.items()]
+    columns += [f'"c_{name}" {"int4[]" if name == "several_int4" else name}' for name in OTHERS]
+    await any_database.execute(f"CREATE TABLE t ({', '.join(columns)})")
+    for name in (*DECLARED, *OTHERS):
+        tests = [
+            as_they_were("t", [Column(f"c_{name}", known, -1, type_name=f'pg_catalog."{known}"')]) for known in DECLARED
+        ]
+        plan = await any_database.execute(f"EXPLAIN (VERBOSE, COSTS off) SELECT {', '.join(tests)} FROM t")
+        found = dict(zip(DECLARED, plan[1][0].strip().removeprefix("Output: ").split(", "), strict=True))
+        is_of = OTHERS.get(name, name)
+        assert found == {known: "true" if known == is_of else "false" for known in DECLARED}
 
 
 @pytest.mark.parametrize("column", ["id", "other"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WHOLE_ROW, Action, WatcherSpec
-from .chunks import IDS_A_ROW
+from .chunks import IDS_A_ROW, STORED_COLUMNS
 from .conditions import Filter
 from .expressions import changed, names_array, parts, routes_again, same, sequence
 from .json_text import Piece, Value, object_of_record, text_of
@@ -32,7 +32,10 @@ MAX_KEY_BYTES = 1024
 MAX_CONTEXT_BYTES = 16_384
 _OPERATION = "CASE TG_OP WHEN 'INSERT' THEN 'i' WHEN 'UPDATE' THEN 'u' WHEN 'DELETE' THEN 'd' ELSE 't' END::\"char\""
 _TRACEPARENT = "substring(current_setting('tablewatcher.traceparent', true) FROM '^[!-~]{1,255}$')"
-_GATHERED = " picked record;\n  bodies text[]; keys text[]; all_routes text[]; octets integer; written bigint;"
+_GATHERED = (
+    " picked record;\n  bodies text[]; keys text[]; all_routes text[]; octets integer;"
+    " written bigint; done bigint; size integer; average integer; together integer;"
+)
 _FILTER_MEMBER = """',"filter":"' || filter_word || '"'"""
 
 
@@ -121,7 +124,8 @@ class CaptureSource:
         return CAPTURE_SET.format(
             **common,
             **selection.gathering(),
-            insert=insert_into_slot(ring, self._ring_row()[0], few),
+            insert=insert_into_slot(ring, STORED_COLUMNS, few),
+            insert_chunks=insert_into_slot(ring, STORED_COLUMNS, selection.block().chunks(common["ids"], _TRACEPARENT)),
             chunk=CAPTURE_CHUNK.format(
                 **common, insert=insert_into_slot(ring, ", ".join(chunk), f"VALUES ({', '.join(chunk.values())})")
             ),

@@ -9,6 +9,8 @@ nothing (infinity has no microseconds to name an event by).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 # How far apart the ids are that a ring's sequence gives: the most events a chunk may have.
 IDS_A_ROW = 64
 # Of the events of one chunk, at the most: a row of more than 2 kB would be compressed, on every look at it anew.
@@ -36,6 +38,25 @@ FROM (SELECT *, pg_catalog.cardinality(bodies) AS together, {moment}
       FROM {stored} AS s WHERE bodies IS NOT NULL OFFSET 0) AS c
 CROSS JOIN LATERAL pg_catalog.unnest(c.bodies) WITH ORDINALITY AS b (body, nth)
 """
+
+
+def ring_row(values: Mapping[str, str], traceparent: str) -> str:
+    """A SELECT list that gives a whole row of a ring for an insert: what `values` do not say is as it mostly is.
+
+    All columns, in order and of their types: the planner then puts nothing between the query and the table.
+    """
+    mostly = {
+        "xid": "pg_current_xact_id()",
+        "op": "'i'::\"char\"",
+        "old_key": "NULL::text[]",
+        "context": "tw.context",
+        "traceparent": traceparent,
+        "routing": "NULL::text[]",
+        "taken_at": "NULL::timestamptz",
+        "bodies": "NULL::text[]",
+    }
+    row = {**mostly, **values}
+    return ", ".join(row[column] for column in STORED_COLUMNS.split(", "))
 
 
 def events_in(stored: str) -> str:

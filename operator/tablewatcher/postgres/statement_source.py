@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .chunks import CHUNK_BYTES, IDS_A_ROW
+from .block_source import Block
+from .chunks import CHUNK_BYTES, IDS_A_ROW, ring_row
 from .conditions import Filter, as_they_were
 from .json_text import is_plain, object_of_set, text_of
 from .quoting import identifier
@@ -61,10 +62,15 @@ class Selection:
 
     def few(self, ids: object, traceparent: str) -> str:
         """The rows of the ring for the first rows of the statement, but for those left to `rest`. ids: the sequence."""
-        keys, routes = self._array(self._keys), self._array(self._routes)
-        values = ["r.id", "pg_current_xact_id()", "clock_timestamp()", "'i'", keys, "NULL", "r.body", "tw.context"]
+        values = {
+            "id": "r.id",
+            "at": "clock_timestamp()",
+            "key": self._array(self._keys),
+            "data": "r.body",
+            **({"routing": self._array(self._routes)} if self.routes else {}),
+        }
         return (
-            f"SELECT {', '.join([*values, traceparent, *([routes] if self.routes else [])])}\n"
+            f"SELECT {ring_row(values, traceparent)}\n"
             f"        FROM {self._rows(f'nextval({ids}) AS id, ', f'LIMIT {FEW}')}\n        WHERE {self._left_out()}"
         )
 
@@ -75,8 +81,26 @@ class Selection:
         long = [f" + coalesce(octet_length({self._text(part)}), 0)" for part in parts]
         octets = f"greatest(octet_length(r.body){''.join(long)} + {_OVERHEAD}, {_LEAST})"
         return (
-            f"SELECT {', '.join(texts)}, r.body, {octets} AS octets\n        FROM {self._rows('', f'OFFSET {FEW}')}\n"
-            f"        WHERE {self._left_out()}"
+            f"SELECT {', '.join(texts)}, r.body, {octets} AS octets\n"
+            f"        FROM {self._rows('', 'OFFSET tw.done')}\n        WHERE {self._left_out()}"
+        )
+
+    def block(self) -> Block:
+        """The same rows, as long as they are small, a block at a time."""
+        parts = [*self._keys, *self._routes]
+        # Made here, where the types are known to be what they were, and not wherever they are looked at.
+        made = {part: self._text(part, self._source(part)) for part in parts} | {"body": self._body()}
+        safe = self._safe()
+        values = ",\n              ".join(
+            f"CASE WHEN {safe} THEN {value} END AS {name}" for name, value in made.items()
+        )
+        rows = f"(SELECT {', '.join(f'c.{name}' for name in self._known)}\n{self._from} OFFSET tw.done LIMIT tw.size)"
+        return Block(
+            rows=f"(SELECT {values}\n            FROM {rows} AS c OFFSET 0) AS r",
+            keys=self._keys,
+            routes=self._routes,
+            fits=self._fits(),
+            note=_NOTE,
         )
 
     def gathering(self) -> dict[str, object]:
@@ -85,7 +109,7 @@ class Selection:
         routes = "".join(f" all_routes := all_routes || picked.{part};" for part in self._routes)
         begin = " keys := NULL;" + (" all_routes := NULL;" if self.routes else "")
         bounds = {"number_of_few": FEW, "chunk_bytes": CHUNK_BYTES, "look_every": _LOOK_EVERY, "look_at": _LOOK_AT}
-        return {"many": self._many(), "gather": keys + routes, "begin": begin, **bounds}
+        return {"many": self._many(), "gather": keys + routes, "begin": begin, **bounds, **self.block().pieces()}
 
     def chunk(self, traceparent: str) -> dict[str, str]:
         """The row of the ring of a chunk, by column; that of a single event is as a row trigger writes it."""
@@ -128,31 +152,44 @@ class Selection:
         length = f"octet_length(array_to_string({self._array(self._keys)}, ''))"
         return f"CASE WHEN {fits} THEN {length} <= {self.key_bound} END"
 
-    def _text(self, part: str) -> str:
-        """The text of `k<n>`, a column of the key, or `p<n>`, one of the routes."""
-        name = (self.key if part.startswith("k") else self.routes)[int(part[1:])]
-        return value_as_text(self._column(name), f"r.{part}")
+    def _source(self, part: str) -> str:
+        """The column of `k<n>`, a part of the key, or `p<n>`, one of the routes, in alias `c`."""
+        return f"c.{identifier(self._name(part))}"
+
+    def _name(self, part: str) -> str:
+        return (self.key if part.startswith("k") else self.routes)[int(part[1:])]
+
+    def _text(self, part: str, value: str | None = None) -> str:
+        """Its text, given as `value` or by its name in alias `r`."""
+        return value_as_text(self._column(self._name(part)), value or f"r.{part}")
 
     def _array(self, parts: Sequence[str]) -> str:
         return f"ARRAY[{', '.join(map(self._text, parts))}]"
 
     def _rows(self, first: str, which: str) -> str:
-        known = {identifier(column.name): column for column in (*self.columns, *self.compared)}
-        gone = ", ".join(f"NULL::pg_catalog.{_odd(column)} AS {name}" for name, column in known.items())
-        # Before an id is drawn: ids of rows that are not sent would count as waiting.
-        holds = f" WHERE {self.where.of_set('c')}" if self.where else ""
-        through = [
-            f"c.{identifier(name)} AS {prefix}{nth}"
-            for prefix, listed in (("k", self.key), ("p", self.routes))
-            for nth, name in enumerate(listed)
-        ]
+        through = [f"{self._source(part)} AS {part}" for part in (*self._keys, *self._routes)]
         # LIMIT or OFFSET, 0 too: the body is made once, not wherever it is looked at. A transition table is read in one
         # order, that in which it was written.
         return (
             f"(SELECT {first}{', '.join(through)}, CASE WHEN {self._safe()} THEN {self._body()} END AS body\n"
+            f"{self._from} {which}) AS r"
+        )
+
+    @property
+    def _known(self) -> dict[str, Column]:
+        """The columns that are read, by their names as SQL has them."""
+        return {identifier(column.name): column for column in (*self.columns, *self.compared)}
+
+    @property
+    def _from(self) -> str:
+        """The rows that meet `where`, in alias `c`."""
+        gone = ", ".join(f"NULL::pg_catalog.{_odd(column)} AS {name}" for name, column in self._known.items())
+        # Before an id is drawn: ids of rows that are not sent would count as waiting.
+        holds = f" WHERE {self.where.of_set('c')}" if self.where else ""
+        return (
             f"          FROM (SELECT {gone}) AS gone,\n"
-            f'            LATERAL (SELECT {", ".join(known)}, {_WHOLE} AS "{ROW}"'
-            f' FROM {TRANSITION_TABLE} AS "{ROW}") AS c{holds} {which}) AS r'
+            f'            LATERAL (SELECT {", ".join(self._known)}, {_WHOLE} AS "{ROW}"'
+            f' FROM {TRANSITION_TABLE} AS "{ROW}") AS c{holds}'
         )
 
     def _body(self) -> str:

@@ -10,7 +10,21 @@
         slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE slot END;
       END IF;
       IF slot < 3 AND (written = {number_of_few} OR current_setting('tablewatcher.one_by_one', true) = 'on') THEN
-        octets := 0;
+        done := {number_of_few}; size := {block_first};
+        WHILE done < {block_most} AND slot < 3 LOOP
+          {gathered};
+          EXIT WHEN octets > {chunk_bytes};
+          average := {average};
+          together := {together};
+{insert_chunks}
+          done := CASE WHEN written = size THEN done + size END;
+          size := least(size * {block_growth}, {block_largest});
+{bound}
+          slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE slot END;
+        END LOOP;
+      END IF;
+      IF slot < 3 AND done IS NOT NULL THEN
+        octets := 0; bodies := NULL;{begin}
         FOR picked IN {many} LOOP
           octets := octets + picked.octets;
           IF octets > {chunk_bytes} THEN
