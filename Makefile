@@ -13,7 +13,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Real Postgres, NATS and HTTP endpoint: watch changes arrive (ends by itself; ARGS=--keep: goes on)
-	@$(BIN)/tablewatcher demo -f examples $(ARGS)
+	@$(BIN)/tablewatcher demo $(if $(filter -f% --file%,$(ARGS)),,-f examples) $(ARGS)
 
 test: $(STAMP) ## Run every tier of the tests that can run here
 	@$(BIN)/python hack/tests

@@ -432,7 +432,7 @@ async def test_demo_tells_as_json_too_why_it_cannot_be_played(
 
 
 @pytest.mark.parametrize(
-    ("kind", "sink"),
+    ("kind", "sink", "changes"),
     [
         (
             "NATS",
@@ -442,18 +442,56 @@ async def test_demo_tells_as_json_too_why_it_cannot_be_played(
                 "auth": {"credsSecretRef": {"name": "nats", "key": "user.creds"}},
                 "tls": {"caRef": {"kind": "Secret", "name": "nats", "key": "ca.crt"}},
             },
+            {"format": "Binary"},
         ),
-        ("HTTP", {"urlSecretRef": {"name": "hook", "key": "url"}, "tls": {"clientCertSecretRef": {"name": "hook"}}}),
+        (
+            "HTTP",
+            {
+                "urlSecretRef": {"name": "hook", "key": "url"},
+                "tls": {"clientCertSecretRef": {"name": "hook"}},
+                "batch": {"maxEvents": 10, "lingerMilliseconds": 20},
+            },
+            {"triggerColumns": ["status"]},
+        ),
     ],
+    ids=["NATS with any column", "HTTP in batches"],
 )
-async def test_demo_plays_a_manifest_of_ones_own(tmp_path: Path, kind: str, sink: dict[str, Any]) -> None:
-    own = manifest(sink={kind.lower(): sink}, triggerColumns=["status"])
+async def test_demo_plays_a_manifest_of_ones_own(
+    tmp_path: Path, kind: str, sink: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    own = manifest(sink={kind.lower(): sink}, **changes)
     path = tmp_path / "own.json"
     path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [own]}))
     answer = await tablewatcher("demo", "-f", path, "-o", "json")
     found = json.loads(answer.out)
     assert (answer.code, found["ok"]) == (0, True), answer.err
     assert [(each["sink"], each["delivered"] > 200) for each in found["sinks"]] == [(kind, True)]
+    assert (found["unwatched"] == 0) == ("triggerColumns" not in changes)
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "reason", "words"),
+    [
+        ("id int PRIMARY KEY, status text", 2, "SpecInvalid", "no customer, note, total"),
+        (
+            "id serial PRIMARY KEY, customer text CHECK (customer = 'ada'), total numeric, status text, note text",
+            10,
+            "ManualActionRequired",
+            "23514",
+        ),
+    ],
+    ids=["a column less", "a check"],
+)
+async def test_demo_says_what_is_wrong_with_a_table_of_ones_own(
+    tmp_path: Path, table: str, code: int, reason: str, words: str
+) -> None:
+    own = write(tmp_path / "own", manifest())
+    (own / "orders.sql").write_text(f"CREATE TABLE public.orders ({table})")
+    answer = await tablewatcher("demo", "-f", own, "-o", "json")
+    found = json.loads(answer.out)
+    assert (answer.code, found["reason"]) == (code, reason), answer.err
+    assert words in found["message"]
+    assert "Traceback" not in answer.err
 
 
 async def test_doctor_lays_a_bad_connection_string_to_no_manifest(orders: Path) -> None:

@@ -43,10 +43,14 @@ async def test_make_demo_loses_nothing_and_ends_by_itself() -> None:
     assert "webhook-signature" in out
 
 
-async def test_make_demo_hands_arguments_on() -> None:
-    code, out, err = await bash(INSTALLED + "make --no-print-directory --dry-run demo ARGS=--keep", 30)
+@pytest.mark.parametrize(
+    ("given", "played"),
+    [("--keep", "-f examples --keep"), ("-f own.yaml --keep", "-f own.yaml --keep"), ("--file=own", "--file=own")],
+)
+async def test_make_demo_hands_arguments_on(given: str, played: str) -> None:
+    code, out, err = await bash(INSTALLED + f"make --no-print-directory --dry-run demo ARGS='{given}'", 30)
     assert code == 0, err
-    assert out.rstrip().endswith("/tablewatcher demo -f examples --keep")
+    assert out.split()[1:] == ["demo", *played.split()]
 
 
 async def test_commands_without_a_cluster(database: Database) -> None:

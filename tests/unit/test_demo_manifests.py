@@ -92,14 +92,11 @@ def test_its_own_keys_sign(tmp_path: Path) -> None:
     [
         ("spec.table", {"table": {"name": "customers"}}),
         ("spec.actions", {"actions": ["insert", "update"]}),
-        ("spec.triggerColumns", {"triggerColumns": None}),
-        ("spec.triggerColumns", {"triggerColumns": ["status", "note"]}),
+        ("spec.triggerColumns", {"triggerColumns": ["total", "note"]}),
         ("spec.where", {"where": [{"column": "total", "operator": "GreaterThan", "values": ["1"]}]}),
-        ("spec.format", {"format": "Binary"}),
         ("spec.delivery.ordering", {"delivery": {"ordering": "Unordered"}}),
         ("spec.suspend", {"suspend": True}),
         ("spec.management", {"management": "Observe"}),
-        ("spec.sink.http.batch.maxEvents", {"sink": {"http": HTTP | {"batch": {"maxEvents": 10}}}}),
         ("spec.sink.nats.subject", {"sink": {"nats": NATS | {"subject": "orders.{action}"}}}),
         ("spec.sink.nats.jetStream.stream", {"sink": {"nats": NATS | {"jetStream": {"stream": "ORDERS"}}}}),
     ],
@@ -107,7 +104,6 @@ def test_its_own_keys_sign(tmp_path: Path) -> None:
 )
 def test_what_could_not_be_counted_is_refused(tmp_path: Path, field: str, changes: dict[str, Any]) -> None:
     document = watcher(**changes)
-    document["spec"] = {name: value for name, value in document["spec"].items() if value is not None}
     with pytest.raises(SpecInvalid) as refused:
         chosen(written(tmp_path / "own.yaml", document))
     assert [error.path for error in refused.value.errors] == [field]
@@ -116,6 +112,12 @@ def test_what_could_not_be_counted_is_refused(tmp_path: Path, field: str, change
 def test_one_of_each_kind_is_played(tmp_path: Path) -> None:
     with pytest.raises(SpecInvalid, match="shop/a sends to NATS already"):
         chosen(written(tmp_path / "own.yaml", watcher("a"), watcher("b", {"http": HTTP}), watcher("c")))
+
+
+def test_all_are_watchers_of_the_same_changes(tmp_path: Path) -> None:
+    other = watcher("b", {"http": HTTP}, triggerColumns=["status", "note"])
+    with pytest.raises(SpecInvalid, match="must have note, or not, as in shop/a"):
+        chosen(written(tmp_path / "own.yaml", watcher("a"), other))
 
 
 def test_a_folder_without_manifests_is_refused(tmp_path: Path) -> None:

@@ -58,6 +58,22 @@ def test_a_repeat_is_told_and_allowed(ledger: Ledger) -> None:
     assert (found.repeated, found.out_of_order, found.sound) == (1, 0, True)
 
 
+def test_a_batch_is_so_many_events(ledger: Ledger) -> None:
+    found = tally(ledger, arrived(b"[" + event(PLACED, 1) + b"," + event(PAID, 2) + b"]"))
+    assert (found.delivered, found.repeated, found.sound) == (2, 0, True)
+
+
+def test_attributes_may_be_headers() -> None:
+    whole = json.loads(event(Change("7", "insert", "a,\u00e4"), 1))
+    arrivals = Arrivals("NATS")
+    arrivals.add(
+        "shop.orders",
+        {"CE-Id": whole["id"], "ce-partitionkey": "a,%C3%A4", "ce-sequence": whole["sequence"]},
+        json.dumps(whole["data"]).encode(),
+    )
+    assert [arrival.event for arrival in arrivals.all] == [whole]
+
+
 def test_nothing_at_all(ledger: Ledger) -> None:
     found = tally(ledger, arrived())
     assert (found.lost, found.sound, found.p50_ms) == (2, False, 0.0)

@@ -23,16 +23,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..embedded import EmbeddedNats, EmbeddedPostgres, EmbeddedUnavailable
-from ..errors import Reason, TableWatcherError
+from ..errors import FieldError, Reason, SpecInvalid, TableWatcherError
 from ..naming import LOCAL_INSTANCE
 from ..postgres.session import connected
 from ..sinks.nats.readback import Stored, reading
 from ..spec.model import WatcherSpec
 from . import watchers
 from .demo_listener import Listener
-from .demo_load import TRANSACTIONS, Ledger, Writers
-from .demo_manifests import Addresses, chosen, new_signing_secret, place, table_sql
-from .demo_playable import STREAM, SUBJECTS, sink_kind
+from .demo_load import SCHEMA, TABLE, TRANSACTIONS, WRITTEN, Ledger, Writers
+from .demo_manifests import SCHEMA_FILE, Addresses, chosen, new_signing_secret, place, table_sql
+from .demo_playable import STREAM, SUBJECTS, sink_kind, takes_notes
 from .demo_receive import Arrivals, endpoint
 from .demo_report import as_json, line, show_first, show_summary, tally
 from .exit_codes import ExitCode, exit_code
@@ -143,7 +143,12 @@ async def _play(
             await listener.ready()
             console.print(f"[bold]3.[/] tablewatcher listen is ready (metrics: {listener.url}/metrics)")
             played = {sink_kind(spec) for spec in specs}
-            return await _act(stage, options, console, [each for each in (at_nats, at_http) if each.sink in played])
+            arrivals = [each for each in (at_nats, at_http) if each.sink in played]
+            writers = Writers(stage.dsn, notes_arrive=takes_notes(specs[0]))
+            code = await _act(writers, options, console, arrivals)
+            if options.keep:
+                await _stay(stage, console, arrivals)
+            return code
 
 
 async def _make_table(stage: Stage, schema: str) -> None:
@@ -151,11 +156,15 @@ async def _make_table(stage: Stage, schema: str) -> None:
         await connection.execute(f"CREATE DATABASE {DATABASE}".encode())
     async with connected(stage.dsn) as connection:
         await connection.execute(schema.encode())
+        query = "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(%s)"
+        found = await (await connection.execute(query.encode(), [f"{SCHEMA}.{TABLE}"])).fetchall()
+    if missing := set(WRITTEN) - {row["attname"] for row in found}:
+        text = f"{SCHEMA_FILE} must make {SCHEMA}.{TABLE} with {', '.join(WRITTEN)}: no {', '.join(sorted(missing))}"
+        raise SpecInvalid("demo", (FieldError("-f", text),))
 
 
-async def _act(stage: Stage, options: DemoOptions, console: Console, arrivals: Sequence[Arrivals]) -> ExitCode:
-    ledger = Ledger()
-    writers = Writers(stage.dsn, ledger)
+async def _act(writers: Writers, options: DemoOptions, console: Console, arrivals: Sequence[Arrivals]) -> ExitCode:
+    ledger = writers.ledger
     console.print("[bold]4.[/] An order is placed, paid and removed:")
     await writers.one_of_each()
     await _all_arrived(ledger, arrivals)
@@ -170,8 +179,6 @@ async def _act(stage: Stage, options: DemoOptions, console: Console, arrivals: S
     show_summary(console, ledger, tallies)
     if options.output is Output.JSON:
         typer.echo(json.dumps(as_json(ledger, tallies), indent=2))
-    if options.keep:
-        await _stay(stage, console, arrivals)
     return ExitCode.OK if all(each.sound for each in tallies) else ExitCode.UNEXPECTED
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import FieldError, SpecInvalid
-from ..spec.model import Action, Format, HttpSink, Management, NatsSink, Ordering, WatcherSpec
-from .demo_load import COUNTED, SCHEMA, TABLE, UNWATCHED
+from ..spec.model import Action, HttpSink, Management, NatsSink, Ordering, WatcherSpec
+from .demo_load import NOTE, SCHEMA, STATUS, TABLE
 
 STREAM, SUBJECTS, _PREFIX = "SHOP", ("shop.>",), "shop."
 _CHANGES = {Action.INSERT, Action.UPDATE, Action.DELETE}
@@ -15,6 +15,11 @@ _CHANGES = {Action.INSERT, Action.UPDATE, Action.DELETE}
 def sink_kind(spec: WatcherSpec) -> str:
     """What the demonstration calls the watcher's sink."""
     return "NATS" if isinstance(spec.sink, NatsSink) else "HTTP"
+
+
+def takes_notes(spec: WatcherSpec) -> bool:
+    """Whether a change of the column NOTE alone is an event."""
+    return not spec.trigger_columns or NOTE in spec.trigger_columns
 
 
 def refuse_unplayable(specs: Sequence[WatcherSpec]) -> None:
@@ -27,6 +32,9 @@ def refuse_unplayable(specs: Sequence[WatcherSpec]) -> None:
         first = first_of.setdefault(kind, spec.qualified_name)
         if first != spec.qualified_name:
             errors.append(FieldError("spec.sink", f"{first} sends to {kind} already, and demo plays one of each"))
+        if takes_notes(spec) != takes_notes(specs[0]):
+            text = f"must have {NOTE}, or not, as in {specs[0].qualified_name}: demo counts the same changes for both"
+            errors.append(FieldError("spec.triggerColumns", text))
         if errors:
             raise SpecInvalid(spec.qualified_name, tuple(errors))
 
@@ -36,13 +44,10 @@ def _counted(spec: WatcherSpec) -> Iterator[tuple[str, str]]:
         yield "table", f"must be {SCHEMA}.{TABLE}, which demo changes"
     if missing := _CHANGES - spec.actions:
         yield "actions", f"must have {', '.join(sorted(missing))} too, which demo counts"
-    watched = spec.trigger_columns
-    if COUNTED not in watched or UNWATCHED in watched:
-        yield "triggerColumns", f"must have {COUNTED} and not {UNWATCHED}: demo changes both, and counts the first"
+    if spec.trigger_columns and STATUS not in spec.trigger_columns:
+        yield "triggerColumns", f"must have {STATUS}, or be left out: demo changes it, and counts that"
     if spec.where:
         yield "where", "must be left out: demo counts all changes"
-    if spec.format is not Format.STRUCTURED:
-        yield "format", "must be Structured: demo reads events as one JSON object"
     if spec.delivery.ordering is not Ordering.PER_KEY:
         yield "delivery.ordering", "must be PerKey: demo counts what is out of order"
     if spec.suspend:
@@ -53,8 +58,6 @@ def _counted(spec: WatcherSpec) -> Iterator[tuple[str, str]]:
 
 def _received(sink: NatsSink | HttpSink) -> Iterator[tuple[str, str]]:
     if isinstance(sink, HttpSink):
-        if sink.batch.max_events > 1:
-            yield "sink.http.batch.maxEvents", "must be 1: demo reads events as one JSON object"
         return
     if sink.stream not in (None, STREAM):
         yield "sink.nats.jetStream.stream", f"must be {STREAM}, which demo makes, or left out"

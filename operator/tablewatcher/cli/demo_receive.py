@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -49,13 +50,23 @@ class Arrivals:
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, where: str, headers: Mapping[str, str], body: bytes) -> None:
-        """Takes in one event."""
+        """Takes in one message, with one event or a batch of them."""
         at = time.time()
         shown = {name: text for name, text in headers.items() if name.lower() in _SHOWN_HEADERS}
-        arrival = Arrival(where, shown, json.loads(body), at)
-        self.all.append(arrival)
-        self.changes.add(arrival.change)
+        for event in _events(headers, body):
+            arrival = Arrival(where, shown, event, at)
+            self.all.append(arrival)
+            self.changes.add(arrival.change)
         self.news.set()
+
+
+def _events(headers: Mapping[str, str], body: bytes) -> list[Mapping[str, Any]]:
+    """Structured, a batch of such, or Binary, whose attributes are headers."""
+    content = json.loads(body)
+    if isinstance(content, list):
+        return content
+    attributes = {name[3:].lower(): unquote(text) for name, text in headers.items() if name.lower().startswith("ce-")}
+    return [attributes | {"data": content} if attributes else content]
 
 
 @asynccontextmanager
