@@ -472,6 +472,7 @@ async def test_demo_plays_a_manifest_of_ones_own(
 @pytest.mark.parametrize(
     ("table", "code", "reason", "words"),
     [
+        ("id int REFERENCES nowhere", 2, "SpecInvalid", 'orders.sql: relation "nowhere" does not exist'),
         ("id int PRIMARY KEY, status text", 2, "SpecInvalid", "no customer, note, total"),
         (
             "id serial PRIMARY KEY, customer text CHECK (customer = 'ada'), total numeric, status text, note text",
@@ -480,7 +481,7 @@ async def test_demo_plays_a_manifest_of_ones_own(
             "23514",
         ),
     ],
-    ids=["a column less", "a check"],
+    ids=["SQL", "a column less", "a check"],
 )
 async def test_demo_says_what_is_wrong_with_a_table_of_ones_own(
     tmp_path: Path, table: str, code: int, reason: str, words: str

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..embedded import EmbeddedNats, EmbeddedPostgres, EmbeddedUnavailable
-from ..errors import FieldError, Reason, SpecInvalid, TableWatcherError
+from ..errors import DatabaseError, FieldError, Reason, SpecInvalid, TableWatcherError
 from ..naming import LOCAL_INSTANCE
 from ..postgres.session import connected
 from ..sinks.nats.readback import Stored, reading
@@ -154,8 +154,13 @@ async def _play(
 async def _make_table(stage: Stage, schema: str) -> None:
     async with connected(stage.postgres.dsn()) as connection:
         await connection.execute(f"CREATE DATABASE {DATABASE}".encode())
+    try:
+        async with connected(stage.dsn) as connection:
+            await connection.execute(schema.encode())
+    except DatabaseError as error:
+        # In the words of the database: ours are about a watcher's own objects.
+        raise SpecInvalid("demo", (FieldError("-f", f"{SCHEMA_FILE}: {error.__cause__ or error}"),)) from None
     async with connected(stage.dsn) as connection:
-        await connection.execute(schema.encode())
         query = "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(%s)"
         found = await (await connection.execute(query.encode(), [f"{SCHEMA}.{TABLE}"])).fetchall()
     if missing := set(WRITTEN) - {row["attname"] for row in found}:
