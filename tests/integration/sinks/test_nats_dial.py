@@ -156,6 +156,20 @@ async def test_only_silent_servers_are_unreachable_and_left_alone() -> None:
     await until(lambda: asyncio.all_tasks() == before)  # a question to the resolver cannot be taken back
 
 
+async def test_whoever_is_told_twice_to_give_up_leaves_no_connection() -> None:
+    """As where the time for one name and that for all of them run out together."""
+    async with _silent() as (silent, one):
+        for turns in range(12):
+            opening = asyncio.ensure_future(_sink(one).open())
+            await until(lambda: silent.open == 1)
+            opening.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            await until(lambda: not silent.open)
+
+
 @pytest.fixture
 def refusing(tmp_path: Path) -> Iterator[NatsServer]:
     made = NatsServer(tmp_path, LOGIN)

@@ -114,8 +114,10 @@ class Connection:
         return next((each for each in found if each.reason is not Reason.SINK_UNREACHABLE), found[-1])
 
     async def _give_up(self, attempt: asyncio.Future[None]) -> None:
-        await cancelled(attempt)
-        await self.close()
+        try:
+            await cancelled(attempt)
+        finally:  # told to give up once more meanwhile: the socket must not stay
+            await self.close()
 
     async def _connect(self, options: Mapping[str, Any]) -> None:
         await self.client.connect(
