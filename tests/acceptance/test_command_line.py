@@ -387,6 +387,12 @@ async def test_a_mistake_in_the_options_is_told_as_json_too(orders: Path, words:
     assert "Usage:" in answer.err, "people are told as before"
 
 
+async def test_no_mistake_in_the_options_tells_a_password(orders: Path) -> None:
+    answer = await tablewatcher("validate", "-f", orders, "postgresql://ada:s3cret@db/shop", "-o", "json")
+    assert "ada:***@db" in fault(answer, "options")["message"]
+    assert "s3cret" not in answer.out + answer.err
+
+
 async def test_an_option_before_the_command_is_such_a_mistake(orders: Path) -> None:
     answer = await tablewatcher("--output=json", "validate", "-f", orders)
     assert (answer.code, fault(answer, "options")["reason"]) == (2, "SpecInvalid")

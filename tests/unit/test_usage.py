@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tablewatcher.cli.usage import asks_for_json
+from tablewatcher.cli.usage import asks_for_json, without_password
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,19 @@ def test_json_is_asked_for(line: str) -> None:
 )
 def test_no_json_is_asked_for(line: str) -> None:
     assert not asks_for_json(line.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("argument(s) (postgresql://ada:se:c@ret@db:5432/shop)", "argument(s) (postgresql://ada:***@db:5432/shop)"),
+        ("'host=db password=secret user=ada' is no span", "'host=db password=*** user=ada' is no span"),
+        ("password=a@b user=ada", "password=*** user=ada"),
+        ("host=db password = 'se cret' user=ada", "host=db password = *** user=ada"),
+        ("postgresql://ada@db:5432/shop", "postgresql://ada@db:5432/shop"),
+        ("nats://db/shop", "nats://db/shop"),
+        ("No such option: --bogus", "No such option: --bogus"),
+    ],
+)
+def test_no_password_is_told(given: str, told: str) -> None:
+    assert without_password(given) == told

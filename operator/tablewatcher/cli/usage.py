@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typer.core import TyperGroup
 
 from ..errors import Reason
 from .results import Output, Result, tell
+
+_PASSWORD = re.compile(r"(://[^:@/\s]*:)\S*(?=@)|(password\s*=\s*)('[^']*'|\S+)")
 
 
 class Commands(TyperGroup):
@@ -34,10 +37,16 @@ def _as_json_too() -> Iterator[None]:
     try:
         yield
     except typer.TyperException as error:
+        error.message = without_password(error.message)
         if asks_for_json(sys.argv[1:]):
             fault = Result("options", ok=False, text=error.format_message(), reason=Reason.SPEC_INVALID)
             tell([fault], Output.JSON)
         raise
+
+
+def without_password(words: str) -> str:
+    """The same with *** for what may be a password: a connection string can get to a wrong place of the line."""
+    return _PASSWORD.sub(r"\1\2***", words)
 
 
 def asks_for_json(words: Sequence[str]) -> bool:
