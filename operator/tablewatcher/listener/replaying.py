@@ -69,7 +69,7 @@ class Replaying:
                 await self._requests.update(asked)
         message, state = f"{asked.done} sent again", State.DONE
         if left:
-            message += f"; {left} of them are refused and tried on"
+            message += f"; {left} of them are not accepted yet and tried on"
         if there:
             _, oldest = await history.oldest()
             since = f", which holds events since {oldest.isoformat()} now" if oldest else ""
