@@ -393,6 +393,13 @@ async def test_no_mistake_in_the_options_tells_a_password(orders: Path) -> None:
     assert "s3cret" not in answer.out + answer.err
 
 
+async def test_nor_does_one_in_those_of_a_listener(orders: Path) -> None:
+    answer = await tablewatcher("listen", "-f", orders, "postgresql://ada:s3cret@db/shop")
+    assert (answer.code, answer.out) == (2, "")
+    assert "ada:***@db" in answer.err
+    assert "s3cret" not in answer.err
+
+
 async def test_an_option_before_the_command_is_such_a_mistake(orders: Path) -> None:
     answer = await tablewatcher("--output=json", "validate", "-f", orders)
     assert (answer.code, fault(answer, "options")["reason"]) == (2, "SpecInvalid")

@@ -14,10 +14,11 @@ from ..listener.options import Options
 from ..naming import LOCAL_INSTANCE
 from ..sinks.address import AddressPolicy, Places
 from .options import Allow, Deny, Dsn, Files, Host, Instance, Port, PublicOnly, SecretsDir
+from .usage import Commands
 
 LISTENER = f"{__package__}.listening"
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
