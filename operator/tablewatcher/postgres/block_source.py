@@ -38,13 +38,15 @@ class Block:
 
     def pieces(self) -> dict[str, object]:
         """Bounds and the first query, by their names in `sql/capture_set.sql`."""
-        bounds = {"first": _FIRST, "growth": _GROWTH, "largest": _LARGEST, "most": _ROWS_IN_BLOCKS}
         sizes = " + ".join(f"pg_column_size({array})" for array in self._arrays)
         return {
             "gathered": self._gathered(),
             "average": f"({sizes}) / cardinality(bodies) + 1",
             "together": self._together(),
-            **{f"block_{name}": value for name, value in bounds.items()},
+            "block_first": _FIRST,
+            "block_growth": _GROWTH,
+            "block_largest": _LARGEST,
+            "block_most": _ROWS_IN_BLOCKS,
         }
 
     def _gathered(self) -> str:

@@ -119,13 +119,14 @@ class CaptureSource:
             where=self._filter,
             compared=self.compared_columns,
         )
-        chunk, ring = selection.chunk(_TRACEPARENT), common["ring"]
+        chunk, block, ring = selection.chunk(_TRACEPARENT), selection.block(), common["ring"]
         few = selection.few(common["ids"], _TRACEPARENT)
         return CAPTURE_SET.format(
             **common,
             **selection.gathering(),
+            **block.pieces(),
             insert=insert_into_slot(ring, STORED_COLUMNS, few),
-            insert_chunks=insert_into_slot(ring, STORED_COLUMNS, selection.block().chunks(common["ids"], _TRACEPARENT)),
+            insert_chunks=insert_into_slot(ring, STORED_COLUMNS, block.chunks(common["ids"], _TRACEPARENT)),
             chunk=CAPTURE_CHUNK.format(
                 **common, insert=insert_into_slot(ring, ", ".join(chunk), f"VALUES ({', '.join(chunk.values())})")
             ),

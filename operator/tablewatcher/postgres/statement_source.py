@@ -109,7 +109,7 @@ class Selection:
         routes = "".join(f" all_routes := all_routes || picked.{part};" for part in self._routes)
         begin = " keys := NULL;" + (" all_routes := NULL;" if self.routes else "")
         bounds = {"number_of_few": FEW, "chunk_bytes": CHUNK_BYTES, "look_every": _LOOK_EVERY, "look_at": _LOOK_AT}
-        return {"many": self._many(), "gather": keys + routes, "begin": begin, **bounds, **self.block().pieces()}
+        return {"many": self._many(), "gather": keys + routes, "begin": begin, **bounds}
 
     def chunk(self, traceparent: str) -> dict[str, str]:
         """The row of the ring of a chunk, by column; that of a single event is as a row trigger writes it."""
