@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -500,6 +501,7 @@ DDL = {
     "add": "ALTER TABLE t ADD added int DEFAULT 4",
     "rename key": "ALTER TABLE t RENAME id TO ident",
     "retype key": "ALTER TABLE t ALTER id TYPE bigint",
+    "retype key to text": "ALTER TABLE t ALTER id TYPE text USING 'k' || id",
     "drop key": "ALTER TABLE t DROP COLUMN id CASCADE",
     "rename table": "ALTER TABLE t RENAME TO other; CREATE VIEW t AS SELECT * FROM other",
 }
@@ -527,6 +529,46 @@ async def test_application_ddl(name: str, columns: tuple[str, ...], database: Da
     if "key" not in name:
         assert [event.key for event in events] == ["1", "2", "1", "2", "1", "2"]
         assert {key for event in events for key in json.loads(event.body)["data"]["key"]} == {"id"}
+
+
+ALIKE = {
+    "numeric": ("numeric", "1.0", "1.00"),
+    "float": ("float8", "0", "'-0'"),
+    "interval": ("interval", "'24:00'", "'1 day'"),
+    "json": ("json", "'{}'", "'{ }'"),
+    "jsonb": ("jsonb", "'1.0'", "'1.00'"),
+    "varchar": ("varchar COLLATE nocase", "'a'", "'A'"),
+    "text": ("text COLLATE nocase", "'a'", "'A'"),
+    "array": ("numeric[]", "'{1.0}'", "'{1.00}'"),
+}
+
+
+@pytest.mark.parametrize("watched_columns", [(), ("v",)], ids=["any column", "that column"])
+@pytest.mark.parametrize("name", ALIKE)
+async def test_values_that_are_equal_but_not_the_same(
+    name: str, watched_columns: tuple[str, ...], database: Database, watching: Watch
+) -> None:
+    """A change that the type's own comparison does not see is one all the same, and is named."""
+    column_type, before, after = ALIKE[name]
+    if "nocase" in column_type:
+        try:
+            await database.execute(
+                "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+            )
+        except psycopg.errors.FeatureNotSupported:
+            pytest.skip("only ICU has collations in which different texts are equal")
+    await database.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {column_type}); INSERT INTO t VALUES (1, {before})")
+    watched = await watching(columns=("v",), trigger_columns=watched_columns)
+    await database.execute(f"UPDATE t SET v = {after}; UPDATE t SET v = v; UPDATE t SET v = NULL")
+    assert [data["changed"] for data in await watched.data()] == [["v"], ["v"]]
+
+
+async def test_values_equal_in_the_type_that_a_column_has_now(database: Database, watching: Watch) -> None:
+    """The function compares whole numbers by value, and the application has made the column one that has more."""
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)")
+    watched = await watching(columns=("v",), trigger_columns=("v",))
+    await database.execute("ALTER TABLE t ALTER v TYPE numeric; UPDATE t SET v = 1.00; UPDATE t SET v = v")
+    assert [data["changed"] for data in await watched.data()] == [["v"]]
 
 
 async def test_json_out_of_range_after_ddl_sends_the_key(database: Database, watching: Watch) -> None:

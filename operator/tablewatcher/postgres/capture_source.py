@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WHOLE_ROW, Action, WatcherSpec
 from .chunks import IDS_A_ROW, STORED_COLUMNS
 from .conditions import Filter
-from .expressions import changed, names_array, parts, routes_again, same, sequence
-from .json_text import Piece, Value, object_of_record, text_of
+from .expressions import names_array, parts, routes_again, same_images, sequence
+from .json_text import object_of_record, text_of
 from .quoting import literal
+from .row_source import FILTER_MEMBER, ROW_VARIABLES, RowSource
 from .shape import TableShape
 from .sql import (
     CAPTURE,
@@ -30,13 +29,11 @@ from .statement_source import ALL_ROWS, TRANSITION_TABLE, Selection
 
 MAX_KEY_BYTES = 1024
 MAX_CONTEXT_BYTES = 16_384
-_OPERATION = "CASE TG_OP WHEN 'INSERT' THEN 'i' WHEN 'UPDATE' THEN 'u' WHEN 'DELETE' THEN 'd' ELSE 't' END::\"char\""
 _TRACEPARENT = "substring(current_setting('tablewatcher.traceparent', true) FROM '^[!-~]{1,255}$')"
 _GATHERED = (
     " picked record;\n  bodies text[]; keys text[]; all_routes text[]; octets integer;"
     " written bigint; done bigint; size integer; average integer; together integer;"
 )
-_FILTER_MEMBER = """',"filter":"' || filter_word || '"'"""
 
 
 class CaptureSource:
@@ -56,10 +53,6 @@ class CaptureSource:
         self._key = shape.key
         by_name = {column.name: column for column in shape.columns}
         self._filter = Filter(spec.where, by_name)
-        self._narrow_first = sorted(
-            (column for column in shape.columns if not column.virtual),
-            key=lambda column: (column.length < 0, column.type in {"json", "jsonb", "bytea", "xml", "text"}),
-        )
         # A virtual generated column is NULL in a trigger, whatever it will read as later: never sent.
         stored = [column.name for column in shape.columns if not column.virtual]
         self._row_as_is = spec.columns == WHOLE_ROW and len(stored) == len(shape.columns)
@@ -69,6 +62,22 @@ class CaptureSource:
         self.key_columns = tuple(by_name[name] for name in self._key)
         self.routed_columns = tuple(by_name[name] for name in spec.routing_columns)
         self.compared_columns = tuple(by_name[name] for name in dict.fromkeys(each.column for each in spec.where))
+        narrow_first = sorted(
+            (column for column in shape.columns if not column.virtual),
+            key=lambda column: (column.length < 0, column.type in {"json", "jsonb", "bytea", "xml", "text"}),
+        )
+        self._by_row = RowSource(
+            spec,
+            shape.oid,
+            self._filter,
+            key=self.key_columns,
+            never_null=frozenset(shape.primary_key),
+            sent=tuple(by_name[name] for name in self._sent),
+            routed=self.routed_columns,
+            watched=tuple(by_name[name] for name in spec.trigger_columns),
+            stored=narrow_first,
+            row_as_is=self._row_as_is,
+        )
 
     def text(self) -> str:
         """The whole body."""
@@ -139,12 +148,12 @@ class CaptureSource:
         return CAPTURE_ROW.format(
             **common,
             leave=leave,
-            fast=self._fast(actions, leave),
+            fast=self._by_row.text(actions, leave),
             long_key=self._long_key(),
             slow_unchanged=self._slow_unchanged(),
             fast_new_key=parts("NEW", self.key_columns),
             fast_old_key=parts("OLD", self.key_columns),
-            fast_same_key=same(self._key),
+            fast_same_key=same_images(self._key),
             key_of_new=text_of(object_of_record("NEW", self._key)),
             key_of_old=text_of(object_of_record("OLD", self._key)),
             before_always="true" if self._spec.include_before else "false",
@@ -155,7 +164,7 @@ class CaptureSource:
             else ("NULL::text[]" if self._row_as_is else names_array(self._sent)),
             **routes_again(self.routed_columns),
             slow_filter=self._slow_filter(leave),
-            filter_of_truncated=f" || coalesce({_FILTER_MEMBER}, '')" if self._filter else "",
+            filter_of_truncated=f" || coalesce({FILTER_MEMBER}, '')" if self._filter else "",
             insert=insert_into_slot(common["ring"], columns, f"VALUES ({values})"),
         )
 
@@ -179,79 +188,16 @@ class CaptureSource:
 
     def _variables(self) -> str:
         routes = " routes text[];" if self._spec.routing_columns else ""
-        return routes + (" filter_word text; new_holds boolean; old_holds boolean;" if self._filter else "")
+        filtered = " filter_word text; new_holds boolean; old_holds boolean;" if self._filter else ""
+        return ROW_VARIABLES + routes + filtered
 
     def _ring_row(self) -> tuple[str, str]:
         columns = "id, xid, at, op, key, old_key, data, context, traceparent"
         values = (
-            f"ring_id, pg_current_xact_id(), clock_timestamp(), {_OPERATION}, key_parts, old_key_parts, body, context,"
+            "ring_id, pg_current_xact_id(), clock_timestamp(), op, key_parts, old_key_parts, body, context,"
             f" {_TRACEPARENT}"
         )
         return (columns + ", routing", values + ", routes") if self._spec.routing_columns else (columns, values)
-
-    def _fast(self, actions: frozenset[Action], leave: str) -> str:
-        """The form for the columns as they were when the function was written: one branch for each action."""
-        forms = {
-            Action.INSERT: ("TG_OP = 'INSERT'", self._fast_insert),
-            Action.UPDATE: ("TG_OP = 'UPDATE'", self._fast_update),
-            Action.DELETE: ("TG_OP = 'DELETE'", self._fast_delete),
-            Action.TRUNCATE: ("true", self._truncate),
-        }
-        branches = [(test, form(leave)) for action, (test, form) in forms.items() if action in actions]
-        if len(branches) == 1:
-            return _indented(branches[0][1], 4)
-        words = ["IF", *["ELSIF"] * (len(branches) - 2)]
-        lines = [
-            f"    {word} {test} THEN\n{_indented(body, 6)}" for word, (test, body) in zip(words, branches, strict=False)
-        ]
-        return "\n".join([*lines, f"    ELSE\n{_indented(branches[-1][1], 6)}\n    END IF;"])
-
-    def _fast_insert(self, leave: str) -> list[str]:
-        return [*self._only_where("NEW", leave), *self._keys("NEW"), f"body := {text_of(self._key_and_after())};"]
-
-    def _fast_delete(self, leave: str) -> list[str]:
-        body = text_of(['"key":', *object_of_record("OLD", self._key), ',"before":', *self._before()])
-        return [*self._only_where("OLD", leave), *self._keys("OLD"), f"body := {body};"]
-
-    def _fast_update(self, leave: str) -> list[str]:
-        before: list[Piece] = [',"before":', *self._before()]
-        if not self._spec.include_before:
-            before = [Value(f"CASE WHEN old_key_parts IS NULL THEN '' ELSE {text_of(before)} END")]
-        body = [*self._key_and_after(), *before, ',"changed":[', Value(changed(self._sent)), "]"]
-        lines = [f"IF {self._fast_unchanged()} THEN {leave}; END IF;"]
-        if self._filter:
-            new, old = self._filter.of_record("NEW"), self._filter.of_record("OLD")
-            word = f"CASE WHEN {new} THEN CASE WHEN {old} THEN 'stayed' ELSE 'entered' END WHEN {old} THEN 'left' END"
-            lines += [
-                f"filter_word := {word};",
-                f"IF filter_word IS NULL THEN {leave}; END IF;",
-            ]
-            body.append(Value(_FILTER_MEMBER))
-        lines += [
-            *self._keys("NEW"),
-            f"IF NOT ({same(self._key)}) THEN old_key_parts := ARRAY[{parts('OLD', self.key_columns)}]; END IF;",
-        ]
-        return [*lines, f"body := {text_of(body)};"]
-
-    def _key_and_after(self) -> list[Piece]:
-        return ['"key":', *object_of_record("NEW", self._key), ',"after":', *self._row("NEW")]
-
-    def _truncate(self, _leave: str) -> list[str]:
-        # Of a partition alone the event says which: the rows of the others are still there.
-        partition = """',"partition":' || json_build_object('schema', TG_TABLE_SCHEMA, 'table', TG_TABLE_NAME)::text"""
-        body = f"CASE WHEN TG_RELID = {self._table_oid}::oid THEN '' ELSE substr({partition}, 2) END"
-        return ["key_parts := ARRAY[NULL::text];", f"body := {body};"]
-
-    def _only_where(self, record: str, leave: str) -> list[str]:
-        if not self._filter:
-            return []
-        return [f"IF ({self._filter.of_record(record)}) IS NOT TRUE THEN {leave}; END IF;"]
-
-    def _keys(self, record: str) -> list[str]:
-        lines = [f"key_parts := ARRAY[{parts(record, self.key_columns)}];"]
-        if self._spec.routing_columns:
-            lines.append(f"routes := ARRAY[{parts(record, self.routed_columns)}];")
-        return lines
 
     def _long_key(self) -> str:
         """What sends a key to be looked at; where its text is always short, nothing."""
@@ -266,33 +212,16 @@ class CaptureSource:
         return CAPTURE_FILTER.format(
             new_holds=self._filter.of_jsonb("n"),
             old_holds=self._filter.of_jsonb("o"),
-            member=_FILTER_MEMBER,
+            member=FILTER_MEMBER,
             leave=leave,
         )
-
-    def _row(self, record: str) -> list[Piece]:
-        return [Value(f"to_json({record})")] if self._row_as_is else object_of_record(record, self._sent)
-
-    def _before(self) -> list[Piece]:
-        return self._row("OLD") if self._spec.include_before else object_of_record("OLD", self._key)
-
-    def _fast_unchanged(self) -> str:
-        if self._spec.trigger_columns:
-            return same(self._spec.trigger_columns)
-        # Column by column, narrow ones first: nearly every update differs early, and a wide value that did not
-        # change is never fetched. The whole-row comparison at the end sees columns added since.
-        known = same(column.name for column in self._narrow_first)
-        return f"{known} AND OLD *= NEW"
 
     def _slow_unchanged(self) -> str:
         if self._spec.trigger_columns:
             names = names_array(self._spec.trigger_columns)
+            # As text: as jsonb 1.0 is 1.00.
             return (
                 f"NOT EXISTS (SELECT FROM unnest({names}) AS c (name)"
-                " WHERE (o -> c.name) IS DISTINCT FROM (n -> c.name) OR NOT (n ? c.name))"
+                " WHERE (o -> c.name)::text IS DISTINCT FROM (n -> c.name)::text OR NOT (n ? c.name))"
             )
         return "OLD *= NEW"
-
-
-def _indented(lines: Iterable[str], width: int) -> str:
-    return "\n".join(" " * width + line for line in lines)

@@ -42,9 +42,14 @@ def text_of(pieces: Iterable[Piece]) -> str:
     return " || ".join(f"concat({', '.join(group)})" for group in groups)
 
 
-def object_of_record(record: str, names: Sequence[str]) -> list[Piece]:
-    """A JSON object of several columns of a row variable."""
-    return _object((name, Value(f"coalesce(to_json({record}.{identifier(name)}), 'null')")) for name in names)
+def object_of_record(record: str, names: Sequence[str], plain: Set[str] = frozenset()) -> list[Piece]:
+    """A JSON object of several columns of a row variable. plain: names of those that are not NULL, and `is_plain`."""
+
+    def value(name: str) -> Value:
+        value = f"{record}.{identifier(name)}"
+        return Value(value if name in plain else f"coalesce(to_json({value}), 'null')")
+
+    return _object((name, value(name)) for name in names)
 
 
 def object_of_set(columns: Iterable[Column], present: Set[str]) -> list[Piece]:

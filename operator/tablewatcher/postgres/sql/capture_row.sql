@@ -45,7 +45,7 @@
         END IF;
         IF TG_OP = 'UPDATE' THEN
           body := body || ',"changed":[' || (SELECT coalesce(string_agg(to_json(c.key)::text, ','), '') FROM jsonb_each(n) AS c
-            WHERE ({sent_names} IS NULL OR c.key = ANY ({sent_names})) AND (o -> c.key) IS DISTINCT FROM c.value) || ']';
+            WHERE ({sent_names} IS NULL OR c.key = ANY ({sent_names})) AND (o -> c.key)::text IS DISTINCT FROM c.value::text) || ']';
         END IF;
       EXCEPTION WHEN OTHERS OR assert_failure THEN
         body := NULL;
