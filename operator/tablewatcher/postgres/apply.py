@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -15,17 +13,21 @@ from ..spec.model import DeletionPolicy, Management, WatcherSpec
 from . import plan as plans
 from .catalog import Observed
 from .granularity import notes
-from .plan import Plan
+from .holders import Contested
+from .lock_tries import LONGEST_STATEMENT_MS, LockTries
+from .plan import Plan, Step
 from .preflight import refuse_foreign
+from .quoting import ours
 from .removal_sql import removal_sql
 from .session import Connection, connected, encrypted
 from .survey import observe
 
+# For what no writer waits behind: other applies, the ring of a watcher that is removed. LockTries has those for tables.
 LOCK_TIMEOUT_MS = 500
 LOCK_PATIENCE = 20.0
+_NAMED = 5
 # If we freeze with locks in hand, the server ends the transaction: writers must not wait for us to come back.
 _FROZEN_MS = 2_000
-_LOCKING_STATEMENT_MS = 3_000
 # One key for everything that changes schema `tablewatcher`: two applies at once take turns.
 _ADVISORY_KEY = 0x7461626C65776174
 
@@ -59,12 +61,12 @@ class StepsMissing(DatabaseError):
 
 
 class TableLocked(DatabaseError):
-    """Table `where` stayed locked by `who`, sessions by their pid. left: what was changed before."""
+    """Table `where` stayed locked by `who`, as Holder says it. left: what was changed before."""
 
     def __init__(self, where: str, who: tuple[str, ...], left: str = "nothing was changed") -> None:
         super().__init__(
             Reason.TABLE_LOCKED,
-            f"{where} stayed locked by other transactions ({', '.join(who) or 'gone by now'});"
+            f"{where} stayed locked by other transactions ({'; '.join(who) or 'gone by now'});"
             f" end them or try again: {left}, and no writer was held up for longer than half a second",
         )
         self.where = where
@@ -99,8 +101,8 @@ async def apply(
     With `management: Observe` nothing is ever run: StepsMissing says what is not as it should be.
 
     adopt: the word of the home that a watcher made elsewhere may move to; what it has not delivered is kept.
-    patience: seconds to go on trying for a lock on the table, half a second a try, so that writers never queue
-    behind us for longer than that. listener_role: the role that delivers, where it is another than that of `conninfo`.
+    patience: seconds to go on trying for a lock on the table, a tenth to half a second a try, so that writers never
+    queue behind us for longer than that. listener_role: the role that delivers, where it is not that of `conninfo`.
     """
     async with connected(conninfo) as connection:
         observed = await observe(connection, spec, names, listener_role)
@@ -187,7 +189,7 @@ async def _execute(
     with_connection: bool = False,
     listener_role: str | None = None,
 ) -> Plan:
-    deadline = asyncio.get_running_loop().time() + patience
+    tries = LockTries(connection, patience)
     while True:
         try:
             async with connection.transaction():
@@ -199,30 +201,38 @@ async def _execute(
                 seen = await observe(connection, spec, names, listener_role)
                 decided = decide(connection, seen) if with_connection else decide(seen)
                 found = decided if isinstance(decided, Plan) else await decided
-                for step in found.steps:
-                    if step.locks_table:
-                        # lock_timeout is for each lock: on a table with many partitions the waits would add up.
-                        await connection.execute(f"SET LOCAL statement_timeout = {_LOCKING_STATEMENT_MS}")
-                    await connection.execute(step.sql.encode())
+                tries.expect(_contested(found, seen, names))
+                await _run(connection, found.steps, tries)
                 return found
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.QueryCanceled):
-            if asyncio.get_running_loop().time() >= deadline:
-                raise await _locked(connection, spec) from None
-            # Jitter, so that two of us do not meet again; writers get the table in between.
-            await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311
+        except (
+            psycopg.errors.LockNotAvailable,
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.QueryCanceled,
+        ) as error:
+            if await tries.again(error):
+                continue
+            who = tuple(str(holder) for holder in (await tries.obstacles())[:_NAMED])
+            raise TableLocked(f"{spec.table.schema}.{spec.table.name}", who) from None
 
 
-async def _locked(connection: Connection, spec: WatcherSpec) -> TableLocked:
-    cursor = await connection.execute(
-        "SELECT DISTINCT coalesce('pid ' || l.pid, 'a prepared transaction') AS who"
-        " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation"
-        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()"
-        " WHERE n.nspname = %s AND c.relname = %s AND l.granted ORDER BY 1 LIMIT 5",
-        [spec.table.schema, spec.table.name],
-    )
-    who = tuple(str(row["who"]) for row in await cursor.fetchall())
-    return TableLocked(f"{spec.table.schema}.{spec.table.name}", who)
+async def _run(connection: Connection, steps: Sequence[Step], tries: LockTries) -> None:
+    """Runs the steps. From the first that locks a table on, the writers behind us wait for nothing but the server."""
+    first = next((nth for nth, step in enumerate(steps) if step.locks_table), len(steps))
+    for step in steps[:first]:
+        await connection.execute(step.sql.encode())
+    if locking := [step.sql for step in steps[first:]]:
+        # As one message, whatever the network and our own turn on the processor take.
+        message = [tries.bounds(), *locking, f"SET LOCAL statement_timeout = {LONGEST_STATEMENT_MS}"]
+        await connection.execute(";\n".join(message).encode())
+
+
+def _contested(found: Plan, seen: Observed, names: WatcherNames) -> Contested:
+    exclusive = any(step.excludes_readers for step in found.steps)
+    tables = {trigger.table_oid for trigger in seen.triggers}
+    if seen.table is not None:
+        tables |= {seen.table.shape.oid, *(oid for oid, _ in seen.table.shape.partitions)}
+    rings = tuple(ours(name) for name in names.rings) if exclusive else ()
+    return Contested(tuple(tables), rings, exclusive=exclusive)
 
 
 async def _others(connection: Connection, seen: Observed, names: WatcherNames) -> bool:

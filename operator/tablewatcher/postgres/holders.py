@@ -26,6 +26,36 @@ class Holder:
         return f"{who}{named}{begun}"
 
 
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """What somebody wants to lock. tables: by oid; rings: relations of the ring, by name, where there are such.
+
+    exclusive: whoever only reads is in the way too.
+    """
+
+    tables: tuple[int, ...]
+    rings: tuple[str, ...] = ()
+    exclusive: bool = False
+
+
+async def holding(connection: Connection, contested: Contested) -> frozenset[str]:
+    """The transactions in the way of such a lock, by a word for each. Every role may ask."""
+    query = f"SELECT DISTINCT held.virtualtransaction AS word FROM pg_catalog.pg_locks AS held {_HELD}"
+    cursor = await connection.execute(_contested(query, contested), [list(contested.tables), list(contested.rings)])
+    return frozenset(row["word"] for row in await cursor.fetchall())
+
+
+async def contenders(connection: Connection, contested: Contested) -> list[Holder]:
+    """Who is in the way of such a lock, the longest first."""
+    parameters = [list(contested.tables), list(contested.rings), 0.0]
+    cursor = await connection.execute(_contested(_HOLDERS, contested), parameters)
+    return [Holder(**row) for row in await cursor.fetchall()]
+
+
+def _contested(query: str, contested: Contested) -> str:
+    return query.format(modes="" if contested.exclusive else _LOCKING, relations=_CONTESTED)
+
+
 async def holders(connection: Connection, names: WatcherNames, *, older_than: float = 5.0) -> list[Holder]:
     """Those that have held a lock on the ring of a watcher for longer than that many seconds, the longest first."""
     tables = [ours(name) for name in (*names.rings, *names.cursors)]
@@ -42,8 +72,16 @@ async def writers(connection: Connection, names: WatcherNames) -> list[Holder]:
 _RING = "SELECT pg_catalog.to_regclass(name)::oid FROM pg_catalog.unnest(%s::text[]) AS u (name)"
 _WATCHED = f"""SELECT r.oid FROM {SCHEMA}.watcher AS w CROSS JOIN LATERAL (SELECT w.table_oid UNION
     SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(w.table_oid::regclass) AS p) AS r (oid) WHERE w.hash = %s"""
+_CONTESTED = f"SELECT u.oid FROM pg_catalog.unnest(%s::oid[]) AS u (oid) UNION ALL {_RING}"
+# What CREATE TRIGGER, which lets others read, has to wait for.
+_LOCKING = "AND held.mode NOT IN ('AccessShareLock', 'RowShareLock')"
 _WRITING = "AND held.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
-_HOLDERS = """
+_HELD = """
+WHERE held.locktype = 'relation' AND held.granted AND held.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+  {modes} AND held.relation IN ({relations})
+  AND held.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+"""
+_HOLDERS = f"""
 SELECT DISTINCT held.pid, p.gid, coalesce(a.xact_start, p.prepared) AS since,
        coalesce(a.application_name, '') AS application
 FROM pg_catalog.pg_locks AS held
@@ -52,9 +90,7 @@ LEFT JOIN pg_catalog.pg_locks AS own
   ON held.pid IS NULL AND own.pid IS NULL AND own.virtualtransaction = held.virtualtransaction
   AND own.locktype = 'transactionid'
 LEFT JOIN pg_catalog.pg_prepared_xacts AS p ON p.transaction = own.transactionid
-WHERE held.locktype = 'relation' AND held.granted AND held.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
-  {modes} AND held.relation IN ({relations})
-  AND held.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+{_HELD}
   AND (held.pid IS NOT NULL OR p.gid IS NOT NULL)
   AND coalesce(a.xact_start, p.prepared, '-infinity')
     < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s::float8)

@@ -32,11 +32,13 @@ _ENABLED = ("O", "A")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement. `what` says it to a person; `locks_table`: it needs a lock on the watched table."""
+    """One statement. `what` says it to a person; `locks_table`: it needs a lock on the watched table or on the ring;
+    excludes_readers: one that waits for those who only read, too."""
 
     what: str
     sql: str
     locks_table: bool = False
+    excludes_readers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
 
 
 def _ring_upgrade(observed: Observed, names: WatcherNames) -> list[Step]:
-    steps = [Step(what, sql, locks_table=True) for what, sql in locking_steps(observed, names)]
+    steps = [Step(what, sql, locks_table=True, excludes_readers=True) for what, sql in locking_steps(observed, names)]
     if names.skips not in observed.objects:
         made = RING_SKIPS.format(hash=names.hash, identity=literal(names.identity))
         steps.insert(0, Step("add to the ring's sequences", made))
@@ -276,6 +278,7 @@ def _drop_function(names: WatcherNames) -> Step:
         f"drop function {names.function} and its trigger",
         f"DROP FUNCTION {ours(names.function)}() CASCADE",
         locks_table=True,
+        excludes_readers=True,
     )
 
 

@@ -1,0 +1,195 @@
+"""Who waits, and for how long, while triggers come to a table that others write to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.holders import Contested
+from tablewatcher.postgres.lock_tries import LONGEST_STATEMENT_MS, LockTries
+from tablewatcher.postgres.session import connected
+
+from ..conftest import Database, poll
+from .capturing import names_of, opened, spec_of
+from .running import running_time
+
+SPEC = spec_of(columns=("n",))
+NAMES = names_of(SPEC)
+# Of a transaction, in seconds, and how many of them overlap.
+LENGTH = 0.2
+CLIENTS = 6
+
+
+@dataclass(slots=True)
+class Waits:
+    """longest: seconds that a write took."""
+
+    longest: float = 0.0
+    writes: int = 0
+
+
+@asynccontextmanager
+async def writing(database: Database, statement: str) -> AsyncIterator[Waits]:
+    """Somebody who writes all the while, in a transaction for each statement."""
+    found = Waits()
+
+    async def write() -> None:
+        async with await database.connect() as connection:
+            while True:
+                async with running_time() as took:
+                    await connection.execute(statement.encode())
+                found.longest = max(found.longest, took.seconds)
+                found.writes += 1
+
+    writer = asyncio.create_task(write())
+    try:
+        await poll(lambda: found.writes)
+        yield found
+    finally:
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writer
+
+
+@asynccontextmanager
+async def overlapping(database: Database) -> AsyncIterator[None]:
+    """Transactions that last to the end of their client's turn of LENGTH, and turns that are evenly apart.
+
+    So the last of those that are open has always most of LENGTH to go, whoever held them up before.
+    """
+    open_now: set[int] = set()
+    clock = asyncio.get_running_loop().time
+
+    async def client(nth: int) -> None:
+        async with await database.connect() as connection:
+            while True:
+                async with connection.transaction():
+                    await connection.execute("INSERT INTO t (n) VALUES (1)")
+                    open_now.add(nth)
+                    await asyncio.sleep(LENGTH - (clock() + LENGTH * nth / CLIENTS) % LENGTH)
+
+    clients = [asyncio.create_task(client(nth)) for nth in range(CLIENTS)]
+    try:
+        await poll(lambda: len(open_now) == CLIENTS)
+        yield
+    finally:
+        for each in clients:
+            each.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+
+@pytest.fixture
+async def database(any_database: Database) -> Database:
+    await any_database.execute("CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int)")
+    return any_database
+
+
+async def test_triggers_come_to_a_table_that_is_never_free_and_go(database: Database) -> None:
+    async with overlapping(database):
+        assert (await apply(database.dsn, SPEC, NAMES, patience=10)).plan
+        assert not await plan(database.dsn, SPEC, NAMES)
+        await destroy(database.dsn, SPEC, NAMES, patience=10)
+    assert await database.execute("SELECT FROM pg_trigger WHERE NOT tgisinternal") == []
+
+
+async def test_a_reader_is_in_the_way_of_removal_and_is_named(database: Database) -> None:
+    await apply(database.dsn, SPEC, NAMES)
+    async with await database.connect() as reader, reader.transaction():
+        pid = reader.info.backend_pid
+        await reader.execute("SET LOCAL application_name = 'report'; SELECT count(*) FROM t")
+        async with writing(database, "INSERT INTO t (n) VALUES (1)") as waits:
+            with pytest.raises(DatabaseError) as refused:
+                await destroy(database.dsn, SPEC, NAMES, patience=1.0)
+        # No obstacle where triggers are only added.
+        other = spec_of(name="other")
+        assert (await apply(database.dsn, other, names_of(other), patience=0)).plan
+    assert refused.value.reason is Reason.TABLE_LOCKED
+    assert f"(pid {pid} (report), open since " in refused.value.message
+    assert waits.longest < 0.35
+
+
+async def test_a_ring_that_is_brought_up_waits_as_shortly(database: Database) -> None:
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute(
+        "; ".join(f"ALTER TABLE tablewatcher.{ring} DROP COLUMN bodies, DROP COLUMN taken_at" for ring in NAMES.rings)
+    )
+    async with await database.connect() as blocker, blocker.transaction():
+        pid = blocker.info.backend_pid
+        await blocker.execute(f"LOCK TABLE tablewatcher.{NAMES.rings[2]} IN ROW EXCLUSIVE MODE")
+        async with writing(database, f"SELECT count(*) FROM tablewatcher.{NAMES.rings[2]}") as waits:
+            with pytest.raises(DatabaseError) as refused:
+                await apply(database.dsn, SPEC, NAMES, patience=1.0)
+    assert f"pid {pid}" in refused.value.message
+    assert waits.longest < 0.35
+    assert (await apply(database.dsn, SPEC, NAMES)).plan
+
+
+async def test_the_waits_for_many_partitions_do_not_add_up(any_database: Database) -> None:
+    """One after another is let go, each within the time that a try waits for it."""
+    held = range(1, 31)
+    await any_database.execute(
+        "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+        + "".join(f"CREATE TABLE p{n} PARTITION OF p FOR VALUES FROM ({n}) TO ({n + 1});" for n in (0, *held))
+    )
+    spec = spec_of("p")
+    async with AsyncExitStack() as blockers:
+        holders = [await blockers.enter_async_context(await any_database.connect()) for _ in held]
+        for nth, holder in zip(held, holders, strict=True):
+            await holder.execute(f"BEGIN; INSERT INTO p{nth} VALUES ({nth})".encode())
+        async with writing(any_database, "INSERT INTO p VALUES (0) ON CONFLICT DO NOTHING") as waits:
+            applying = asyncio.create_task(apply(any_database.dsn, spec, names_of(spec)))
+            await poll(lambda: any_database.execute("SELECT FROM pg_locks WHERE NOT granted AND mode LIKE 'ShareRow%'"))
+            for holder in holders:
+                await holder.execute("COMMIT")
+                await asyncio.sleep(0.04)
+            assert (await applying).plan
+    assert waits.longest < 0.8
+
+
+async def test_a_statement_that_takes_long_by_itself_is_given_the_time(database: Database) -> None:
+    async with connected(database.dsn) as connection:
+        tries = LockTries(connection, 60.0)
+        tries.expect(Contested(()))
+        given = []
+        for _ in range(5):
+            given += [int(found) for found in re.findall(r"statement_timeout = (\d+)", tries.bounds())]
+            assert await tries.again(psycopg.errors.QueryCanceled())
+        tries.bounds()
+        assert await tries.again(psycopg.errors.LockNotAvailable())
+        given += [int(found) for found in re.findall(r"statement_timeout = (\d+)", tries.bounds())]
+    assert given == [500, 900, 1700, LONGEST_STATEMENT_MS, LONGEST_STATEMENT_MS, LONGEST_STATEMENT_MS]
+
+
+async def test_a_far_away_apply_does_not_keep_the_lock_for_its_way(database: Database) -> None:
+    """Each answer takes a tenth of a second, and three triggers have to be made."""
+    way = 0.1
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner, outer = await asyncio.open_connection("127.0.0.1", database.server.port)
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, delay: float) -> None:
+            while found := await source.read(65536):
+                await asyncio.sleep(delay)
+                sink.write(found)
+            sink.close()
+
+        with contextlib.suppress(OSError):
+            await asyncio.gather(pump(reader, outer, 0), pump(inner, writer, way))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    far = database.dsn.replace(f":{database.server.port}/", f":{port}/")
+    async with server, writing(database, "INSERT INTO t (n) VALUES (1)") as waits:
+        assert (await apply(far, SPEC, NAMES)).plan
+    async with (await opened(database.dsn, SPEC)).reader:
+        pass
+    assert way <= waits.longest < 3 * way
