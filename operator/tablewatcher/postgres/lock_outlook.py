@@ -2,7 +2,8 @@
 
 A try that must wait keeps everybody waiting who comes after it. To look at who holds the table keeps nobody, and tells
 as much: a try at that moment would have had the lock once the last of them had ended. So tries are short, and longer
-ones are made only where looks say that these would come to something. Beside a transaction that stays open none would.
+ones are made only where looks say that these would come to something. Beside a transaction that stays open none would
+(decision 0022).
 """
 
 from __future__ import annotations
