@@ -145,11 +145,10 @@ class Backlog:
         """What nobody has looked at yet; what is not free to go is put into its lines. idle: nothing is in flight."""
         if self.barrier is not None:
             return
-        fresh, events, ordered, number, shared = self.fresh, call.events, self.ordered, call.number, call.shared
+        fresh, events, ordered, number = self.fresh, call.events, self.ordered, call.number
         owners, lines, boundless = self.lanes.owners, self.lanes.lines, call.max_bytes is None
-        shared = (
-            shared and not self.lanes.parked
-        )  # what is parked must not be overtaken in the call of one that came back
+        # What is parked must not be overtaken in the call of one that came back.
+        shared = call.shared and not self.lanes.parked
         while fresh and len(events) < call.limit:
             event = fresh[0]
             if ordered and event.op in BARRIERS and (events or self.is_barred(idle=idle)):
