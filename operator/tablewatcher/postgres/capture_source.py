@@ -25,7 +25,7 @@ from .sql import (
     CAPTURE_STATEMENT,
     insert_into_slot,
 )
-from .statement_source import ALL_ROWS, TRANSITION_TABLE, Selection
+from .statement_source import ALL_ROWS, LOOK_EVERY, TRANSITION_TABLE, Selection
 
 MAX_KEY_BYTES = 1024
 MAX_CONTEXT_BYTES = 16_384
@@ -165,7 +165,14 @@ class CaptureSource:
             **routes_again(self.routed_columns),
             slow_filter=self._slow_filter(leave),
             filter_of_truncated=f" || coalesce({FILTER_MEMBER}, '')" if self._filter else "",
-            insert=insert_into_slot(common["ring"], columns, f"VALUES ({values})"),
+            insert=insert_into_slot(
+                common["ring"],
+                columns,
+                f"VALUES ({values})",
+                first=f"ring_id := nextval({common['ids']})",
+                stopped=leave,
+            ),
+            look_every=LOOK_EVERY,
         )
 
     def _objects(self) -> dict[str, object]:

@@ -53,7 +53,7 @@ def compared_by_value(column: Column) -> bool:
 def same(columns: Iterable[Column]) -> str:
     """Whether several columns are as they were, exact also for json, xml and point; of the types that they had.
 
-    A comparison by value takes a third of what one of images does.
+    By value where it can be, which takes 4,400 instructions less a column (decision 0023).
     """
     return " AND ".join(map(_same, columns))
 

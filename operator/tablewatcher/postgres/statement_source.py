@@ -32,7 +32,7 @@ _MAX_STORED = 200_000
 _MAX_STORED_JSONB = 8_000
 # The bound on the ring is looked at where the last id of a statement of n rows is among the first n * _LOOK_AT of so
 # many: whatever ids others draw in between, hardly a stretch goes by without a look.
-_LOOK_EVERY = 1024 * IDS_A_ROW
+LOOK_EVERY = 1024 * IDS_A_ROW
 _LOOK_AT = 8 * IDS_A_ROW
 ROW = "tablewatcher_row"
 # With its star it is the row, also when the application calls a column so later.
@@ -108,7 +108,7 @@ class Selection:
         keys = "".join(f" keys := keys || picked.{part};" for part in self._keys)
         routes = "".join(f" all_routes := all_routes || picked.{part};" for part in self._routes)
         begin = " keys := NULL;" + (" all_routes := NULL;" if self.routes else "")
-        bounds = {"number_of_few": FEW, "chunk_bytes": CHUNK_BYTES, "look_every": _LOOK_EVERY, "look_at": _LOOK_AT}
+        bounds = {"number_of_few": FEW, "chunk_bytes": CHUNK_BYTES, "look_every": LOOK_EVERY, "look_at": _LOOK_AT}
         return {"many": self._many(), "gather": keys + routes, "begin": begin, **bounds}
 
     def chunk(self, traceparent: str) -> dict[str, str]:

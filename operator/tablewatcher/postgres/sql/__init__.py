@@ -36,9 +36,18 @@ RING_SKIPS = _text("ring_skips.sql")
 RING_SLOT = _text("ring_slot.sql")
 
 
-def insert_into_slot(ring: object, columns: str, source: str) -> str:
-    """PL/pgSQL that writes `source`, VALUES or a SELECT, to the slot in turn; capture is known not to be stopped."""
-    return _CAPTURE_INSERT.format(ring=ring, columns=columns, source=source)
+def insert_into_slot(ring: object, columns: str, source: str, *, first: str = "", stopped: str = "") -> str:
+    """PL/pgSQL that writes `source`, VALUES or a SELECT, to the slot in turn.
+
+    Statements: `first` goes before it, `stopped` in its place where capture is; without that it is known not to be.
+    """
+    return _CAPTURE_INSERT.format(
+        ring=ring,
+        columns=columns,
+        source=source,
+        first=first and f"\n      {first};",
+        stopped=stopped and f"    ELSE\n      {stopped};\n",
+    )
 
 
 def migrations() -> list[tuple[int, str]]:

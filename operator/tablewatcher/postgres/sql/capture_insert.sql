@@ -1,7 +1,7 @@
-    IF slot = 0 THEN
+    IF slot = 0 THEN{first}
       INSERT INTO {ring}_0 ({columns}) {source};
-    ELSIF slot = 1 THEN
+    ELSIF slot = 1 THEN{first}
       INSERT INTO {ring}_1 ({columns}) {source};
-    ELSIF slot = 2 THEN
+    ELSIF slot = 2 THEN{first}
       INSERT INTO {ring}_2 ({columns}) {source};
-    END IF;
+{stopped}    END IF;

@@ -78,9 +78,7 @@
   END IF;
 {context}
   slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
-  IF slot > 2 THEN {leave}; END IF;
-  ring_id := nextval({ids});
 {insert}
-  IF ring_id / {ids_a_row} % 1024 = 0 THEN
+  IF ring_id % {look_every} < {ids_a_row} THEN
 {bound}
   END IF;

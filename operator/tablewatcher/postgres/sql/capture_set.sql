@@ -4,8 +4,8 @@
     GET DIAGNOSTICS written = ROW_COUNT;
     -- All that is rare stands behind one expression: each costs a single-row statement half a microsecond and more.
     IF written = {number_of_few} OR current_setting('tablewatcher.one_by_one', true) = 'on'
-       OR pg_sequence_last_value({wake}) > 0 OR (written > 0 AND currval({ids}) % {look_every} < {look_at} * written) THEN
-      IF written > 0 AND currval({ids}) % {look_every} < {look_at} * written THEN
+       OR pg_sequence_last_value({wake}) > 0 OR (FOUND AND currval({ids}) % {look_every} < {look_at} * written) THEN
+      IF FOUND AND currval({ids}) % {look_every} < {look_at} * written THEN
 {bound}
         slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE slot END;
       END IF;
