@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tablewatcher.listener.pace import (
     ARMED_SECONDS,
     BUSY_STEP,
+    ENOUGH,
     HOT_SECONDS,
     LARGEST_PAGE,
     LONGEST_BUSY_STEP,
@@ -32,12 +35,26 @@ def test_rows_that_come_fast_are_gathered() -> None:
         pace.read(1, 300, tick * 0.1)
     assert not pace.busy
     for tick in range(200):
-        pace.read(10, 3_000, 5.0 + tick * 0.01)
+        pace.read(5, 1_500, 5.0 + tick * 0.01)
     assert pace.busy
     assert pace.hot(7.0) == BUSY_STEP
+
+
+@pytest.mark.parametrize(
+    ("rate", "gathered"), [(300, BUSY_STEP), (2_000, 0.02), (5_000, LONGEST_BUSY_STEP), (16_000, ENOUGH / 16_000)]
+)
+def test_gathered_for_longer_the_faster_they_come_but_no_more_than_enough(rate: int, gathered: float) -> None:
+    pace, every = Pace(), 0.02
     for tick in range(200):
-        pace.read(200, 60_000, 7.0 + tick * 0.02)
-    assert pace.hot(11.0) == LONGEST_BUSY_STEP
+        pace.read(int(rate * every), 300, tick * every)
+    assert pace.hot(200 * every) == pytest.approx(gathered, rel=0.05)
+
+
+def test_pages_that_are_full_anyhow_are_not_waited_for() -> None:
+    pace = Pace()
+    for tick in range(200):
+        pace.read(1_000, 300_000, tick * 0.015)
+    assert pace.hot(3.0) == BUSY_STEP
 
 
 def test_hot_after_a_row_then_asleep() -> None:

@@ -14,10 +14,12 @@ LOOK_SECONDS = 1.0
 BLIND_SECONDS = 0.05
 # Above this rate never ask for notifications: they would hold the rate down and so keep themselves alive.
 BUSY_ROWS_PER_SECOND = 250.0
-# Then a look every so often, more rarely the faster they come: what a look and a batch cost is shared by more rows.
+# Then a look every so often, more rarely the faster they come, so that more rows share what a look and a batch cost;
+# but not more rarely than it takes for ENOUGH to come: they share it well.
 BUSY_STEP = 0.008
-LONGEST_BUSY_STEP = 0.025
-_STEP_PER_RATE = BUSY_STEP / 2_000
+LONGEST_BUSY_STEP = 0.05
+ENOUGH = 400
+_STEP_PER_RATE = BUSY_STEP / 800
 BUSY_SECONDS = 0.1
 PAGE_BYTES = 8 << 20
 LARGEST_PAGE = 1_024
@@ -63,7 +65,7 @@ class Pace:
     @property
     def busy_step(self) -> float:
         """Seconds that rows gather for while they come fast."""
-        return min(max(BUSY_STEP, self._rate * _STEP_PER_RATE), LONGEST_BUSY_STEP)
+        return max(BUSY_STEP, min(self._rate * _STEP_PER_RATE, ENOUGH / self._rate, LONGEST_BUSY_STEP))
 
     def hot(self, now: float) -> float | None:
         """Seconds until the next look while rows came just now; None: time to sleep."""
