@@ -209,7 +209,7 @@ async def test_an_open_transaction_holds_us_and_we_hold_nobody(removing: bool, d
     assert f"(pid {pid} (shop), open since " in refused.value.message
     left = "capture has stopped, and nothing else was changed" if removing else "try again: nothing was changed"
     assert left in refused.value.message
-    assert longest < 0.35  # a try waits for 0.1 s; the rest is for a busy machine
+    assert longest < 0.45  # a try waits for 0.1 s; the rest is for a busy machine
     if removing:
         await destroy(database.dsn, SPEC, NAMES)
     else:

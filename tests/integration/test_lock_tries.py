@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,13 +28,16 @@ NAMES = names_of(SPEC)
 # Of a transaction, in seconds, and how many of them overlap.
 LENGTH = 0.2
 CLIENTS = 6
+# A try waits for 0.1 s, where each once waited for 0.5 s; the rest is for a busy machine.
+SHORTLY = 0.45
 
 
 @dataclass(slots=True)
 class Waits:
-    """longest: seconds that a write took."""
+    """longest: seconds that a write took, but for what the machine took away; longest_ever: with that."""
 
     longest: float = 0.0
+    longest_ever: float = 0.0
     writes: int = 0
 
 
@@ -45,9 +49,11 @@ async def writing(database: Database, statement: str) -> AsyncIterator[Waits]:
     async def write() -> None:
         async with await database.connect() as connection:
             while True:
+                began = time.monotonic()
                 async with running_time() as took:
                     await connection.execute(statement.encode())
                 found.longest = max(found.longest, took.seconds)
+                found.longest_ever = max(found.longest_ever, time.monotonic() - began)
                 found.writes += 1
 
     writer = asyncio.create_task(write())
@@ -95,9 +101,9 @@ async def database(any_database: Database) -> Database:
 
 async def test_triggers_come_to_a_table_that_is_never_free_and_go(database: Database) -> None:
     async with overlapping(database):
-        assert (await apply(database.dsn, SPEC, NAMES, patience=10)).plan
+        assert (await apply(database.dsn, SPEC, NAMES, patience=60)).plan
         assert not await plan(database.dsn, SPEC, NAMES)
-        await destroy(database.dsn, SPEC, NAMES, patience=10)
+        await destroy(database.dsn, SPEC, NAMES, patience=60)
     assert await database.execute("SELECT FROM pg_trigger WHERE NOT tgisinternal") == []
 
 
@@ -111,10 +117,10 @@ async def test_a_reader_is_in_the_way_of_removal_and_is_named(database: Database
                 await destroy(database.dsn, SPEC, NAMES, patience=1.0)
         # No obstacle where triggers are only added.
         other = spec_of(name="other")
-        assert (await apply(database.dsn, other, names_of(other), patience=0)).plan
+        assert (await apply(database.dsn, other, names_of(other))).plan
     assert refused.value.reason is Reason.TABLE_LOCKED
     assert f"(pid {pid} (report), open since " in refused.value.message
-    assert waits.longest < 0.35
+    assert waits.longest < SHORTLY
 
 
 async def test_a_ring_that_is_brought_up_waits_as_shortly(database: Database) -> None:
@@ -129,7 +135,7 @@ async def test_a_ring_that_is_brought_up_waits_as_shortly(database: Database) ->
             with pytest.raises(DatabaseError) as refused:
                 await apply(database.dsn, SPEC, NAMES, patience=1.0)
     assert f"pid {pid}" in refused.value.message
-    assert waits.longest < 0.35
+    assert waits.longest < SHORTLY
     assert (await apply(database.dsn, SPEC, NAMES)).plan
 
 
@@ -152,7 +158,7 @@ async def test_the_waits_for_many_partitions_do_not_add_up(any_database: Databas
                 await holder.execute("COMMIT")
                 await asyncio.sleep(0.04)
             assert (await applying).plan
-    assert waits.longest < 0.8
+    assert waits.longest < 1.0  # 1.3 where they do
 
 
 async def test_a_statement_that_takes_long_by_itself_is_given_the_time(database: Database) -> None:
@@ -170,8 +176,8 @@ async def test_a_statement_that_takes_long_by_itself_is_given_the_time(database:
 
 
 async def test_a_far_away_apply_does_not_keep_the_lock_for_its_way(database: Database) -> None:
-    """Each answer takes a tenth of a second, and three triggers have to be made."""
-    way = 0.1
+    """Each answer takes a fifth of a second, and three triggers have to be made."""
+    way = 0.2
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner, outer = await asyncio.open_connection("127.0.0.1", database.server.port)
@@ -192,4 +198,5 @@ async def test_a_far_away_apply_does_not_keep_the_lock_for_its_way(database: Dat
         assert (await apply(far, SPEC, NAMES)).plan
     async with (await opened(database.dsn, SPEC)).reader:
         pass
-    assert way <= waits.longest < 3 * way
+    assert waits.longest_ever >= way
+    assert waits.longest < 3 * way

@@ -71,7 +71,7 @@ async def test_apply_may_take_its_time(any_database: Database) -> None:
         " WHEN TAG IN ('CREATE SCHEMA') EXECUTE FUNCTION f()"
     )
     await limit(any_database)
-    assert (await apply(any_database.dsn, SPEC, NAMES, patience=0)).plan
+    assert (await apply(any_database.dsn, SPEC, NAMES)).plan
 
 
 async def test_a_listener_may_have_nothing_to_do(
