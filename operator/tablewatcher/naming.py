@@ -72,8 +72,12 @@ class WatcherNames:
         return f"skips_{self.hash}"
 
     @property
+    def lastval(self) -> str:
+        return f"lastval_{self.hash}"
+
+    @property
     def sequences(self) -> tuple[str, ...]:
-        return (self.ids, self.slot, self.wake, self.stop, self.skips)
+        return (self.ids, self.slot, self.wake, self.stop, self.skips, self.lastval)
 
     @property
     def channel(self) -> str:
