@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from .. import __version__
 from ..errors import Reason, SinkError
@@ -12,7 +13,7 @@ from .base import Outcome, Verdict
 from .http_endpoint import Endpoint, EndpointSource
 from .http_fault import fault
 from .http_guard import Guard, connect_once
-from .http_pool import FAULTS, Pool
+from .http_pool import FAULTS, Pool, hung_up
 from .http_status import outcome
 from .signing import signature
 
@@ -38,6 +39,7 @@ class Channel:
         self._pool: Pool | None = None
         self._guard: Guard | None = None
         self._answered = float("-inf")
+        self._refusal: SinkError | None = None
 
     async def open(self) -> None:
         """Read the endpoint; resolve, connect, shake hands, send nothing. SinkError if any fails."""
@@ -76,23 +78,37 @@ class Channel:
         except FAULTS as error:
             failure = self._fault(error, endpoint)
             return Outcome(Verdict.RETRY, failure.reason, failure.message, endpoint=True)
-        self._answered = time.monotonic()
+        self._answered, self._refusal = time.monotonic(), None
+        found = outcome(status, retry_after, time.time())
         if status in _REFUSED_STATUS:
             self._endpoints.distrust()
-        return outcome(status, retry_after, time.time())
+            return replace(found, message=self._endpoints.with_fault(found.message))
+        return found
 
     async def _look_at(self, endpoint: Endpoint) -> None:
         try:
             await connect_once(endpoint.host, endpoint.port, endpoint.tls, self._guard_of(endpoint))
         except (OSError, TimeoutError) as error:
-            raise self._fault(error, endpoint) from None
+            found = fault(error, endpoint.where)
+            self._refusal = found if found.reason is Reason.TLS_FAILED else None
+            raise self._told(found) from None
+        self._refusal = None
 
     def _fault(self, error: BaseException, endpoint: Endpoint) -> SinkError:
-        found = fault(error, endpoint.where)
-        if found.reason is Reason.TLS_FAILED:
-            # The endpoint's certificate may be of a new authority, or ours may have expired.
-            self._endpoints.distrust()
-        return found
+        """What came of a request that got no answer."""
+        if self._refusal is not None and hung_up(error):
+            # With TLS 1.3 a server says what it has against our certificate while we send already, and that is lost
+            # where it hangs up on what it has not read. The last look had waited for it.
+            return self._told(self._refusal)
+        return self._told(fault(error, endpoint.where))
+
+    def _told(self, found: SinkError) -> SinkError:
+        """`found`; where it is about certificates, with what keeps those that are there now from being used."""
+        if found.reason is not Reason.TLS_FAILED:
+            return found
+        # The endpoint's certificate may be of a new authority, or ours may have expired.
+        self._endpoints.distrust()
+        return SinkError(found.reason, self._endpoints.with_fault(found.message))
 
     def _guard_of(self, endpoint: Endpoint) -> Guard:
         """One for all looks: it asks for a name once at a time."""

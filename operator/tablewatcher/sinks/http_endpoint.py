@@ -56,6 +56,7 @@ class EndpointSource:
         self._endpoint: Endpoint | None = None
         self._until = 0.0
         self._tls: tuple[object, ssl.SSLContext] | None = None
+        self._fault: SinkError | None = None
 
     def read(self) -> Endpoint:
         """Everything anew. Raises SinkError."""
@@ -72,6 +73,7 @@ class EndpointSource:
         keys = tuple(self._key(each) for each in self._spec.signing)
         self._endpoint = Endpoint(url, host, port, headers, keys, tls)
         self._until = time.monotonic() + _FRESH_SECONDS
+        self._fault = None
         return self._endpoint
 
     def current(self) -> Endpoint:
@@ -79,14 +81,22 @@ class EndpointSource:
         if self._endpoint is None:
             return self.read()
         if time.monotonic() >= self._until:
-            with contextlib.suppress(SinkError):
+            try:
                 return self.read()
+            except SinkError as error:
+                self._fault = error
             self._until = time.monotonic() + _FRESH_SECONDS
         return self._endpoint
 
     def distrust(self) -> None:
         """The endpoint has refused what we have: read it anew before the next request."""
         self._until = 0.0
+
+    def with_fault(self, message: str) -> str:
+        """`message`, which tells what the endpoint has against what was read, and why nothing newer is used."""
+        if self._fault is None:
+            return message
+        return f"{message}; what is there by now cannot be used: {self._fault.message}"
 
     def _url(self) -> URL:
         place = self._spec.url_secret

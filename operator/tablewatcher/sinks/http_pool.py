@@ -21,6 +21,13 @@ _TIMED_OUT = 408
 FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
 
+def hung_up(error: BaseException) -> bool:
+    """Whether a connection that had been made was ended without an answer, of `FAULTS`."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) or (
+        isinstance(error, aiohttp.ClientOSError) and not isinstance(error, aiohttp.ClientConnectorError)
+    )
+
+
 class Pool:
     """At most `limit` connections. `retire` ends it as soon as no request is under way, `close` at once."""
 

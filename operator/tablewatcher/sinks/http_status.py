@@ -45,7 +45,8 @@ def outcome(status: int, retry_after_value: str | None, now: float) -> Outcome:
     if status in (401, 403):
         return _endpoint(
             Reason.SINK_AUTH_FAILED,
-            f"the endpoint answered {status}: check the signing secret it knows",
+            f"the endpoint answered {status}: check what spec.sink.http.headers, signing and tls.clientCertSecretRef"
+            " give it against what it knows",
             wait,
         )
     if 300 <= status < 400:

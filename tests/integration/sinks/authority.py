@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import ssl
 from pathlib import Path
 
 import trustme
 
 from .events import MemorySecrets
+
+_DAY = 86_400.0
 
 
 class Authority:
@@ -21,22 +24,27 @@ class Authority:
             {"ca": {"ca.crt": self.pem}, "client": self.client}, config_maps={"ca": {"ca.crt": self.pem}}
         )
 
-    def new_client(self) -> dict[str, str]:
-        """A Secret with a certificate for a client, another one each time."""
-        client = self._ca.issue_cert("listener@tablewatcher.test")
+    def new_client(self, seconds: float = _DAY) -> dict[str, str]:
+        """A Secret with a certificate for a client, another one each time, good for so long from now."""
+        client = self._issued("listener@tablewatcher.test", seconds)
         return {
             "tls.crt": client.cert_chain_pems[0].bytes().decode(),
             "tls.key": client.private_key_pem.bytes().decode(),
         }
 
-    def write(self, folder: Path, name: str = "localhost") -> tuple[Path, Path, Path]:
-        """Files in `folder` for a server called `name`: authority, certificate, key."""
-        issued = self._ca.issue_cert(name)
+    def write(self, folder: Path, name: str = "localhost", seconds: float = _DAY) -> tuple[Path, Path, Path]:
+        """Files in `folder` for a server called `name`: authority, certificate (good for so long), key."""
+        issued = self._issued(name, seconds)
         files = folder / "ca.pem", folder / "server.pem", folder / "server.key"
         self._ca.cert_pem.write_to_path(str(files[0]))
         issued.cert_chain_pems[0].write_to_path(str(files[1]))
         issued.private_key_pem.write_to_path(str(files[2]))
         return files
+
+    def _issued(self, name: str, seconds: float) -> trustme.LeafCert:
+        now = datetime.datetime.now(datetime.UTC)
+        begin, end = now - datetime.timedelta(hours=1), now + datetime.timedelta(seconds=seconds)
+        return self._ca.issue_cert(name, not_before=begin, not_after=end)
 
     def server_context(self, folder: Path, name: str = "localhost", *, ask: bool = False) -> ssl.SSLContext:
         """For a server called `name`; `ask`: only clients with a certificate of this authority come in."""

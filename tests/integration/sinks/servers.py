@@ -86,6 +86,10 @@ class NatsServer:
                 assert time.monotonic() < deadline, self._log.read_text()
                 time.sleep(0.02)
 
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
     def kill(self) -> None:
         """kill -9."""
         if self._process is not None:

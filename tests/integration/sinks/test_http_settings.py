@@ -30,14 +30,17 @@ async def test_headers_are_sent_and_read_anew_after_a_refusal(http_server: HttpS
     sink = http_sink(http_server.url, secrets=secrets, headers=headers)
     await sink.open()
     await sink.deliver([event(1)])
-    secrets.values["hook"]["token"] = "Bearer two"
     http_server.answer = _unauthorized
+    del secrets.values["hook"]["token"]
+    for words in ("spec.sink.http.headers", "has no key 'token'"):
+        (refused,) = await sink.deliver([event(2)])
+        assert (refused.reason, words in refused.message) == (Reason.SINK_AUTH_FAILED, True), refused.message
+    secrets.values["hook"]["token"] = "Bearer two"
     (refused,) = await sink.deliver([event(2)])
-    assert refused.reason is Reason.SINK_AUTH_FAILED
-    await sink.deliver([event(2)])
+    assert "has no key" not in refused.message
     await sink.close()
     sent = [request.headers for request in http_server.received]
-    assert [each["authorization"] for each in sent] == ["Bearer one", "Bearer one", "Bearer two"]
+    assert [each["authorization"] for each in sent] == ["Bearer one", "Bearer one", "Bearer one", "Bearer two"]
     assert {(each["x-team"], each["user-agent"]) for each in sent} == {("shop", "ours/1")}
 
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -194,8 +195,8 @@ def authority() -> Authority:
     return Authority()
 
 
-def _tls(authority: Authority, folder: Path, more: str = "", name: str = "localhost") -> str:
-    ca, certificate, key = (json.dumps(str(path)) for path in authority.write(folder, name))
+def _tls(authority: Authority, folder: Path, more: str = "", name: str = "localhost", seconds: float = 86_400.0) -> str:
+    ca, certificate, key = (json.dumps(str(path)) for path in authority.write(folder, name, seconds))
     return f"tls {{cert_file: {certificate}, key_file: {key}, ca_file: {ca}\n{more}\n}}"
 
 
@@ -240,7 +241,7 @@ async def test_tls_that_is_only_offered_is_taken(tmp_path: Path, authority: Auth
     [
         ("", "localhost", None, "caRef"),
         ("", "localhost", Tls(), "caRef"),
-        ("", "elsewhere.test", Tls(CA), "one of the certificate's names"),
+        ("", "elsewhere.test", Tls(CA), "a host name that the certificate is for"),
         ("verify: true", "localhost", Tls(CA), "clientCertSecretRef"),
     ],
 )
@@ -251,6 +252,35 @@ async def test_what_is_wrong_with_tls_is_said(
         error = await _reason_of_open(nats_sink(_url(server), tls=tls, secrets=authority.secrets))
     assert error.reason is Reason.TLS_FAILED
     assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("client", "server_seconds", "words"),
+    [
+        (lambda ours: ours.new_client(seconds=-1), 60, "our certificate has expired"),
+        (lambda _: Authority().client, 60, "does not trust our certificate"),
+        (lambda ours: ours.client, -1, "renew the server's certificate"),
+    ],
+)
+async def test_whose_certificate_has_expired_is_said_and_the_next_one_is_used(
+    tmp_path: Path,
+    authority: Authority,
+    client: Callable[[Authority], dict[str, str]],
+    server_seconds: float,
+    words: str,
+) -> None:
+    secrets = MemorySecrets({"client": client(authority), "ca": {"ca.crt": authority.pem}})
+    config = partial(_tls, authority, tmp_path, "verify: true")
+    with _running(tmp_path, config(seconds=server_seconds)) as server:
+        sink = nats_sink(_url(server), tls=Tls(CA, "client"), secrets=secrets, **CREATE)
+        error = await _reason_of_open(sink)
+        assert (error.reason, words in error.message) == (Reason.TLS_FAILED, True), error.message
+        secrets.values["client"] = authority.new_client()
+        server.reload(config())  # writes new files for the server too
+        await until(lambda: "Reloaded server configuration" in server.log)
+        await sink.open()
+        await _delivers_within(sink, 1)
+        await sink.close()
 
 
 @pytest.mark.usefixtures("own_patience")

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from nats import errors as nats_errors
 
 from ...errors import Reason, SinkError
+from ..tls_fault import Place, said, tls_advice
 
 _AUTH_WORDS = ("authorization violation", "authentication", "auth timeout", "nkeys", "user credentials")
-# Alerts with which a server asks for a certificate, or does not like the one it got.
-_CLIENT_ALERTS = ("CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE", "ALERT_UNKNOWN_CA", "ALERT_CERTIFICATE")
 _NO_TLS_YET = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH")
+_PLACE = Place("the server", "spec.sink.nats.tls", "spec.sink.nats.servers")
 
 
 def server_names(servers: Sequence[str]) -> str:
@@ -52,14 +52,9 @@ def fault(error: BaseException | None, servers: Sequence[str], *, encrypted: boo
 
 
 def _tls_remedy(error: ssl.SSLError) -> str:
-    reason = error.reason or "handshake"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        why = error.verify_message
-        if "mismatch" in why.lower():
-            return f"{why}: write one of the certificate's names in spec.sink.nats.servers"
-        return f"{why}: name the authority that signed the server's certificate in spec.sink.nats.tls.caRef"
-    if any(word in reason for word in _CLIENT_ALERTS):
-        return f"{reason}: the server wants another client certificate, see spec.sink.nats.tls.clientCertSecretRef"
+    if (advice := tls_advice(error, _PLACE)) is not None:
+        return advice
+    reason = said(error)
     if any(word in reason for word in _NO_TLS_YET):
         return f"{reason}: the server does not begin with TLS, see spec.sink.nats.tls.handshakeFirst"
     return f"{reason}: check spec.sink.nats.tls, and the server's own TLS settings"
