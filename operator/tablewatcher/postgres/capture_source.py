@@ -120,7 +120,7 @@ class CaptureSource:
         if self._as_set:
             rows = self._set(row_by_row, {**common, "notify": notify})
         else:
-            rows = f"{self._one_by_one(ALL_ROWS, row_by_row)}\n{notify}"
+            rows = f"{CAPTURE_ONE_BY_ONE.format(rows=ALL_ROWS, row_by_row=row_by_row)}\n{notify}"
         return CAPTURE_STATEMENT.format(rows=rows)
 
     def _set(self, row_by_row: str, common: dict[str, object]) -> str:
@@ -147,11 +147,8 @@ class CaptureSource:
             chunk=CAPTURE_CHUNK.format(
                 **common, insert=insert_into_slot(ring, ", ".join(chunk), f"VALUES ({', '.join(chunk.values())})")
             ),
-            one_by_one=self._one_by_one(selection.rest(), row_by_row),
+            one_by_one=CAPTURE_ONE_BY_ONE.format(rows=selection.rest(), row_by_row=row_by_row),
         )
-
-    def _one_by_one(self, rows: str, row_by_row: str) -> str:
-        return CAPTURE_ONE_BY_ONE.format(rows=rows, forget=self._lastval.forget, row_by_row=row_by_row)
 
     def _rows(self, actions: frozenset[Action], leave: str, common: dict[str, object]) -> str:
         """What makes of NEW and OLD one row of the ring. `leave`: the statement that ends it early."""

@@ -30,11 +30,6 @@ class Lastval:
         return f" {DRAWN} bigint;" if self.column else ""
 
     @property
-    def forget(self) -> str:
-        """Statements for before a row."""
-        return f" {DRAWN} := NULL;" if self.column else ""
-
-    @property
     def after_row(self) -> str:
         """Statements for after a row whose number the form that wrote it has noted."""
         return f"\n  IF {DRAWN} IS NOT NULL THEN {DRAWN} := {self._given(DRAWN)}; END IF;" if self.column else ""

@@ -79,9 +79,9 @@ class RowSource:
 
     def _insert(self, leave: str) -> list[str]:
         body = self._known("NEW", [], self._key_and_after())
-        # After the condition, which may leave the row out, and before what fails where other columns have changed.
+        # Before all that fails where another column has changed, so that it is noted then too.
         noted = [f"{DRAWN} := NEW.{identifier(self._number.name)};"] if self._number else []
-        return [*self._only_where("NEW", leave), *noted, *self._keys("NEW"), f"body := {body};"]
+        return [*noted, *self._only_where("NEW", leave), *self._keys("NEW"), f"body := {body};"]
 
     def _delete(self, leave: str) -> list[str]:
         before = self._row("OLD") if self._spec.include_before else self._plain_key("OLD")
