@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import ssl
 from dataclasses import dataclass, field
 
@@ -89,8 +90,10 @@ def pem(authority: trustme.CA) -> str:
     return authority.cert_pem.bytes().decode()
 
 
-def certificate(authority: trustme.CA, name: str) -> dict[str, str]:
-    """A Secret of type kubernetes.io/tls."""
-    found = authority.issue_cert(name)
+def certificate(authority: trustme.CA, name: str, seconds: float = 86_400.0) -> dict[str, str]:
+    """A Secret of type kubernetes.io/tls, good for so long from now."""
+    now = datetime.datetime.now(datetime.UTC)
+    begin, end = now - datetime.timedelta(hours=1), now + datetime.timedelta(seconds=seconds)
+    found = authority.issue_cert(name, not_before=begin, not_after=end)
     chain = "".join(blob.bytes().decode() for blob in found.cert_chain_pems)
     return {"tls.crt": chain, "tls.key": found.private_key_pem.bytes().decode()}

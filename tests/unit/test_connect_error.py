@@ -12,7 +12,14 @@ HEAD = 'connection failed: connection to server at "10.1.2.3", port 5432 failed:
 # As psycopg 3.3 with libpq 18 reports them of PostgreSQL 15 with ssl = on.
 SAID = [
     ("SSL error: tlsv1 alert unknown ca", Reason.TLS_FAILED, "clientCertSecretRef"),
+    ("SSL error: ssl/tls alert certificate expired", Reason.TLS_FAILED, "our certificate has expired"),
     ("SSL error: certificate verify failed", Reason.TLS_FAILED, "caRef"),
+    ("SSL error: certificate verify failed", Reason.TLS_FAILED, "has expired"),
+    ("SSL error: unexpected eof while reading", Reason.TLS_FAILED, "clientCertSecretRef"),
+    ('could not read certificate file "/shop": bad base64 decode', Reason.TLS_FAILED, "sslcert"),
+    ('could not load private key file "/shop": key values mismatch', Reason.TLS_FAILED, "belong to the certificate"),
+    ('private key file "/shop" has group or world access; file must have ...', Reason.TLS_FAILED, "chmod 600"),
+    ('could not read root certificate file "/shop": no certificate or crl found', Reason.TLS_FAILED, "sslrootcert"),
     (
         'server certificate for "db.example" does not match host name "10.1.2.3"',
         Reason.TLS_FAILED,

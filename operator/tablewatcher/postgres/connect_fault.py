@@ -82,16 +82,24 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
         "certificate verify failed",
         _TLS,
         (
-            "the server's certificate is not signed by an authority that we trust; name its authority in"
-            " spec.database.tls.caRef (or sslrootcert)"
+            "the server's certificate is not signed by an authority that we trust, or one of both has expired; name its"
+            " authority in spec.database.tls.caRef (or sslrootcert), or renew what has expired"
         ),
     ),
     (
         "root certificate file",
         _TLS,
         (
-            "there is no authority to check the server's certificate with; name it in"
+            "there is no authority to check the server's certificate with, or no certificate in its file; name it in"
             " spec.database.tls.caRef (or sslrootcert)"
+        ),
+    ),
+    (
+        "alert certificate expired",
+        _TLS,
+        (
+            "our certificate has expired; put a new one with its key into the Secret of"
+            " spec.database.tls.clientCertSecretRef (or where sslcert and sslkey name them)"
         ),
     ),
     (
@@ -113,10 +121,21 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     (
         "private key",
         _TLS,
-        ("the client's private key cannot be used; it must be PEM, without a password, and belong to the certificate"),
+        (
+            "the client's private key (sslkey) cannot be used; it must be PEM, belong to the certificate (sslcert), and"
+            " be closed to others: chmod 600"
+        ),
     ),
+    ("certificate file", _TLS, "our certificate (sslcert) cannot be read; put it there, as PEM"),
     ("certificate", _TLS, "the certificate of the server, or ours, is not accepted"),
-    ("ssl", _TLS, "no TLS connection could be made as sslmode asks"),
+    (
+        "ssl",
+        _TLS,
+        (
+            "no TLS connection could be made as sslmode asks; if the server wants a client certificate, give it one"
+            " that it trusts, and not expired, in spec.database.tls.clientCertSecretRef (or sslcert and sslkey)"
+        ),
+    ),
     (
         "session is read-only",
         Reason.READ_ONLY_REPLICA,

@@ -24,6 +24,8 @@ from psycopg import AsyncClientCursor, AsyncConnection, AsyncTransaction, pq
 from psycopg.abc import Params, Query
 from psycopg.rows import AsyncRowFactory, DictRow, Row, dict_row
 
+from .pem_files import Files
+
 # Division by zero, which no statement of ours does otherwise. A DO block that raises a code of its own takes 140 us.
 _ELSEWHERE = "22012"
 # Seconds a statement may still take on a connection that is to be closed.
@@ -54,12 +56,16 @@ _HERE = (
 
 
 class Connection(AsyncConnection[DictRow]):
-    """A connection of psycopg in autocommit. pooled: it leads through a pooler, of whatever mode."""
+    """A connection of psycopg in autocommit. pooled: it leads through a pooler, of whatever mode.
+
+    files: those that its connection string names, for as long as it lives.
+    """
 
     def __init__(self, pgconn: pq.abc.PGconn, row_factory: AsyncRowFactory[DictRow] = dict_row) -> None:
         super().__init__(pgconn, row_factory)
         self.pooled = False
         self.opening = ""
+        self.files = Files("")
         self._settings: dict[str, str] = {}
         self._pinned = ""
 
@@ -114,8 +120,11 @@ class Connection(AsyncConnection[DictRow]):
         generators, in C, go on with that memory, and the event loop with the number of the socket, which the next
         connection gets. The listener crashed where one watcher closed what fifty others had just lost.
         """
-        if self.closed:
-            return
+        if not self.closed:
+            await self._close()
+        self.files.close()
+
+    async def _close(self) -> None:
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self.lock.acquire()

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 
 from ..errors import DatabaseError, Reason
 from .connect_fault import connect_error
+from .pem_files import Files
 from .pooled import Connection as Connection
 
 P = ParamSpec("P")
@@ -56,9 +57,10 @@ async def _takes_writes(connection: Connection) -> bool:
 
 
 async def _connect(conninfo: str, application: str, wanted: str) -> Connection:
+    files = Files(conninfo)
     try:
         connection = await Connection.connect(
-            conninfo,
+            files.conninfo,
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=CONNECT_TIMEOUT,
@@ -67,8 +69,12 @@ async def _connect(conninfo: str, application: str, wanted: str) -> Connection:
             target_session_attrs=wanted,
             **_KEEPALIVE,
         )
-    except (psycopg.Error, OSError) as error:
-        raise connect_error(error) from None
+    except BaseException as error:
+        files.close()
+        if isinstance(error, psycopg.Error | OSError):
+            raise connect_error(error) from None
+        raise
+    connection.files = files
     try:
         await _look(connection)
     except BaseException:

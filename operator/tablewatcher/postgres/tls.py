@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
 import ssl
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import Reason, SecretError
 from ..spec.model import CaRef, DatabaseTls
 from ..spec.secrets import Secrets
+from .pem_files import kept, pem_file
 
 # The modes of a manifest, as libpq writes them.
 SSL_MODES = {
@@ -35,19 +32,12 @@ def tls_parameters(tls: DatabaseTls | None, secrets: Secrets, given: Mapping[str
     """
     found: dict[str, str] = {}
     if tls is not None and tls.ca is not None:
-        found |= {"sslrootcert": _path(_authority(tls.ca, secrets)), "sslmode": SSL_MODES["VerifyFull"]}
+        found |= {"sslrootcert": kept(_authority(tls.ca, secrets)), "sslmode": SSL_MODES["VerifyFull"]}
     if tls is not None and tls.mode is not None:
         found["sslmode"] = SSL_MODES[tls.mode]
     if tls is not None and tls.client_cert is not None:
-        for parameter, key, mark in (("sslcert", _CERTIFICATE, "CERTIFICATE"), ("sslkey", _KEY, "PRIVATE KEY")):
-            pem = _value(secrets.read, "Secret", tls.client_cert, key)
-            if f"{mark}-----" not in pem:
-                raise SecretError(
-                    Reason.TLS_FAILED,
-                    f"key {key!r} of Secret {tls.client_cert!r} (spec.database.tls.clientCertSecretRef) is no PEM:"
-                    f" put the {mark.lower()} there, beginning with -----BEGIN",
-                )
-            found[parameter] = _path(pem)
+        pair = _client(tls.client_cert, secrets, given.get("sslpassword", ""))
+        found |= {"sslcert": kept(pair[_CERTIFICATE]), "sslkey": kept(pair[_KEY])}
     if {**given, **found}.get("sslmode") in _VERIFYING and "sslrootcert" not in {**given, **found}:
         found["sslrootcert"] = _system_authorities()
     return found
@@ -57,6 +47,8 @@ def _authority(ca: CaRef, secrets: Secrets) -> str:
     pem = _value(secrets.config_map if ca.kind == "ConfigMap" else secrets.read, ca.kind, ca.name, ca.key)
     try:
         if pem.strip():
+            # Bundles have names of authorities between the certificates, in any script.
+            pem = pem.encode("ascii", "replace").decode()
             ssl.create_default_context(cadata=pem)
             return pem
     except (ssl.SSLError, ValueError):
@@ -66,6 +58,29 @@ def _authority(ca: CaRef, secrets: Secrets) -> str:
         f"key {ca.key!r} of {ca.kind} {ca.name!r} (spec.database.tls.caRef) holds no certificate:"
         " put the authority's there, as PEM",
     )
+
+
+def _client(name: str, secrets: Secrets, password: str) -> dict[str, str]:
+    """The certificate of Secret `name` and its key, which belong together. password: of the key; "" where it has none.
+
+    libpq tells of neither by its name, and of a certificate that is none not even that it is ours.
+    """
+    values = secrets.read(name)
+    pair = {key: _value(lambda _: values, "Secret", name, key) for key in (_CERTIFICATE, _KEY)}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # How strong they must be is for libpq and the server to say.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    try:
+        with pem_file(f"{pair[_KEY]}\n{pair[_CERTIFICATE]}") as path:
+            # Without a password of its own the library would ask for one on the terminal.
+            context.load_cert_chain(path, password=password)
+    except (ssl.SSLError, ValueError):
+        raise SecretError(
+            Reason.TLS_FAILED,
+            f"Secret {name!r} (spec.database.tls.clientCertSecretRef): {_CERTIFICATE} and {_KEY} are not a certificate"
+            " and its key: store both as PEM, the key without a password, and check that they belong together",
+        ) from None
+    return pair
 
 
 def _value(read: Callable[[str], Mapping[str, str]], kind: str, name: str, key: str) -> str:
@@ -82,36 +97,3 @@ def _value(read: Callable[[str], Mapping[str, str]], kind: str, name: str, key: 
 def _system_authorities() -> str:
     asked = ssl.get_default_verify_paths().cafile
     return next((path for path in (asked, *_SYSTEM_AUTHORITIES) if path and Path(path).is_file()), "system")
-
-
-_files: dict[str, str] = {}
-
-
-def _path(pem: str) -> str:
-    """The path of a file with this content that only this process can read; the same content, the same path.
-
-    libpq takes certificates from files only, and a key only from one that is closed to others, which a mounted Secret
-    is not. In memory where the system can: a key never reaches a disk then, a read-only root is no hindrance, and
-    nothing is left behind even by SIGKILL. They stay open for as long as the process: a connection may be made at any
-    time, and there are as many as there are certificates.
-    """
-    if pem not in _files:
-        _files[pem] = _in_memory(pem) if hasattr(os, "memfd_create") else _on_disk(pem)
-    return _files[pem]
-
-
-def _in_memory(pem: str) -> str:
-    descriptor = os.memfd_create("tablewatcher", os.MFD_CLOEXEC)
-    os.fchmod(descriptor, 0o600)
-    with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as file:
-        file.write(pem)
-    return f"/proc/self/fd/{descriptor}"
-
-
-def _on_disk(pem: str) -> str:
-    directory = tempfile.mkdtemp(prefix="tablewatcher-")  # mode 0700
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    path = Path(directory, "pem")
-    path.touch(mode=0o600)
-    path.write_text(pem, encoding="utf-8")
-    return str(path)
