@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +14,9 @@ import pytest
 from tablewatcher.errors import Reason, SecretError
 from tablewatcher.listener.secrets import DirectorySecrets
 
+from .mounts import Mount
+
+NOBODY = 65534
 KEYSTORE = b"\xfe\xed\xfe\xed\x00\x00\x00\x02"
 
 
@@ -28,3 +36,55 @@ def test_a_secret_without_any_text_has_no_keys(tmp_path: Path) -> None:
     with pytest.raises(SecretError, match="has no keys") as missing:
         DirectorySecrets(tmp_path).read("hook")
     assert missing.value.reason is Reason.SECRET_NOT_FOUND
+
+
+@contextlib.contextmanager
+def _swapping(mount: Mount) -> Iterator[None]:
+    """A kubelet that never rests: each version has its number in every key."""
+    stop = threading.Event()
+
+    def swap() -> None:
+        for version in itertools.count(1):
+            if stop.is_set():
+                return
+            mount.put({f"key-{nth}": str(version) for nth in range(5)})
+
+    mount.put(dict.fromkeys(map("key-{}".format, range(5)), "0"))
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        swapping.join()
+
+
+def test_what_is_read_is_of_one_moment(tmp_path: Path) -> None:
+    """Else a new certificate came with the old key now and then, and a password with the user before."""
+    secrets = DirectorySecrets(tmp_path)
+    with _swapping(Mount(tmp_path / "client")):
+        read = [secrets.read("client") for _ in range(1000)]
+    assert {len(values) for values in read} == {5}
+    assert [values for values in read if len(set(values.values())) > 1] == []
+    assert len({values["key-0"] for values in read}) > 10
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "client").mkdir()
+    key = tmp_path / "client" / "tls.key"
+    key.write_text("hunter2")
+    key.chmod(0)
+    user = os.geteuid()
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o711)
+    tmp_path.chmod(0o755)
+    if user == 0:
+        os.seteuid(NOBODY)  # from root nothing is closed
+    try:
+        with pytest.raises(SecretError) as refused:
+            DirectorySecrets(tmp_path).read("client")
+    finally:
+        if user == 0:
+            os.seteuid(user)
+    assert f"{key} is closed to" in refused.value.message
+    assert refused.value.reason is Reason.SECRET_NOT_FOUND

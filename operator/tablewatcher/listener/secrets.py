@@ -7,6 +7,9 @@ from pathlib import Path
 
 from ..errors import Reason, SecretError
 
+# How often one may come while we read, before what is there is taken as it is.
+_SWAPS = 100
+
 
 class DirectorySecrets:
     """Secrets as a kubelet mounts them: `<directory>/<secret>/<key>`. database_too: the database's are among them."""
@@ -39,18 +42,44 @@ class DirectorySecrets:
 
 
 def _values(folder: Path, reason: Reason, what: str) -> dict[str, str]:
-    """The text of each file in `folder` by its name."""
-    values = {}
+    """The text of each file in `folder` by its name, all of one moment where a kubelet has mounted it."""
     try:
-        for entry in folder.iterdir():
-            # A kubelet swaps a link `..data`; its names begin with dots and are no keys.
-            if not entry.name.startswith(".") and entry.is_file():
-                with contextlib.suppress(UnicodeDecodeError):  # a keystore, say, beside what is meant
-                    values[entry.name] = entry.read_text(encoding="utf-8")
+        values = _of_one_moment(folder)
+    except PermissionError as error:
+        raise SecretError(
+            reason, f"{what} cannot be read: {error.filename} is closed to the user that this runs as; let it read that"
+        ) from None
     except OSError as error:
         raise SecretError(
             reason, f"{what} cannot be read from {folder} ({error.strerror}): put a file for each key there"
         ) from None
     if not values:
         raise SecretError(reason, f"{what} has no keys in {folder}")
+    return values
+
+
+def _of_one_moment(folder: Path) -> dict[str, str]:
+    """A kubelet fills a new directory, swaps the link `..data` to it, and removes the old one.
+
+    Read by way of the link, a new certificate might come with the old key.
+    """
+    mounted = folder / "..data"
+    for _ in range(_SWAPS):
+        if not mounted.is_symlink():
+            break
+        there = mounted.resolve()
+        with contextlib.suppress(FileNotFoundError):
+            values = _read(there)
+            if mounted.resolve() == there:
+                return values
+    return _read(folder)
+
+
+def _read(folder: Path) -> dict[str, str]:
+    values = {}
+    for entry in folder.iterdir():
+        # What belongs to the kubelet begins with dots: those are no keys.
+        if not entry.name.startswith(".") and entry.is_file():
+            with contextlib.suppress(UnicodeDecodeError):  # a keystore, say, beside what is meant
+                values[entry.name] = entry.read_text(encoding="utf-8")
     return values

@@ -42,13 +42,20 @@ def _system_context() -> ssl.SSLContext:
 
 def secret_value(read: Callable[[str], Mapping[str, str]], kind: str, name: str, key: str) -> str:
     """Value `key` of Secret or ConfigMap (`kind`) `name`, got with `read`; SinkError where there is none."""
+    (value,) = secret_values(read, kind, name, key)
+    return value
+
+
+def secret_values(read: Callable[[str], Mapping[str, str]], kind: str, name: str, *keys: str) -> tuple[str, ...]:
+    """Several values that belong together, as `secret_value`: read at once, for a Secret may change in between."""
     try:
         values = read(name)
     except SecretError as error:
         raise SinkError(error.reason, error.message) from None
-    if key not in values:
-        raise SinkError(Reason.SECRET_KEY_MISSING, f"{kind} {name!r} has no key {key!r}: add it, or name another")
-    return values[key]
+    for key in keys:
+        if key not in values:
+            raise SinkError(Reason.SECRET_KEY_MISSING, f"{kind} {name!r} has no key {key!r}: add it, or name another")
+    return tuple(values[key] for key in keys)
 
 
 def _context_of(ca: CaRef, secrets: Secrets) -> ssl.SSLContext:
@@ -68,7 +75,7 @@ def _context_of(ca: CaRef, secrets: Secrets) -> ssl.SSLContext:
 
 def _show(context: ssl.SSLContext, name: str, secrets: Secrets) -> None:
     """Let `context` show the certificate of Secret `name` to a server that asks for one."""
-    pem = "\n".join(secret_value(secrets.read, "Secret", name, key) for key in (_KEY, _CERTIFICATE))
+    pem = "\n".join(secret_values(secrets.read, "Secret", name, _KEY, _CERTIFICATE))
     try:
         # Without a password of its own the library would ask for one on the terminal.
         _with_file(pem.encode(), lambda path: context.load_cert_chain(path, password=""))

@@ -148,3 +148,11 @@ def test_the_systems_authorities_are_read_once_for_all_watchers() -> None:
     assert client_context(None, MemorySecrets()) is client_context(Tls(), MemorySecrets())
     authority = Authority()
     assert client_context(Tls(CA), authority.secrets) is not client_context(Tls(CA), authority.secrets)
+
+
+def test_a_secret_that_changes_meanwhile_gives_a_certificate_and_its_own_key(authority: Authority) -> None:
+    class Changing(MemorySecrets):
+        def read(self, name: str) -> dict[str, str]:
+            return authority.new_client()
+
+    client_context(Tls(client_cert="client"), Changing())

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Reason, SinkError
-from ..tls import client_context, secret_value
+from ..tls import client_context, secret_value, secret_values
 
 if TYPE_CHECKING:
     import nkeys
@@ -53,8 +53,8 @@ class Login:
         if auth.token is not None:
             found["token"] = self._value(auth.token).strip()
         if auth.user_password is not None:
-            for option, key in (("user", "username"), ("password", "password")):
-                found[option] = secret_value(self._secrets.read, "Secret", auth.user_password, key).strip("\r\n")
+            pair = secret_values(self._secrets.read, "Secret", auth.user_password, "username", "password")
+            found["user"], found["password"] = (value.strip("\r\n") for value in pair)
         return found
 
     def _value(self, key: SecretKey) -> str:
