@@ -7,6 +7,7 @@ import inspect
 import os
 import secrets
 import shutil
+import ssl
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -334,17 +335,19 @@ class HttpReceiver:
     """A real HTTP server that records what it gets, before it answers.
 
     `respond` decides the answer: a status or a response, plain or async (to answer late). Header names in
-    records are lower case. It may be stopped and started again on the same port.
+    records are lower case. It may be stopped and started again on the same port. tls: None is plain HTTP.
     """
 
     port: int = field(default_factory=free_port)
     requests: list[ReceivedRequest] = field(default_factory=list)
     respond: Behaviour = lambda _: 204
+    tls: ssl.SSLContext | None = None
     _runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/events"
+        origin = f"http://127.0.0.1:{self.port}" if self.tls is None else f"https://localhost:{self.port}"
+        return f"{origin}/events"
 
     @property
     def bodies(self) -> Sequence[bytes]:
@@ -355,7 +358,7 @@ class HttpReceiver:
         application.router.add_route("*", "/{path:.*}", self._receive)
         self._runner = web.AppRunner(application, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls).start()
 
     async def stop(self) -> None:
         if self._runner is not None:

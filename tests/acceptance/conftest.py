@@ -16,16 +16,17 @@ from ..conftest import Database, Stream
 from ..versions import newest_postgres
 from .listeners import Listener
 
-MakeListener = Callable[[Path, str], Listener]
+MakeListener = Callable[..., Listener]
 
 
 @pytest.fixture
 async def make_listener(tmp_path: Path) -> AsyncIterator[MakeListener]:
-    """`make_listener(manifest, dsn)`: one that is not started yet. None may have met a fault it did not foresee."""
+    """`make_listener(manifest, dsn, *options)`: one that is not started yet. None may have met a fault it did not
+    foresee."""
     made: list[Listener] = []
 
-    def make(manifest: Path, dsn: str) -> Listener:
-        made.append(Listener(manifest, dsn, tmp_path / f"listener-{len(made)}.log"))
+    def make(manifest: Path, dsn: str, *options: object) -> Listener:
+        made.append(Listener(manifest, dsn, tmp_path / f"listener-{len(made)}.log", options))
         return made[-1]
 
     yield make

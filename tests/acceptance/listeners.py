@@ -66,7 +66,7 @@ def with_every_option(manifest: Path, *, binary: bool) -> Path:
     return manifest
 
 
-async def apply(manifest: Path, dsn: str, *options: str) -> None:
+async def apply(manifest: Path, dsn: str, *options: object) -> None:
     """Runs `tablewatcher apply`; it must succeed."""
     answer = await tablewatcher("apply", "-f", manifest, "--dsn", dsn, *options)
     assert answer.code == 0, answer.out + answer.err
@@ -74,11 +74,12 @@ async def apply(manifest: Path, dsn: str, *options: str) -> None:
 
 @dataclass(slots=True, eq=False)
 class Listener:
-    """`tablewatcher listen`, one process at a time; its output is appended to `log`."""
+    """`tablewatcher listen`, one process at a time; its output is appended to `log`. options: more of the command."""
 
     manifest: Path
     dsn: str
     log: Path
+    options: tuple[object, ...] = ()
     port: int = field(default_factory=free_port)
     _program: Program | None = None
     _output: IO[bytes] | None = None
@@ -87,7 +88,7 @@ class Listener:
         """Starts the process; does not wait until it is ready."""
         assert self._program is None
         self._output = self.log.open("a+b")
-        options = ("-f", self.manifest, "--dsn", self.dsn, "--http-port", self.port)
+        options = ("-f", self.manifest, "--dsn", self.dsn, "--http-port", self.port, *self.options)
         self._program = Program(PROGRAM, "listen", *options, stdout=self._output, stderr=self._output)
 
     def send(self, number: signal.Signals) -> None:

@@ -42,6 +42,10 @@ class TlsFront:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Ends every connection; whoever comes again is let in."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -51,7 +55,7 @@ class TlsFront:
         assert task is not None
         self._tasks.add(task)
         try:
-            with contextlib.suppress(OSError, ssl.SSLError, asyncio.IncompleteReadError):
+            with contextlib.suppress(OSError, ssl.SSLError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._through(reader, writer)
         finally:
             self._tasks.discard(task)
