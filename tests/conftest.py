@@ -376,6 +376,11 @@ class HttpReceiver:
     async def _receive(self, request: web.Request) -> web.Response:
         headers = {name.lower(): text for name, text in request.headers.items()}
         body = await request.read()
+        if self._runner is None or request.app is not self._runner.app:
+            # Its handshake was under way when we were stopped: asyncio lets it finish, and nobody ends it after that.
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response(status=503)
         received = ReceivedRequest(len(self.requests), request.method, request.path_qs, headers, body, time.time())
         self.requests.append(received)
         answer = self.respond(received)

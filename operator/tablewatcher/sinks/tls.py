@@ -69,7 +69,8 @@ def _context_of(ca: CaRef, secrets: Secrets) -> ssl.SSLContext:
         pass
     raise SinkError(
         Reason.TLS_FAILED,
-        f"key {ca.key!r} of {ca.kind} {ca.name!r} (tls.caRef) holds no certificate: put the authority's there, as PEM",
+        f"key {ca.key!r} of {ca.kind} {ca.name!r} (tls.caRef of spec.sink) holds no certificate: put the authority's"
+        " there, as PEM",
     )
 
 
@@ -82,8 +83,8 @@ def _show(context: ssl.SSLContext, name: str, secrets: Secrets) -> None:
     except (ssl.SSLError, ValueError):
         raise SinkError(
             Reason.TLS_FAILED,
-            f"Secret {name!r} (tls.clientCertSecretRef): {_CERTIFICATE} and {_KEY} are not a certificate and its key: "
-            "store both as PEM, the key without a password, and check that they belong together",
+            f"Secret {name!r} (tls.clientCertSecretRef of spec.sink): {_CERTIFICATE} and {_KEY} are not a certificate"
+            " and its key: store both as PEM, the key without a password, and check that they belong together",
         ) from None
 
 
