@@ -266,3 +266,42 @@ async def test_the_checks_here_can_fail(
     await writers.resolve()
     arrivals = await streamed_all(stream, writers.history.ok, seconds=3)
     assert {found.kind for found in check(writers.history, arrivals)} == {Kind.LOSS}
+
+
+@pytest.mark.parametrize("kind", ["nats", "http"])
+async def test_a_sink_that_is_back_is_tried_at_once_however_long_the_wait_has_grown(
+    tmp_path: Path,
+    database: Database,
+    mortal_nats: EmbeddedNats,
+    http_receiver: HttpReceiver,
+    make_listener: MakeListener,
+    kind: str,
+) -> None:
+    """A wait of five minutes by default, in which the watcher went on to say what had long been mended."""
+    sink = nats_sink(mortal_nats.url, "shop") if kind == "nats" else http_sink(http_receiver.url)
+    if kind == "nats":
+        sink["nats"]["jetStream"] = {"stream": "SHOP", "create": {"maxBytes": 1 << 20, "replicas": 1}}
+    backoff = {"initialMilliseconds": 60_000, "maxSeconds": 86_400}
+    manifest = write_manifest(tmp_path / "w.yaml", sink, backoff=backoff)
+    await watched(database, manifest)
+    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, count=4)
+    listener.start()
+    await poll(listener.forwards, 40)
+
+    async def failed() -> bool:
+        _, reason, _ = await listener.state()
+        return reason == "SinkUnreachable" and await listener.metric("delivery_attempts_total") > tried
+
+    async def delivers() -> bool:
+        return await listener.delivered() > delivered
+
+    async with writers.running():
+        await writers.progress(50)
+        tried = await listener.metric("delivery_attempts_total")
+        await (asyncio.to_thread(mortal_nats.kill) if kind == "nats" else http_receiver.stop())
+        await poll(failed, 40)
+        await writers.progress(50)
+        delivered = await listener.delivered()
+        await (asyncio.to_thread(mortal_nats.start) if kind == "nats" else http_receiver.start())
+        # Without a look it would be after 30 s at the median, and twice as long after each failure.
+        await poll(delivers, 20)

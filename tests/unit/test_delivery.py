@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -95,6 +98,10 @@ class Deliveries(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 1.0, 61.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
+
+    @rule()
+    def looks_well(self) -> None:
+        self.delivery.looks_well()
 
     @rule(number=st.integers(1, 5))
     def write(self, number: int) -> None:
@@ -247,6 +254,25 @@ def test_a_refused_probe_does_not_keep_the_sender_spinning() -> None:
     assert due is not None
     assert machine.take(due - 0.001, lanes()) == []
     assert machine.take(due, lanes()) == [sent]
+
+
+@pytest.mark.parametrize("asked", [None, 600.0])
+def test_an_endpoint_that_looks_well_again_is_tried_at_once_unless_it_has_named_a_time(asked: float | None) -> None:
+    """However long the wait had grown while it was away; one probe is all it gets before it has accepted something."""
+    machine, now = delivery(jitter=0.99), 0.0
+    machine.offer(page(*"abc"))
+    for _ in range(6):
+        now = machine.wake_at() or now
+        sent = machine.take(now, lanes())
+        machine.settle(sent, [replace(FAULT, retry_after=asked)] * len(sent), now)
+    assert (machine.wake_at() or now) - now > 20
+    machine.looks_well()
+    probe = machine.take(now, lanes())
+    assert len(probe) == (0 if asked else 1)
+    if probe:
+        machine.settle(probe, [FAULT], now)
+        assert machine.take(now, lanes()) == []
+        assert (machine.wake_at() or now) - now > 20
 
 
 def test_faults_of_one_moment_count_once() -> None:

@@ -71,6 +71,14 @@ class Blame:
             for event in events:
                 self.forget(event)
 
+    def looks_well(self) -> None:
+        """A look at the endpoint succeeds, after one that did not: the next probe need not wait any longer.
+
+        Unless the endpoint itself has named a time.
+        """
+        if self.circuit.last is not None and self.circuit.last.retry_after is None:
+            self.circuit.closed_until = float("-inf")
+
     def forget(self, event: Event) -> None:
         """This event is delivered or put aside."""
         self.records.pop(event, None)

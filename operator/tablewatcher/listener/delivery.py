@@ -157,6 +157,10 @@ class Delivery(Generic[P]):
         if len(events) == len(back) == 1 and parks and not (self.in_flight or self.is_proving or self._ending):
             self._witness.call(back[0], failed[back[0]])
 
+    def looks_well(self) -> None:
+        """The endpoint does by a look, after one by which it did not."""
+        self._blame.looks_well()
+
     def wake_at(self) -> float | None:
         """When `take` may give something that it does not give now; None: only after an outcome or an offer."""
         backlog, circuit = self._backlog, self._blame.circuit

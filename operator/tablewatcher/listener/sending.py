@@ -64,12 +64,18 @@ class Sending:
     async def check(self) -> None:
         """Opens the sink, and looks at it every now and then: a fault must show without traffic. Until cancelled."""
         flow, sink = self._flow, self._sink
+        looked_well = True
         while True:
             try:
                 await (sink.check() if self._open else sink.open())
             except SinkError as error:
+                looked_well = False
                 flow.observer.failing(error.reason, error.message)
             else:
+                if not looked_well:
+                    looked_well = True
+                    flow.delivery.looks_well()
+                    flow.changed.set()
                 if not self._open:
                     self._open = True
                     flow.changed.set()
