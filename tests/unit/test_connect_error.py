@@ -46,6 +46,11 @@ SAID = [
     ('FATAL:  role "app" is not permitted to log in', Reason.AUTHENTICATION_FAILED, "may not log in"),
     ("Connection refused\n\tIs the server running on that host?", Reason.DATABASE_UNREACHABLE, "connection refused"),
     ("received invalid response to SSL negotiation: H", Reason.DATABASE_UNREACHABLE, "no Postgres"),
+    (
+        "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally",
+        Reason.DATABASE_UNREACHABLE,
+        "hangs up",
+    ),
     ("expected authentication request from server, but received H", Reason.DATABASE_UNREACHABLE, "no Postgres"),
     ('invalid sslmode value: "shop"', Reason.SPEC_INVALID, "verify-full"),
     ('FATAL:  database "shop" does not exist', Reason.DATABASE_UNREACHABLE, "no database of that name"),

@@ -182,6 +182,14 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
         _UNREACHABLE,
         ("the database has no free connection slot: raise max_connections, or end connections that are idle"),
     ),
+    (
+        "closed the connection unexpectedly",
+        _UNREACHABLE,
+        (
+            "what answers there hangs up without a word: see its log; where it wants a client certificate, give it one"
+            " that it trusts, and not expired, in spec.database.tls.clientCertSecretRef (or sslcert and sslkey)"
+        ),
+    ),
     ("starting up", _UNREACHABLE, "the database is starting up: wait"),
     ("shutting down", _UNREACHABLE, "the database is shutting down: start it again"),
     ("recovery mode", _UNREACHABLE, "the database is recovering from a crash: wait"),
