@@ -72,12 +72,8 @@ class WatcherNames:
         return f"skips_{self.hash}"
 
     @property
-    def lastval(self) -> str:
-        return f"lastval_{self.hash}"
-
-    @property
     def sequences(self) -> tuple[str, ...]:
-        return (self.ids, self.slot, self.wake, self.stop, self.skips, self.lastval)
+        return (self.ids, self.slot, self.wake, self.stop, self.skips)
 
     @property
     def channel(self) -> str:

@@ -137,3 +137,15 @@ async def test_what_a_subscription_writes(
         await database.execute("ALTER SUBSCRIPTION s DISABLE")
         await database.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
         await database.execute("DROP SUBSCRIPTION s")
+
+
+async def test_what_a_writer_may_ask_of_sequences(any_database: Database) -> None:
+    """`currval` and RETURNING as before; `lastval` is of the ring's sequence, and so the docs say to name one."""
+    await any_database.execute("CREATE TABLE t (id bigserial PRIMARY KEY, n int); ALTER SEQUENCE t_id_seq RESTART 5")
+    watched = await watch(any_database.dsn, spec_of(columns=("n",), actions=CHANGES))
+    async with watched.reader, await any_database.connect() as writer:
+        returned = await (await writer.execute("INSERT INTO t (n) VALUES (1) RETURNING id")).fetchall()
+        current = await (await writer.execute("SELECT currval('t_id_seq')")).fetchall()
+        last = await (await writer.execute("SELECT lastval()")).fetchall()
+    assert returned == current == [(5,)]
+    assert last == await any_database.execute(f"SELECT last_value FROM tablewatcher.{watched.names.ids}") != [(5,)]

@@ -8,7 +8,6 @@ from .chunks import IDS_A_ROW, STORED_COLUMNS
 from .conditions import Filter
 from .expressions import names_array, parts, routes_again, same_images, sequence
 from .json_text import object_of_record, text_of
-from .lastval import Lastval
 from .quoting import literal
 from .row_source import FILTER_MEMBER, ROW_VARIABLES, RowSource
 from .shape import TableShape
@@ -54,7 +53,6 @@ class CaptureSource:
         self._key = shape.key
         by_name = {column.name: column for column in shape.columns}
         self._filter = Filter(spec.where, by_name)
-        self._lastval = Lastval(names, shape.numbered if Action.INSERT in spec.actions else None)
         # A virtual generated column is NULL in a trigger, whatever it will read as later: never sent.
         stored = [column.name for column in shape.columns if not column.virtual]
         self._row_as_is = spec.columns == WHOLE_ROW and len(stored) == len(shape.columns)
@@ -79,7 +77,6 @@ class CaptureSource:
             watched=tuple(by_name[name] for name in spec.trigger_columns),
             stored=narrow_first,
             row_as_is=self._row_as_is,
-            number=self._lastval.column,
         )
 
     def text(self) -> str:
@@ -109,10 +106,8 @@ class CaptureSource:
             return ""
         count = f"PERFORM nextval({sequence(self._names.skips)});"
         if self._statements:
-            each = f"{count[:-1]} FROM {TRANSITION_TABLE};\n    {self._lastval.after_statement}"
+            each = f"{count[:-1]} FROM {TRANSITION_TABLE};"
             count = f"IF TG_OP = 'INSERT' THEN {each} ELSE {count} END IF;"
-        else:
-            count = f"{count}\n    {self._lastval.after_row_left_out}"
         return CAPTURE_SKIP.format(count=count)
 
     def _statement(self, common: dict[str, object], notify: str) -> str:
@@ -132,8 +127,6 @@ class CaptureSource:
             max_event=self._spec.capture.max_event_bytes,
             where=self._filter,
             compared=self.compared_columns,
-            number=self._lastval.column,
-            id=self._lastval.id_of_few,
         )
         chunk, block, ring = selection.chunk(_TRACEPARENT), selection.block(), common["ring"]
         few = selection.few(common["ids"], _TRACEPARENT)
@@ -141,7 +134,6 @@ class CaptureSource:
             **common,
             **selection.gathering(),
             **block.pieces(),
-            lastval=self._lastval.after_many,
             insert=insert_into_slot(ring, STORED_COLUMNS, few),
             insert_chunks=insert_into_slot(ring, STORED_COLUMNS, block.chunks(common["ids"], _TRACEPARENT)),
             chunk=CAPTURE_CHUNK.format(
@@ -181,7 +173,6 @@ class CaptureSource:
                 stopped=leave,
             ),
             look_every=LOOK_EVERY,
-            lastval=self._lastval.after_row if Action.INSERT in actions else "",
         )
 
     def _objects(self) -> dict[str, object]:
@@ -205,7 +196,7 @@ class CaptureSource:
     def _variables(self) -> str:
         routes = " routes text[];" if self._spec.routing_columns else ""
         filtered = " filter_word text; new_holds boolean; old_holds boolean;" if self._filter else ""
-        return ROW_VARIABLES + routes + filtered + self._lastval.declared
+        return ROW_VARIABLES + routes + filtered
 
     def _ring_row(self) -> tuple[str, str]:
         columns = "id, xid, at, op, key, old_key, data, context, traceparent"

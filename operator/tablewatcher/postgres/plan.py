@@ -20,8 +20,8 @@ from .granularity import is_partition
 from .home import Home, adoption, moves_here
 from .preflight import check, check_maker, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
-from .ring_upgrade import further_sequences, locking_steps
-from .sql import RING, RING_SLOT, migrations
+from .ring_upgrade import locking_steps
+from .sql import RING, RING_SKIPS, RING_SLOT, migrations
 from .trigger_type import STATEMENT_INSERT
 from .triggers import WantedTrigger
 
@@ -176,7 +176,7 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
     if names.ids in observed.objects:
         return _ring_upgrade(observed, names)
     steps = [Step("create the ring's sequences", RING.format(hash=names.hash, identity=owner, ids_a_row=IDS_A_ROW))]
-    steps += [Step(*each) for each in further_sequences(observed, names)]
+    steps.append(Step("add to the ring's sequences", RING_SKIPS.format(hash=names.hash, identity=owner)))
     steps += [
         Step(f"create slot {slot} of the ring", RING_SLOT.format(hash=names.hash, identity=owner, slot=slot))
         for slot in range(RING_SLOTS)
@@ -190,11 +190,11 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
 
 
 def _ring_upgrade(observed: Observed, names: WatcherNames) -> list[Step]:
-    locking = locking_steps(observed, names)
-    return [
-        *(Step(*each) for each in further_sequences(observed, names)),
-        *(Step(*each, locks_table=True, excludes_readers=True) for each in locking),
-    ]
+    steps = [Step(what, sql, locks_table=True, excludes_readers=True) for what, sql in locking_steps(observed, names)]
+    if names.skips not in observed.objects:
+        made = RING_SKIPS.format(hash=names.hash, identity=literal(names.identity))
+        steps.insert(0, Step("add to the ring's sequences", made))
+    return steps
 
 
 def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:

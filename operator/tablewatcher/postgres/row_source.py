@@ -12,7 +12,6 @@ from ..spec.model import Action, WatcherSpec
 from .conditions import Filter, as_they_were
 from .expressions import changed, compared_by_value, parts, same
 from .json_text import Piece, Value, is_plain, object_of_record, text_of
-from .lastval import DRAWN
 from .quoting import identifier
 from .shape import Column
 
@@ -25,7 +24,6 @@ class RowSource:
     """key, sent, routed: columns, the key among those sent. never_null: names of those of the key that are not.
 
     watched: those whose change makes an update count, none: any. stored: all that a trigger sees, narrow ones first.
-    number: the one whose value an insert notes, for `lastval()`.
     """
 
     def __init__(
@@ -41,7 +39,6 @@ class RowSource:
         watched: Sequence[Column],
         stored: Sequence[Column],
         row_as_is: bool,
-        number: Column | None = None,
     ) -> None:
         self._spec = spec
         self._table_oid = table_oid
@@ -54,7 +51,6 @@ class RowSource:
         self._watched = watched
         self._stored = stored
         self._row_as_is = row_as_is
-        self._number = number
 
     def text(self, actions: frozenset[Action], leave: str) -> str:
         """One branch for each action. `leave`: the statement that ends it early."""
@@ -79,9 +75,7 @@ class RowSource:
 
     def _insert(self, leave: str) -> list[str]:
         body = self._known("NEW", [], self._key_and_after())
-        # Before all that fails where another column has changed, so that it is noted then too.
-        noted = [f"{DRAWN} := NEW.{identifier(self._number.name)};"] if self._number else []
-        return [*noted, *self._only_where("NEW", leave), *self._keys("NEW"), f"body := {body};"]
+        return [*self._only_where("NEW", leave), *self._keys("NEW"), f"body := {body};"]
 
     def _delete(self, leave: str) -> list[str]:
         before = self._row("OLD") if self._spec.include_before else self._plain_key("OLD")

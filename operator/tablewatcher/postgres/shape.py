@@ -62,7 +62,7 @@ class Column:
     """A column as the catalog has it: `type` is pg_type.typname, `builtin` that it is one of pg_catalog's own or an
     enum, `length` pg_attribute.attlen (-1: of varying length), `virtual` a generated column that is not stored.
     `type_name`: the type as SQL names it, qualified and quoted, without a length. `cast`: an enum that the application
-    casts to other types in its own way. `numbered`: a whole number that is the next one of a sequence by default."""
+    casts to other types in its own way."""
 
     name: str
     type: str
@@ -74,7 +74,6 @@ class Column:
     comparable: bool = True
     type_oid: int = 25
     cast: bool = False
-    numbered: bool = False
 
     @property
     def long(self) -> bool:
@@ -134,11 +133,6 @@ class TableShape:
     def key(self) -> tuple[str, ...]:
         """The columns that identify a row: the primary key, else the whole row."""
         return self.primary_key or tuple(column.name for column in self.columns if not column.virtual)
-
-    @property
-    def numbered(self) -> Column | None:
-        """The column whose number is the last that an insert draws: defaults are evaluated in the order of columns."""
-        return next((column for column in reversed(self.columns) if column.numbered), None)
 
     def in_set(self, column: Column) -> bool:
         """Whether a value of `column` can be put into text without a guard, given a bound on what is stored."""

@@ -50,7 +50,6 @@ class Selection:
     """The pieces of the SELECT. columns: all that is sent, the key among it; compared: those that `where` names.
 
     key, routes: names of columns whose texts become arrays. key_bound: bytes a key may have, None: it is short anyhow.
-    number: a column that is read as `r.number` by `id`, the expression for the id of one of the first rows.
     """
 
     columns: tuple[Column, ...]
@@ -60,21 +59,20 @@ class Selection:
     max_event: int
     where: Filter
     compared: tuple[Column, ...]
-    number: Column | None = None
-    id: str = "r.id"
 
     def few(self, ids: object, traceparent: str) -> str:
         """The rows of the ring for the first rows of the statement, but for those left to `rest`. ids: the sequence."""
         values = {
-            "id": self.id,
+            "id": "r.id",
             "at": "clock_timestamp()",
             "key": self._array(self._keys),
             "data": "r.body",
             **({"routing": self._array(self._routes)} if self.routes else {}),
         }
-        number = f"c.{identifier(self.number.name)} AS number, " if self.number else ""
-        rows = self._rows(f"nextval({ids}) AS id, {number}", f"LIMIT {FEW}")
-        return f"SELECT {ring_row(values, traceparent)}\n        FROM {rows}\n        WHERE {self._left_out()}"
+        return (
+            f"SELECT {ring_row(values, traceparent)}\n"
+            f"        FROM {self._rows(f'nextval({ids}) AS id, ', f'LIMIT {FEW}')}\n        WHERE {self._left_out()}"
+        )
 
     def _many(self) -> str:
         """The events of the rows after those, but for those left to `rest`: texts, data, how much it is, about."""
@@ -180,11 +178,7 @@ class Selection:
     @property
     def _known(self) -> dict[str, Column]:
         """The columns that are read, by their names as SQL has them."""
-        return {identifier(column.name): column for column in self._looked_at}
-
-    @property
-    def _looked_at(self) -> tuple[Column, ...]:
-        return (*self.columns, *self.compared, *([self.number] if self.number else []))
+        return {identifier(column.name): column for column in (*self.columns, *self.compared)}
 
     @property
     def _from(self) -> str:
@@ -211,7 +205,7 @@ class Selection:
         return frozenset(name for name in self.key if is_plain(self._column(name)))
 
     def _safe(self) -> str:
-        tests = [as_they_were("c", dict.fromkeys(self._looked_at))]
+        tests = [as_they_were("c", dict.fromkeys((*self.columns, *self.compared)))]
         tests += [f"c.{identifier(name)} IS NOT NULL" for name in self.key if name in self._present]
         jsonb = [f"c.{identifier(column.name)}" for column in self.columns if column.is_jsonb]
         tests += [f"pg_column_compression({value}) IS NULL" for value in jsonb]

@@ -33,7 +33,6 @@ CAPTURE_ONE_BY_ONE = _text("capture_one_by_one.sql").rstrip()
 CAPTURE_SET = _text("capture_set.sql").rstrip()
 RING = _text("ring.sql")
 RING_SKIPS = _text("ring_skips.sql")
-RING_LASTVAL = _text("ring_lastval.sql")
 RING_SLOT = _text("ring_slot.sql")
 
 

@@ -78,7 +78,7 @@
   END IF;
 {context}
   slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
-{insert}{lastval}
+{insert}
   IF ring_id % {look_every} < {ids_a_row} THEN
 {bound}
   END IF;

@@ -45,5 +45,5 @@
         PERFORM set_config('tablewatcher.one_by_one', '', true);
 {one_by_one}
       END IF;
-{lastval}{notify}
+{notify}
     END IF;

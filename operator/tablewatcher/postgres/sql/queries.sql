@@ -58,14 +58,10 @@ SELECT a.attname::text AS name, t.typname::text AS type, a.attlen::integer AS le
        pg_catalog.format('%%I.%%I', n.nspname, t.typname) AS type_name,
        coalesce(b.typnamespace, t.typnamespace) = 'pg_catalog'::regnamespace OR coalesce(b.typtype, t.typtype) = 'e'
          OR t.typcategory = 'A' AS comparable, t.oid::bigint AS type_oid,
-       EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND t.typtype = 'e') AS cast,
-       t.typnamespace = 'pg_catalog'::regnamespace AND t.typname IN ('int2', 'int4', 'int8') AND (a.attidentity <> ''
-         OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '^nextval[(][(]?''([^'']|'''')*''::(text[)]::)?regclass[)]$', false))
-         AS numbered
+       EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND t.typtype = 'e') AS cast
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
-LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = %(table_oid)s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
