@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,22 +70,23 @@ def test_what_is_read_is_of_one_moment(tmp_path: Path) -> None:
     assert len({values["key-0"] for values in read}) > 10
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "client").mkdir()
-    key = tmp_path / "client" / "tls.key"
-    key.write_text("hunter2")
-    key.chmod(0)
-    user = os.geteuid()
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o711)
-    tmp_path.chmod(0o755)
-    if user == 0:
-        os.seteuid(NOBODY)  # from root nothing is closed
-    try:
-        with pytest.raises(SecretError) as refused:
-            DirectorySecrets(tmp_path).read("client")
-    finally:
+def test_a_file_that_may_not_be_read_is_named() -> None:
+    # Not below pytest's own directory, which is closed to others at some level.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "client").mkdir(mode=0o755)
+        key = folder / "client" / "tls.key"
+        key.write_text("hunter2")
+        key.chmod(0)
+        user = os.geteuid()
         if user == 0:
-            os.seteuid(user)
+            os.seteuid(NOBODY)  # from root nothing is closed
+        try:
+            with pytest.raises(SecretError) as refused:
+                DirectorySecrets(folder).read("client")
+        finally:
+            if user == 0:
+                os.seteuid(user)
     assert f"{key} is closed to" in refused.value.message
     assert refused.value.reason is Reason.SECRET_NOT_FOUND
