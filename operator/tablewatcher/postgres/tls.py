@@ -44,7 +44,8 @@ def tls_parameters(tls: DatabaseTls | None, secrets: Secrets, given: Mapping[str
 
 
 def _authority(ca: CaRef, secrets: Secrets) -> str:
-    pem = _value(secrets.config_map if ca.kind == "ConfigMap" else secrets.read, ca.kind, ca.name, ca.key)
+    read = secrets.config_map if ca.kind == "ConfigMap" else secrets.read
+    pem = _values(read, ca.kind, ca.name, ca.key)[ca.key]
     try:
         if pem.strip():
             # Bundles have names of authorities between the certificates, in any script.
@@ -65,8 +66,7 @@ def _client(name: str, secrets: Secrets, password: str) -> dict[str, str]:
 
     libpq tells of neither by its name, and of a certificate that is none not even that it is ours.
     """
-    values = secrets.read(name)
-    pair = {key: _value(lambda _: values, "Secret", name, key) for key in (_CERTIFICATE, _KEY)}
+    pair = _values(secrets.read, "Secret", name, _CERTIFICATE, _KEY)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # How strong they must be is for libpq and the server to say.
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -83,15 +83,17 @@ def _client(name: str, secrets: Secrets, password: str) -> dict[str, str]:
     return pair
 
 
-def _value(read: Callable[[str], Mapping[str, str]], kind: str, name: str, key: str) -> str:
+def _values(read: Callable[[str], Mapping[str, str]], kind: str, name: str, *keys: str) -> dict[str, str]:
+    """Several that belong together are read at once, for a Secret may change in between."""
     values = read(name)
-    if key not in values:
-        have = ", ".join(sorted(values)) or "none"
-        raise SecretError(
-            Reason.SECRET_KEY_MISSING,
-            f"{kind} {name!r} has no key {key!r}, which spec.database.tls needs; it has the keys: {have}",
-        )
-    return values[key]
+    for key in keys:
+        if key not in values:
+            have = ", ".join(sorted(values)) or "none"
+            raise SecretError(
+                Reason.SECRET_KEY_MISSING,
+                f"{kind} {name!r} has no key {key!r}, which spec.database.tls needs; it has the keys: {have}",
+            )
+    return {key: values[key] for key in keys}
 
 
 def _system_authorities() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import Reason, SinkError
-from .tls_fault import Place, said, tls_advice, tls_error
+from .tls_fault import Place, causes, said, tls_advice, tls_error
 
 _PLACE = Place("the endpoint", "spec.sink.http.tls", "the URL")
 
@@ -14,15 +14,12 @@ class AddressRefusedError(OSError):
 
 def fault(error: BaseException, where: str) -> SinkError:
     """The SinkError for `error`. `where` is host and port: no secrets."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, AddressRefusedError):
-            return SinkError(
-                Reason.ADDRESS_REFUSED,
-                f"{where} is refused by the address policy: name a public endpoint or a Service of this namespace, or"
-                " let whoever runs the listener allow it (httpGuard.allow of the chart, --http-allow of the command)",
-            )
-        cause = cause.__cause__ or getattr(cause, "os_error", None)
+    if any(isinstance(cause, AddressRefusedError) for cause in causes(error)):
+        return SinkError(
+            Reason.ADDRESS_REFUSED,
+            f"{where} is refused by the address policy: name a public endpoint or a Service of this namespace, or"
+            " let whoever runs the listener allow it (httpGuard.allow of the chart, --http-allow of the command)",
+        )
     if (broken := tls_error(error)) is not None:
         advice = tls_advice(broken, _PLACE) or (
             f"{said(broken)}: check that the endpoint talks TLS 1.2 or later at this port"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 # The codes of OpenSSL's verification, x509_vfy.h.
@@ -24,17 +25,23 @@ class Place:
     address: str
 
 
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it was raised for, outermost first; the HTTP client keeps some of it in an attribute."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or getattr(cause, "os_error", None)
+
+
 def tls_error(error: BaseException) -> ssl.SSLError | None:
     """The error of TLS that `error` is or was raised for.
 
     The innermost: what a library wraps around it is often of the same class, without what it knows.
     """
-    found: ssl.SSLError | None = None
-    cause: BaseException | None = error
-    while cause is not None:
+    found = None
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLError):
             found = cause
-        cause = cause.__cause__ or getattr(cause, "os_error", None)
     return found
 
 
