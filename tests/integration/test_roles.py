@@ -184,8 +184,8 @@ async def test_every_grant_is_put_back(clerk: Clerk) -> None:
 
 def test_a_role_that_has_all_gets_nothing() -> None:
     names = names_of(spec_of())
-    assert missing(names, Grantee("r", frozenset(needed(names)))) == ""
-    assert missing(names, Grantee('r"', frozenset())).endswith(' TO "r"""')
+    assert missing(needed(names), Grantee("r", frozenset(needed(names)))) == ""
+    assert missing(needed(names), Grantee('r"', frozenset())).endswith(' TO "r"""')
 
 
 async def test_without_another_role_nothing_is_granted(clerk: Clerk) -> None:

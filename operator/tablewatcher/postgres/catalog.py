@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DatabaseError, Reason
 from ..naming import WatcherNames
 from ..spec.model import Table
-from .grants import Grantee, needed
+from .grants import Grantee, Right, needed, to_capture
 from .home import Home
 from .session import Connection
 from .shape import Column, TableShape
@@ -89,7 +90,9 @@ class Observed:
     """Everything `plan` compares with what is desired.
 
     here: this database (None on a standby); recorded: the one the watcher was made in. installed_source: digest of the
-    source that the function was last written with. grantee: the role that delivers, where it is not ours.
+    source that the function was last written with. grantee: the role that delivers, where it is not ours. capturers:
+    ours, and the function's owner, with what each holds of the rights to capture. not_ours: which of `objects` belong
+    to roles that ours may not act for.
     refused_conditions: values of `where` that cannot be compared, and why.
     """
 
@@ -110,6 +113,8 @@ class Observed:
     shared_owned: bool = True
     shared_readable: bool = True
     grantee: Grantee | None = None
+    capturers: tuple[Grantee, ...] = ()
+    not_ours: tuple[str, ...] = ()
     refused_conditions: tuple[str, ...] = ()
     rings_without_routing: tuple[str, ...] = ()
     rings_without_chunks: tuple[str, ...] = ()
@@ -122,23 +127,21 @@ async def observe(
     """Reads the catalog for one watcher, and what `listener_role` may do with its objects. Raises DatabaseError."""
     server = await _server(connection)
     facts, owner = await _table(connection, table)
-    similar: tuple[str, ...] = ()
-    if facts is None:
-        rows = await _all(connection, "similar_tables", schema=table.schema, table=table.name)
-        similar = tuple(row["name"] for row in rows)
     (version,) = await _all(connection, "schema_version")
     function = await _function(connection, names, owner)
     (shared,) = await _all(connection, "shared_rights")
     readable = version["installed"] and server.may_see_schema is True and shared["readable"] is True
     triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
     migrated = await _migrations(connection) if readable else ()
+    objects = await _objects(connection, names)
     return Observed(
         server=server,
         table=facts,
-        similar_tables=similar,
+        similar_tables=await _similar(connection, table) if facts is None else (),
         schema_exists=version["schema_exists"],
         migrations=migrated,
-        objects=await owned_objects(connection, names),
+        objects={row["name"]: row["comment"] for row in objects},
+        not_ours=tuple(row["name"] for row in objects if not row["ours"]),
         rings_without_routing=await _rings_without(connection, names, "routing"),
         rings_without_chunks=await _rings_without(connection, names, "bodies"),
         ids_apart=await _ids_apart(connection, names),
@@ -152,15 +155,23 @@ async def observe(
         shared_usable=shared["usable"] is not False,
         shared_owned=shared["owned"] is not False,
         shared_readable=shared["readable"] is not False,
-        grantee=await _grantee(connection, names, listener_role) if listener_role else None,
+        grantee=await _listener(connection, names, listener_role) if listener_role else None,
+        capturers=await _capturers(connection, names, server, function),
     )
 
 
 async def owned_objects(connection: Connection, names: WatcherNames) -> dict[str, str | None]:
     """Which of the ring's relations exist, and whose identity each carries."""
-    wanted = [*names.rings, *names.cursors, *names.sequences]
-    rows = await _all(connection, "owned_objects", names=wanted)
-    return {row["name"]: row["comment"] for row in rows}
+    return {row["name"]: row["comment"] for row in await _objects(connection, names)}
+
+
+async def _objects(connection: Connection, names: WatcherNames) -> list[dict[str, Any]]:
+    return await _all(connection, "owned_objects", names=[*names.rings, *names.cursors, *names.sequences])
+
+
+async def _similar(connection: Connection, table: Table) -> tuple[str, ...]:
+    rows = await _all(connection, "similar_tables", schema=table.schema, table=table.name)
+    return tuple(row["name"] for row in rows)
 
 
 async def _rings_without(connection: Connection, names: WatcherNames, column: str) -> tuple[str, ...]:
@@ -225,13 +236,23 @@ async def _home(connection: Connection, query: str, **parameters: object) -> Hom
     return Home(**rows[0]) if rows and rows[0]["timeline"] is not None else None
 
 
-async def _grantee(connection: Connection, names: WatcherNames, role: str) -> Grantee:
+async def _listener(connection: Connection, names: WatcherNames, role: str) -> Grantee:
     if not await _all(connection, "role_exists", role=role):
         raise DatabaseError(
             Reason.AUTHENTICATION_FAILED,
             "the role that spec.database.secretRef names does not exist in the database; create it, with LOGIN",
         )
-    rights = needed(names)
+    return await _grantee(connection, needed(names), role)
+
+
+async def _capturers(
+    connection: Connection, names: WatcherNames, server: Server, function: Function | None
+) -> tuple[Grantee, ...]:
+    roles = {server.role: None, **({function.owner: None} if function else {})}
+    return tuple([await _grantee(connection, to_capture(names), role) for role in roles])
+
+
+async def _grantee(connection: Connection, rights: Sequence[Right], role: str) -> Grantee:
     rows = await _all(
         connection,
         "held_rights",

@@ -1,4 +1,4 @@
-"""The least that a role needs in order to read and deliver what another role captures. Pure.
+"""The least that a role needs in order to capture, or to read and deliver what another role captures. Pure.
 
 The lists of objects are read from the SQL that makes them, so that what a migration adds is not forgotten here.
 """
@@ -37,7 +37,7 @@ class Right:
 
 @dataclass(frozen=True, slots=True)
 class Grantee:
-    """The role that reads and delivers, and which of `needed` it holds."""
+    """A role, and which of the rights that it was asked for it holds."""
 
     role: str
     held: frozenset[Right]
@@ -48,9 +48,25 @@ def needed(names: WatcherNames) -> tuple[Right, ...]:
     return tuple(_needed(names))
 
 
-def missing(names: WatcherNames, grantee: Grantee) -> str:
-    """The GRANT statements that `grantee` lacks; "" where it lacks none."""
-    lacking = [right for right in needed(names) if right not in grantee.held]
+def to_capture(names: WatcherNames) -> tuple[Right, ...]:
+    """All rights of the capture function's owner, as which it runs: without one of them writes fail."""
+    sequences = {
+        names.ids: ("USAGE",),
+        names.slot: ("SELECT",),
+        names.wake: ("SELECT",),
+        names.stop: ("SELECT", "UPDATE"),
+        names.skips: ("USAGE",),
+    }
+    return (
+        Right("SCHEMA", SCHEMA, "USAGE"),
+        *(Right("TABLE", ring, "INSERT") for ring in names.rings),
+        *(Right("SEQUENCE", name, each) for name, privileges in sequences.items() for each in privileges),
+    )
+
+
+def missing(rights: Iterable[Right], grantee: Grantee) -> str:
+    """The GRANT statements for what `grantee` lacks of `rights`; "" where it lacks nothing."""
+    lacking = [right for right in rights if right not in grantee.held]
     return ";\n".join(_statements(lacking, grantee.role))
 
 

@@ -11,23 +11,21 @@ from dataclasses import dataclass
 from ..errors import DatabaseError, Reason
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, WatcherSpec
+from .capture_rights import capture_grants
 from .catalog import Observed, TableFacts
 from .chunks import IDS_A_ROW
+from .comparison import captures, function_in_sync, is_registered, must_rebuild, trigger_in_sync, was_replaced
 from .ddl import Desired, create_function, desired, neutral_source, source_digest
 from .gap_sql import insert_gap, note_gap
-from .grants import missing
-from .granularity import is_partition
+from .grants import missing, needed
 from .home import Home, adoption, moves_here
 from .preflight import check, check_maker, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
 from .ring_upgrade import locking_steps
 from .sql import RING, RING_SKIPS, RING_SLOT, migrations
-from .trigger_type import STATEMENT_INSERT
-from .triggers import WantedTrigger
 
 # On the schema only where we made it: one made by a DBA, with its grants, outlives the last watcher.
 SCHEMA_COMMENT = "made by tablewatcher; removed with the last watcher"
-_ENABLED = ("O", "A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +61,19 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     steps = [*_schema_steps(observed), *_ring_steps(observed, names)]
     if moves and observed.here is not None:
         steps += [Step("adopt the watcher here", sql) for sql in adoption(names, observed.here)]
-    stale = observed.function is not None and _must_rebuild(wanted, observed)
+    stale = observed.function is not None and must_rebuild(wanted, observed)
     if stale:
         steps.append(_drop_function(names))
-    if stale or not _function_in_sync(wanted, observed):
+    if stale or not function_in_sync(wanted, observed):
         check_maker(spec, observed)
         steps += _function_steps(wanted, facts, names)
-    if _was_replaced(observed):
+    anew = stale or observed.function is None
+    if grants := capture_grants(observed, names, spec.management, written=anew):
+        steps.append(Step("let the capture function write the ring", grants))
+    if was_replaced(observed):
         # Transactions that ran with the other function may still be open: a listener waits for their end.
         steps.append(Step("note the gap", note_gap(names, "functionReplaced", certain=False)))
-    if not _registered(wanted, observed, facts):
+    if not is_registered(wanted, observed, facts):
         steps.append(Step("register the watcher", _register(wanted, facts, observed.here, names)))
     steps += _grant_steps(observed, names)
     replace = observed.server.version >= 140_000
@@ -83,9 +84,9 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
             locks_table=True,
         )
         for trigger in wanted.triggers
-        if stale or not _in_sync(trigger, observed)
+        if stale or not trigger_in_sync(trigger, observed)
     ]
-    if observed.registered_table is not None and not _captures(wanted, observed, facts):
+    if observed.registered_table is not None and not captures(wanted, observed, facts):
         # After the triggers, which have waited for every writer: nobody is left who ran without them.
         steps.append(Step("announce the gap", _gap(names)))
     return Plan(tuple(steps))
@@ -198,79 +199,13 @@ def _ring_upgrade(observed: Observed, names: WatcherNames) -> list[Step]:
 
 
 def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:
-    grants = missing(names, observed.grantee) if observed.grantee is not None else ""
+    grants = missing(needed(names), observed.grantee) if observed.grantee is not None else ""
     return [Step("let the listener's role read and deliver", grants)] if grants else []
-
-
-def _captures(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
-    """Whether capture went on until now: triggers of ours stand and fire, by whatever name.
-
-    Where the function is as wanted, nobody has changed the manifest, and every one of its triggers must be there;
-    else any will do: they may be for other actions.
-    """
-    here = [each for each in observed.triggers if each.table_oid == facts.shape.oid]
-    if is_partition(facts.shape) and any(each.type == STATEMENT_INSERT for each in here):
-        return False  # rows come in by way of its root, and fire no statement trigger of its own
-    alive = {each.type for each in here if each.enabled in _ENABLED}
-    if not _function_in_sync(wanted, observed):
-        return bool(alive)
-    return all(each.type in alive for each in wanted.triggers if each.table_oid == facts.shape.oid)
-
-
-def _was_replaced(observed: Observed) -> bool:
-    """Whether the function is not the one that was installed, whatever is wanted now."""
-    return (
-        observed.function is not None
-        and observed.installed_source is not None
-        and source_digest(observed.function.source) != observed.installed_source
-    )
-
-
-def _registered(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
-    return (
-        observed.registered_table == facts.shape.oid
-        and observed.recorded is not None
-        and observed.installed_source == source_digest(wanted.function_source)
-    )
 
 
 def _gap(names: WatcherNames) -> str:
     """A gap event: the watcher was installed, and something took or turned off its trigger, nobody knows when."""
     return insert_gap(names, 0, literal('"reason":"triggerRepaired","certain":false'))
-
-
-def _must_rebuild(wanted: Desired, observed: Observed) -> bool:
-    """Whether triggers must go before ours can stand: those that nobody wants, or on a server that cannot replace one.
-
-    Dropping the function takes its triggers along, which needs no ownership of the table; DROP TRIGGER would.
-    """
-    places = {(trigger.name, trigger.table_oid) for trigger in wanted.triggers}
-    if any((trigger.name, trigger.table_oid) not in places for trigger in observed.triggers):
-        return True
-    replaceable = observed.server.version >= 140_000
-    return bool(observed.triggers) and not replaceable and not all(_in_sync(each, observed) for each in wanted.triggers)
-
-
-def _function_in_sync(wanted: Desired, observed: Observed) -> bool:
-    function = observed.function
-    return (
-        function is not None
-        and function.source == wanted.function_source
-        and function.security_definer
-        and function.owner_may_call
-        and sorted(function.settings) == sorted(wanted.settings)
-    )
-
-
-def _in_sync(wanted: WantedTrigger, observed: Observed) -> bool:
-    return any(
-        trigger.name == wanted.name
-        and trigger.table_oid == wanted.table_oid
-        and trigger.type == wanted.type
-        and (trigger.new_table, trigger.old_table) == (wanted.new_table, wanted.old_table)
-        and trigger.enabled in _ENABLED
-        for trigger in observed.triggers
-    )
 
 
 def _drop_function(names: WatcherNames) -> Step:

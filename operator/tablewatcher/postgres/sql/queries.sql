@@ -175,9 +175,11 @@ WHERE n.nspname = 'tablewatcher' AND c.relname IN ('migration', 'watcher', 'prog
 SELECT version FROM tablewatcher.migration ORDER BY version
 
 -- name: owned_objects
-SELECT c.relname::text AS name, pg_catalog.obj_description(c.oid, 'pg_class') AS comment
+SELECT c.relname::text AS name, pg_catalog.obj_description(c.oid, 'pg_class') AS comment,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE') AS ours
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s)
+ORDER BY 1
 
 -- name: rings_without
 -- Made by a version that had no use for the column yet.

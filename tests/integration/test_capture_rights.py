@@ -1,0 +1,124 @@
+"""The role that capture runs as: what it needs, what it must not need, and who else may have a hand in its ring."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.postgres.apply import apply, plan
+from tablewatcher.postgres.grants import to_capture
+from tablewatcher.spec.model import Action, Capture, DeliveryPolicy, WatcherSpec
+
+from ..conftest import Database
+from ..conftest import any_postgres as postgres  # noqa: F401 - both versions
+from .capturing import names_of, spec_of
+
+STEP = "let the capture function write the ring"
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """A role of no privilege that owns table `t` and may make schemas, in a database of which we are the superuser."""
+
+    role: str
+    dsn: str
+    database: Database
+
+
+@pytest.fixture
+async def maker(database: Database) -> AsyncIterator[Maker]:
+    role = f"maker_{secrets.token_hex(4)}"
+    await database.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'p'; GRANT CREATE ON DATABASE {database.name} TO {role};"
+        f" CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t OWNER TO {role}"
+    )
+    yield Maker(role, database.dsn_of(role, "p"), database)
+    await database.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+async def everything_captured(maker: Maker, spec: WatcherSpec) -> None:
+    """Each branch of the function: chunks, waking, leaving out, and the bound, at which capture stops."""
+    names = names_of(spec)
+    await maker.database.execute(
+        f"SELECT setval('tablewatcher.{names.wake}', extract(epoch FROM now())::bigint + 60);"
+        " INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 5000) AS g; UPDATE t SET v = 'y';"
+        " DELETE FROM t WHERE id > 1; SET tablewatcher.skip = on; DELETE FROM t; TRUNCATE t; RESET tablewatcher.skip"
+    )
+    ((stopped, skipped),) = await maker.database.execute(
+        "SELECT stop.last_value, skips.last_value"
+        f" FROM tablewatcher.{names.stop} AS stop, tablewatcher.{names.skips} AS skips"
+    )
+    assert stopped > 0
+    assert skipped == 2
+
+
+@pytest.fixture
+def spec() -> WatcherSpec:
+    # With a bound that is soon passed.
+    delivery = DeliveryPolicy(overflow_bytes=1 << 20)
+    return spec_of(actions=frozenset(Action), columns=("v",), capture=Capture(allow_skip=True), delivery=delivery)
+
+
+async def test_the_functions_owner_needs_our_grants_and_no_others(maker: Maker, spec: WatcherSpec) -> None:
+    """The function is given to a role that owns nothing else."""
+    names = names_of(spec)
+    await apply(maker.database.dsn, spec, names)
+    await maker.database.execute(f"GRANT CREATE ON SCHEMA tablewatcher TO {maker.role}")
+    await maker.database.execute(f"ALTER FUNCTION tablewatcher.{names.function}() OWNER TO {maker.role}")
+    await maker.database.execute(f"REVOKE ALL ON SCHEMA tablewatcher FROM {maker.role}")
+    applied = await apply(maker.database.dsn, spec, names)
+    assert [step.what for step in applied.plan.steps] == [STEP]
+    await everything_captured(maker, spec)
+    assert not await plan(maker.database.dsn, spec, names)
+
+
+async def test_each_right_that_is_taken_is_given_back(maker: Maker, spec: WatcherSpec) -> None:
+    names = names_of(spec)
+    await apply(maker.dsn, spec, names)
+    for right in to_capture(names):
+        qualified = right.name if right.kind == "SCHEMA" else f"tablewatcher.{right.name}"
+        what = f"{right.privilege} ON {right.kind} {qualified}"
+        # pg_sequence_last_value is content with either.
+        also = f"; REVOKE USAGE ON SEQUENCE {qualified} FROM {maker.role}" if right.privilege == "SELECT" else ""
+        await maker.database.execute(f"REVOKE {what} FROM {maker.role}{also}")
+        found = (await apply(maker.database.dsn, spec, names)).plan
+        assert [(step.what, step.sql) for step in found.steps] == [(STEP, f'GRANT {what} TO "{maker.role}"')]
+    await everything_captured(maker, spec)
+
+
+async def test_a_ring_that_another_role_brings_up(maker: Maker, spec: WatcherSpec) -> None:
+    """A ring of an earlier version had no sequence for what is left out."""
+    names = names_of(spec)
+    await apply(maker.dsn, spec, names)
+    await maker.database.execute(f"DROP SEQUENCE tablewatcher.{names.skips}")
+    assert STEP in [step.what for step in (await apply(maker.database.dsn, spec, names)).plan.steps]
+    assert not await plan(maker.dsn, spec, names)
+    await everything_captured(maker, spec)
+
+
+async def test_a_function_that_another_role_writes_again(maker: Maker, spec: WatcherSpec) -> None:
+    """It could be written; with it no row of the table could be."""
+    names = names_of(spec)
+    await apply(maker.database.dsn, spec, names)
+    await maker.database.execute(
+        f"DROP FUNCTION tablewatcher.{names.function}() CASCADE; GRANT USAGE, CREATE ON SCHEMA tablewatcher TO"
+        f" {maker.role}; GRANT SELECT, INSERT, UPDATE, DELETE ON tablewatcher.migration, tablewatcher.watcher,"
+        f" tablewatcher.progress, tablewatcher.parked, tablewatcher.request, tablewatcher.gap TO {maker.role};"
+        f" GRANT EXECUTE ON FUNCTION tablewatcher.token(text[]) TO {maker.role};"
+        f" GRANT SELECT ON ALL TABLES IN SCHEMA tablewatcher TO {maker.role};"
+        f" GRANT USAGE ON SEQUENCE tablewatcher.{names.ids} TO {maker.role}"
+    )
+    with pytest.raises(DatabaseError) as refused:
+        await apply(maker.dsn, spec, names)
+    assert refused.value.reason is Reason.PERMISSION_DENIED
+    before, _, remedy = refused.value.message.partition("; the ring's owner must run: ")
+    assert "writes would fail" in before
+    await maker.database.execute("INSERT INTO t VALUES (6000, 'nothing was installed'); DELETE FROM t")
+    await maker.database.execute(remedy)
+    await maker.database.execute(f"GRANT INSERT ON tablewatcher.{names.rings[0]} TO {maker.role}")
+    assert (await apply(maker.dsn, spec, names)).plan
+    await everything_captured(maker, spec)
