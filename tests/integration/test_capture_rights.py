@@ -11,12 +11,13 @@ import pytest
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.apply import apply, plan
 from tablewatcher.postgres.grants import to_capture
-from tablewatcher.spec.model import Action, Capture, DeliveryPolicy, WatcherSpec
+from tablewatcher.spec.model import Action, Capture, DeliveryPolicy, Granularity, NatsSink, WatcherSpec
 
 from ..conftest import Database
 from ..conftest import any_postgres as postgres  # noqa: F401 - both versions
-from .capturing import names_of, spec_of
+from .capturing import names_of, spec_of, watch
 
+WRITES = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})
 STEP = "let the capture function write the ring"
 
 
@@ -38,6 +39,33 @@ async def maker(database: Database) -> AsyncIterator[Maker]:
     )
     yield Maker(role, database.dsn_of(role, "p"), database)
     await database.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("granularity", [Granularity.AUTO, Granularity.ROW])
+@pytest.mark.parametrize("column", ["id", "v"])
+async def test_a_column_of_a_type_that_the_role_may_not_cast(
+    granularity: Granularity, column: str, maker: Maker
+) -> None:
+    """Of the key, and of the subject. An expression's functions are looked up though it is never evaluated."""
+    spec = spec_of(
+        actions=WRITES,
+        columns=("v",),
+        capture=Capture(granularity=granularity),
+        sink=NatsSink(("nats://127.0.0.1:4222",), "x.{column:v}"),
+    )
+    watched = await watch(maker.dsn, spec)
+    async with watched.reader:
+        await maker.database.execute(
+            "CREATE TYPE odd AS (a text); CREATE FUNCTION odd_text(odd) RETURNS text LANGUAGE sql AS 'SELECT ($1).a';"
+            " CREATE CAST (odd AS text) WITH FUNCTION odd_text(odd); REVOKE ALL ON FUNCTION odd_text(odd) FROM PUBLIC;"
+            f" ALTER TABLE t ALTER {column} TYPE odd USING row({column}::text)::odd"
+        )
+        values = {"id": "row(g::text)::odd, 'a'", "v": "g, row('a')::odd"}[column]
+        await maker.database.execute(
+            f"INSERT INTO t SELECT {values} FROM generate_series(1, 40) AS g; UPDATE t SET v = v; DELETE FROM t"
+        )
+        found = [data["action"] for data in await watched.data()]
+    assert found == ["insert"] * 40 + ["delete"] * 40
 
 
 async def everything_captured(maker: Maker, spec: WatcherSpec) -> None:

@@ -14,7 +14,7 @@ one afterwards as a row trigger does it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .block_source import Block
 from .chunks import CHUNK_BYTES, IDS_A_ROW, ring_row
@@ -89,7 +89,8 @@ class Selection:
         """The same rows, as long as they are small, a block at a time."""
         parts = [*self._keys, *self._routes]
         # Made here, where the types are known to be what they were, and not wherever they are looked at.
-        made = {part: self._text(part, self._source(part)) for part in parts} | {"body": self._body()}
+        made = {part: value_as_text(self._column_of(part), self._source(part)) for part in parts}
+        made["body"] = self._body()
         safe = self._safe()
         values = ",\n              ".join(
             f"CASE WHEN {safe} THEN {value} END AS {name}" for name, value in made.items()
@@ -154,14 +155,18 @@ class Selection:
 
     def _source(self, part: str) -> str:
         """The column of `k<n>`, a part of the key, or `p<n>`, one of the routes, in alias `c`."""
-        return f"c.{identifier(self._name(part))}"
+        return f"c.{identifier(self._column_of(part).name)}"
 
-    def _name(self, part: str) -> str:
-        return (self.key if part.startswith("k") else self.routes)[int(part[1:])]
+    def _column_of(self, part: str) -> Column:
+        return self._column((self.key if part.startswith("k") else self.routes)[int(part[1:])])
 
-    def _text(self, part: str, value: str | None = None) -> str:
-        """Its text, given as `value` or by its name in alias `r`."""
-        return value_as_text(self._column(self._name(part)), value or f"r.{part}")
+    def _text(self, part: str) -> str:
+        """Its text, of the value by its name in alias `r`."""
+        column = replace(self._column_of(part), name=part)
+        text = value_as_text(column, f"r.{part}")
+        # The right to call what an expression names is asked for before it is known whether that is reached: a cast of
+        # the application's must have been folded away by then.
+        return text if column.enum else f"CASE WHEN {as_they_were('r', [column])} THEN {text} END"
 
     def _array(self, parts: Sequence[str]) -> str:
         return f"ARRAY[{', '.join(map(self._text, parts))}]"
