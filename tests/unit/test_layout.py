@@ -67,18 +67,25 @@ def test_module_is_a_small_room(module: Path) -> None:
     assert not long, f"functions over {FUNCTION_LINES} lines: {long}"
 
 
+def free_of(words: str, modules: Iterable[Path]) -> set[str]:
+    """Names of those modules that the contract with `words` in its name does not list."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (kept,) = [set(each["source_modules"]) for each in contracts if words in each["name"]]
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in modules}
+    return {name for name in names if not any(f"{name}.".startswith(f"{each}.") for each in kept)}
+
+
 @pytest.mark.parametrize(("words", "doors"), DOORS.items())
 def test_every_module_is_kept_to_the_doors(words: str, doors: set[str]) -> None:
     """A contract lists who may not import a library: a module that nobody has added would be free to."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (kept,) = [set(each["source_modules"]) for each in contracts if words in each["name"]]
-    free = {
-        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-        for path in MODULES
-        if path.name != "__init__.py"
-    }
-    free = {name for name in free if not any(f"{name}.".startswith(f"{each}.") for each in kept)}
+    free = free_of(words, (path for path in MODULES if path.name != "__init__.py"))
     assert {name for name in free if not any(f"{name}.".startswith(f"tablewatcher.{door}.") for door in doors)} == set()
+
+
+def test_what_says_that_it_is_pure_is_kept_to_it() -> None:
+    says = [path for path in MODULES if "Pure." in (ast.get_docstring(ast.parse(path.read_text())) or "")]
+    assert len(says) > 20
+    assert free_of("decisions are pure", says) == set()
 
 
 def test_module_names_say_what_is_inside() -> None:
