@@ -7,13 +7,13 @@ for as long as it lives: libpq reads them again to cancel a statement.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ..private_file import private_file
 
 _PREFIX = "tablewatcher-pem-"
 # Three a database, and as many for each rotation: far more than are in use at a time. Some 8 MB.
@@ -31,27 +31,6 @@ def kept(pem: str) -> str:
     return name
 
 
-@contextmanager
-def pem_file(pem: str) -> Iterator[str]:
-    """The path of a file of this content that only this process can read; it is gone after the block.
-
-    In memory where the system can: a key never reaches a disk then, a read-only root is no hindrance, and nothing is
-    left behind even by SIGKILL.
-    """
-    if not hasattr(os, "memfd_create"):
-        with tempfile.NamedTemporaryFile("w", prefix="tablewatcher-", encoding="utf-8") as named:  # mode 0600
-            named.write(pem)
-            named.flush()
-            yield named.name
-        return
-    descriptor = os.memfd_create("tablewatcher", os.MFD_CLOEXEC)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(pem)
-        file.flush()
-        yield f"/proc/self/fd/{descriptor}"
-
-
 class Files:
     """The files that `conninfo` names by `kept`, open until `close`, or until nobody holds this any more.
 
@@ -65,7 +44,7 @@ class Files:
             return
         with ExitStack() as files:
             paths = {
-                parameter: files.enter_context(pem_file(_kept[name]))
+                parameter: files.enter_context(private_file(_kept[name]))
                 for parameter, name in conninfo_to_dict(conninfo).items()
                 if name in _kept
             }

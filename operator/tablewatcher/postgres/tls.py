@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import Reason, SecretError
+from ..private_file import private_file
 from ..spec.model import CaRef, DatabaseTls
 from ..spec.secrets import Secrets
-from .pem_files import kept, pem_file
+from .pem_files import kept
 
 # The modes of a manifest, as libpq writes them.
 SSL_MODES = {
@@ -71,7 +72,7 @@ def _client(name: str, secrets: Secrets, password: str) -> dict[str, str]:
     # How strong they must be is for libpq and the server to say.
     context.set_ciphers("ALL:@SECLEVEL=0")
     try:
-        with pem_file(f"{pair[_KEY]}\n{pair[_CERTIFICATE]}") as path:
+        with private_file(f"{pair[_KEY]}\n{pair[_CERTIFICATE]}") as path:
             # Without a password of its own the library would ask for one on the terminal.
             context.load_cert_chain(path, password=password)
     except (ssl.SSLError, ValueError):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 import ssl
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import Reason, SecretError, SinkError
+from ..private_file import private_file
 
 if TYPE_CHECKING:
     from ..spec.model import CaRef, Tls
@@ -78,31 +77,12 @@ def _show(context: ssl.SSLContext, name: str, secrets: Secrets) -> None:
     """Let `context` show the certificate of Secret `name` to a server that asks for one."""
     pem = "\n".join(secret_values(secrets.read, "Secret", name, _KEY, _CERTIFICATE))
     try:
-        # Without a password of its own the library would ask for one on the terminal.
-        _with_file(pem.encode(), lambda path: context.load_cert_chain(path, password=""))
+        with private_file(pem) as path:
+            # Without a password of its own the library would ask for one on the terminal.
+            context.load_cert_chain(path, password="")
     except (ssl.SSLError, ValueError):
         raise SinkError(
             Reason.TLS_FAILED,
             f"Secret {name!r} (tls.clientCertSecretRef of spec.sink): {_CERTIFICATE} and {_KEY} are not a certificate"
             " and its key: store both as PEM, the key without a password, and check that they belong together",
         ) from None
-
-
-def _with_file(content: bytes, use: Callable[[str], None]) -> None:
-    """Call `use` with the path of a file of `content` that nobody else can read; it is gone afterwards.
-
-    The library takes a key from a file only. In memory where the system can: a key never reaches a disk then, and a
-    read-only root is no hindrance.
-    """
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("tablewatcher", os.MFD_CLOEXEC)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            use(f"/proc/self/fd/{descriptor}")
-        return
-    # mkstemp underneath: mode 0600.
-    with tempfile.NamedTemporaryFile(prefix="tablewatcher-") as named:
-        named.write(content)
-        named.flush()
-        use(named.name)
