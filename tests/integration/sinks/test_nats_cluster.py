@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -45,24 +46,34 @@ async def _opened(cluster: NatsCluster, *, fast: bool) -> AsyncIterator[NatsSink
     await cluster.start(StreamConfig(name="SHOP", subjects=["shop.>"], num_replicas=SIZE, allow_batched=fast))
     sink = _sink(cluster)
     await sink.open()
-    assert sink.limits.ordered is fast
     try:
         yield sink
     finally:
         await sink.close()
 
 
+async def _in_batches(sink: NatsSink, *, fast: bool) -> None:
+    """Once nobody before us can have sent any of the events."""
+    await until(lambda: sink.limits.ordered is fast)
+
+
 async def _assert_stored(cluster: NatsCluster, sent: Traffic) -> None:
     """Every event once, those of a key in order."""
-    ids = [message.headers["Nats-Msg-Id"] for message in await cluster.stored("SHOP")]
-    assert len(ids) == sent.last, "an event was lost, or stored twice"
-    assert set(ids) == sent.ids
+    deadline = time.monotonic() + 15
+    while True:
+        ids = [message.headers["Nats-Msg-Id"] for message in await cluster.stored("SHOP")]
+        # A server that has just begun to lead may still be at work on its log; what is lost never comes.
+        if not sent.missing(ids) or time.monotonic() > deadline:
+            break
+    assert sent.missing(ids) == [], "events were lost"
+    assert len(ids) == sent.last, "an event was stored twice"
     assert sent.is_in_order(ids)
 
 
 @pytest.mark.parametrize("fast", [True, False])
 async def test_nothing_is_lost_or_overtaken_while_leaders_change(cluster: NatsCluster, fast: bool) -> None:
     async with _opened(cluster, fast=fast) as sink, traffic(sink) as sent:
+        await _in_batches(sink, fast=fast)
         await cluster.step_down("SHOP")
         leader = await cluster.leader("SHOP")
         await asyncio.to_thread(cluster.servers[leader].kill)
@@ -83,6 +94,7 @@ def _server_of(cluster: NatsCluster, sink: NatsSink) -> str | None:
 async def test_servers_that_retire_one_after_another_cost_nothing(cluster: NatsCluster, fast: bool) -> None:
     """Lame-duck mode, as in a rolling upgrade: first the server we are connected to, then the leader of the stream."""
     async with _opened(cluster, fast=fast) as sink, traffic(sink) as sent:
+        await _in_batches(sink, fast=fast)
         first = _server_of(cluster, sink)
         assert first is not None
         await asyncio.to_thread(cluster.servers[first].retire)
@@ -110,7 +122,9 @@ async def test_a_cluster_without_most_of_its_servers_is_unreachable_and_heals(
     cluster: NatsCluster, eventually: Callable[..., Awaitable[Any]]
 ) -> None:
     async with _opened(cluster, fast=True) as sink:
-        # The leader is left: it tells repeats of what it has not yet shared with anybody as stored.
+        async with traffic(sink):
+            await _in_batches(sink, fast=True)
+        # The leader is left: in a batch it tells repeats of what it has not yet shared with anybody as stored.
         leader = await cluster.leader("SHOP")
         others = [server for name, server in cluster.servers.items() if name != leader]
         for server in others:
@@ -118,7 +132,7 @@ async def test_a_cluster_without_most_of_its_servers_is_unreachable_and_heals(
 
         async def unavailable() -> bool:
             """Says so once it has seen that nobody leads; until then it does not answer."""
-            outcomes = await sink.deliver([event(ring_id) for ring_id in range(300)])
+            outcomes = await sink.deliver([event(-ring_id) for ring_id in range(300)])
             assert {(o.verdict, o.endpoint) for o in outcomes} == {(Verdict.RETRY, True)}
             said = await _said(sink)
             assert said is None or said.reason is Reason.SINK_UNREACHABLE, said
@@ -135,7 +149,7 @@ async def test_a_cluster_without_most_of_its_servers_is_unreachable_and_heals(
         async def delivered() -> bool:
             with suppress(SinkError):
                 await sink.check()
-                return (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+                return (await sink.deliver([event(-1)]))[0].verdict is Verdict.DELIVERED
             return False
 
         await eventually(delivered, 60)

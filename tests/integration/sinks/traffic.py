@@ -31,9 +31,10 @@ class Traffic:
         self.told: set[str] = set()
         self.reasons: set[Reason] = set()
 
-    @property
-    def ids(self) -> set[str]:
-        return {event(ring_id).event_id for ring_id in range(1, self.last + 1)}
+    def missing(self, stored: Iterable[str]) -> list[int]:
+        """The ring ids of those that are not in a stream of these ids."""
+        found = set(stored)
+        return [ring_id for ring_id in range(1, self.last + 1) if event(ring_id).event_id not in found]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, and then until all is delivered."""

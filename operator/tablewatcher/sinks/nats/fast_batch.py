@@ -25,9 +25,6 @@ _DISABLED, _NOT_UNDERSTOOD, _UNKNOWN = 10205, 10206, 10208
 _TOO_MANY = 10211
 
 
-IN_DOUBT = pub_ack.unreachable("the NATS cluster does not have the event for good yet: most of its servers must run")
-
-
 def reply(inbox: str, batch: str) -> str:
     """What the reply subjects of a batch start with; the number and the operation follow."""
     return f"{inbox}{batch}.{FLOW}.fail."
@@ -42,15 +39,14 @@ class FastBatch:
     """A batch of `size` messages. `stored`: messages 1 to `stored` are in the stream.
 
     over: nothing more will be learnt. stopped: send no more messages. unfinished: the server must be asked (PING) how
-    far it came. unusable: the stream or the server does not do fast ingest. proven: the last one stored was no repeat,
-    so that all before it are there for good; else see `doubt`. `fault` is why it ended early: that of
+    far it came. unusable: the stream or the server does not do fast ingest. `fault` is why it ended early: that of
     message `stored + 1` alone where it is no fault of the endpoint, else of all that are not stored.
     """
 
     def __init__(self, size: int, stream: str) -> None:
         self.size = size
         self.stored = 0
-        self.over = self.stopped = self.unfinished = self.unusable = self.proven = False
+        self.over = self.stopped = self.unfinished = self.unusable = False
         self.fault: Outcome | None = None
         self._faulty = 0
         self._stream = stream
@@ -70,15 +66,6 @@ class FastBatch:
             self.over = self.stopped = True
             if self.fault is None or self._faulty != self.stored + 1:
                 self.fault, self._faulty = fault, self.stored + 1
-
-    def doubt(self) -> None:
-        """The stream does not have message `stored` for good, so nothing is known of those before it either.
-
-        In a cluster, a repeat of what its leader has and others have not yet is told as stored at once (nats-server
-        2.15.1): if that leader dies, or is cut off from the others, the message is gone.
-        """
-        self.stored = 0
-        self.fault, self._faulty = IN_DOUBT, 1
 
     def answer(
         self, number: int, content: bytes, headers: Mapping[str, str] | None = None, *, asked: bool = False
@@ -138,8 +125,6 @@ class FastBatch:
         # A server that knows nothing of batches has stored this one message.
         self.unusable = "batch" not in found
         self._store(_whole(found, "count"))
-        # A repeat has no sequence. What is new is told as stored when enough of the cluster have it and all before it.
-        self.proven = _whole(found, "seq") > 0
         self.end(pub_ack.unreachable("the NATS server ended the batch before its last message"))
 
 

@@ -19,9 +19,6 @@ _STREAM = re.compile(r"[^\s.*>/\\\x00-\x1f\x7f]+\Z")
 _HEADERS_BYTES = 32 << 10
 
 
-_NO_SEQUENCE = (1 << 64) - 1
-
-
 class MessageWriter:
     """Writes the events of one watcher. `subjects` maps an action's letter to where its events go.
 
@@ -96,16 +93,6 @@ class MessageWriter:
         """A publish without content to the subject of `event`: for messages that only ask the server something."""
         target = self._fixed.get(event.op) or self._of_row(event)
         return f"PUB {target} {reply} 0\r\n\r\n".encode()
-
-    def question(self, event: Event, reply: str) -> bytes:
-        """Asks whether the stream has `event` for good: a repeat of it that is never stored, whatever the answer.
-
-        The server looks for repeats before it looks at the sequence, which no stream has.
-        """
-        target = self._fixed.get(event.op) or self._of_row(event)
-        headers = f"{self._head}{event.message_id}\r\nNats-Expected-Last-Sequence: {_NO_SEQUENCE}\r\n\r\n"
-        length = len(headers) + self._surplus
-        return f"HPUB {target} {reply} {length} {length}\r\n{headers}\r\n".encode()
 
     def refused(self, events: Sequence[Event], max_payload: int, max_stored: int | None) -> dict[int, Outcome]:
         """The places of those of `events` that must not be sent, and why: the server would cut the connection.

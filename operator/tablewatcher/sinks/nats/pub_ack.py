@@ -21,8 +21,13 @@ _TOO_LARGE = frozenset({10054, 10097})
 # Out of resources, store failed or stream full, an earlier attempt is not through yet, more at once than the server
 # keeps waiting for a stream (max_buffered_msgs).
 _BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10158, 10167})
+# A plain publish of what is being stored, or was lost on the way to it; see `repeats.py`.
+_IN_PROCESS = 10158
 # Full for one subject only, in a stream with discard_new_per_subject.
 _FULL, _OF_SUBJECT = 10077, "per subject"
+
+
+REPEATED = Outcome(Verdict.DELIVERED, message="the stream has had the event before")
 
 
 def unreachable(message: str) -> Outcome:
@@ -38,7 +43,7 @@ def no_stream(message: str) -> Outcome:
 def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) -> Outcome:
     """The outcome that answer `data` stands for; `stream` is the one that must have stored it, None for any.
 
-    A duplicate is delivered: the stream has the event already.
+    A duplicate is delivered, and REPEATED: the stream has the event already.
     """
     if headers and headers.get(_STATUS) == _NO_RESPONDERS:
         return no_stream(
@@ -48,7 +53,7 @@ def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) 
     try:
         answer = json.loads(data)
         error = answer.get("error")
-        stored = answer.get("stream")
+        stored, repeated = answer.get("stream"), answer.get("duplicate") is True
     except (ValueError, AttributeError):
         return unreachable("the answer to a publish is not a JetStream acknowledgement")
     if error:
@@ -60,7 +65,7 @@ def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) 
             f"stream {stored!r} stored the event, and not {stream!r}: check which stream has the subject, and "
             "spec.sink.nats.jetStream.stream"
         )
-    return DELIVERED
+    return REPEATED if repeated else DELIVERED
 
 
 def refused(error: Mapping[str, object]) -> Outcome:
@@ -71,6 +76,11 @@ def refused(error: Mapping[str, object]) -> Outcome:
         return no_stream(f"{text}: the subject belongs to another stream than spec.sink.nats.jetStream.stream")
     if code in _NO_SUCH_STREAM:
         return no_stream(text)
+    if code == _IN_PROCESS:
+        text += (
+            ": the cluster does not have it for good yet. Most of its servers must run; where they do and this goes on,"
+            " have the stream's leader step down (nats stream cluster step-down), or wait for its duplicate window"
+        )
     if code in _TOO_LARGE:
         return Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, text)
     at_endpoint = code in _BUSY or (isinstance(status, int) and status >= 500)
@@ -80,6 +90,7 @@ def refused(error: Mapping[str, object]) -> Outcome:
 
 
 def good_answer(stream: str | None) -> bytes:
-    """A pattern for the bytes of a PubAck that `outcome` would find good; it need look at the others only."""
+    """A pattern for the bytes of a PubAck that `outcome` would find DELIVERED; it need look at the others only."""
     name = b'[^"\\\\]+' if stream is None else re.escape(stream.encode())
-    return b'\\{"stream":"%b",(?:"domain":"[^"]*",)? ?"seq":[0-9]+(?:,[^\\r\\n{}]*)?\\}' % name
+    more = b'(?:,(?![^\\r\\n{}]*"duplicate")[^\\r\\n{}]*)?'
+    return b'\\{"stream":"%b",(?:"domain":"[^"]*",)? ?"seq":[0-9]+%b\\}' % (name, more)

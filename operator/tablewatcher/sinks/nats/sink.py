@@ -19,6 +19,7 @@ from .dial import connected
 from .faults import server_names
 from .login import Login
 from .message import MessageWriter
+from .repeats import Repeats
 from .stream import answers, create_missing, find_streams
 from .subject import covered
 from .ways import DEADLINE_SECONDS, LATE, CoreWay, FastWay, Way, WindowWay
@@ -55,6 +56,7 @@ class NatsSink:
         self._all_patterns = sorted({each.pattern for each in subjects.values()})
         self._gaps_otherwise = next(op for op, name in ACTION_NAMES.items() if name in actions)
         self._notes: tuple[str, ...] = ()
+        self._repeats = Repeats()
         self._way: Way = WindowWay(self._writer) if spec.jet_stream else CoreWay(self._writer)
         self._max_stored: int | None = None
         self._too_large = False  # whether an event was, since the last look
@@ -83,6 +85,7 @@ class NatsSink:
         A stream must store the subjects of every watched action. Core NATS promises nothing: the connection is all.
         """
         await self.close()
+        self._repeats.unknown()
         connection = await self._connect()
         try:
             if self._spec.jet_stream and self._spec.create is not None and self._spec.stream is not None:
@@ -109,7 +112,8 @@ class NatsSink:
         self._max_stored = min((bound for bound in bounds if bound >= 0), default=None)
         # A batch lives in one stream: where the actions have one each, an event of another would be a hole.
         if len(configs) == 1 and configs[0].allow_batched and configs[0].name and connection.takes_batches:
-            self._way = FastWay(self._writer, configs[0].name, copies=configs[0].num_replicas or 1)
+            copies = (configs[0].num_replicas or 1) > 1
+            self._way = FastWay(self._writer, configs[0].name, repeats=self._repeats if copies else None)
         else:
             self._way = WindowWay(self._writer)
 

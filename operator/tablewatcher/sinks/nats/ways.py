@@ -19,6 +19,7 @@ from . import fast_batch, order, pub_ack
 from .ack_window import AckWindow
 from .connection import Connection, OpenBatch
 from .message import MessageWriter
+from .repeats import Repeats
 
 DEADLINE_SECONDS = 5.0
 LATE = pub_ack.unreachable(
@@ -31,8 +32,6 @@ _WRITE_TOGETHER = 64
 _FEW = 128
 # A silent batch is asked how far it is: its acknowledgement, or the one before, may have been lost on the way.
 _SILENCE_SECONDS = 1.0
-# Of a call's time, kept for the question whether what was told as stored is there for good.
-_QUESTION_SECONDS = 1.0
 
 
 class Way(Protocol):
@@ -86,13 +85,14 @@ class WindowWay:
 class FastWay:
     """Fast ingest into `stream`: in the order given, up to the first that is not stored.
 
-    A batch costs two round trips, and plain publishes one: a few events of different keys go that way.
+    A batch costs two round trips, and plain publishes one: a few events of different keys go that way. repeats: of a
+    stream with copies; all go that way while there may be some.
     """
 
-    def __init__(self, writer: MessageWriter, stream: str, few: int = _FEW, *, copies: int = 1) -> None:
+    def __init__(self, writer: MessageWriter, stream: str, few: int = _FEW, *, repeats: Repeats | None = None) -> None:
         self._writer = writer
         self._stream = stream
-        self._copies = copies  # of the stream, in a cluster
+        self._repeats = repeats
         self._few = few
         self._window = WindowWay(writer)
         # Set once the server says that this stream takes no batches (any more).
@@ -100,15 +100,30 @@ class FastWay:
 
     @property
     def limits(self) -> Limits:
-        return self._window.limits if self.unusable else Limits(max_batch=4096, concurrency=1, ordered=True)
+        return self._window.limits if self._plain else Limits(max_batch=4096, concurrency=1, ordered=True)
+
+    @property
+    def _plain(self) -> bool:
+        return self.unusable or (self._repeats is not None and self._repeats.possible)
 
     async def deliver(self, connection: Connection, events: Sequence[Event], deadline: float) -> list[Outcome]:
-        if self.unusable or len(events) == 1 or (len(events) <= self._few and order.distinct(events)):
+        if self._repeats is None:
+            return await self._deliver(connection, events, deadline)
+        try:
+            outcomes = await self._deliver(connection, events, deadline)
+        except BaseException:  # cancelled
+            self._repeats.unknown()
+            raise
+        self._repeats.settled(events, outcomes)
+        return outcomes
+
+    async def _deliver(self, connection: Connection, events: Sequence[Event], deadline: float) -> list[Outcome]:
+        if self._plain or len(events) == 1 or (len(events) <= self._few and order.distinct(events)):
             return await self._window.deliver(connection, events, deadline)
         outcomes: list[Outcome | None] = [None] * len(events)
         places = list(range(len(events)))
         while len(places) > 1 and not self.unusable:
-            batch = await self._run(connection, [events[place] for place in places], deadline)
+            batch = await self._send(connection, [events[place] for place in places], deadline)
             for place in places[: batch.stored]:
                 outcomes[place] = DELIVERED
             if batch.unusable:
@@ -124,26 +139,6 @@ class FastWay:
             for place, outcome in zip(places, found, strict=True):
                 outcomes[place] = outcome
         return [outcome or order.HELD for outcome in outcomes]
-
-    async def _run(self, connection: Connection, events: Sequence[Event], deadline: float) -> fast_batch.FastBatch:
-        batch = await self._send(connection, events, deadline - _QUESTION_SECONDS)
-        doubtful = self._copies > 1 and batch.stored and not batch.proven
-        if doubtful and not await self._has(connection, events[batch.stored - 1], deadline):
-            batch.doubt()
-        return batch
-
-    async def _has(self, connection: Connection, event: Event, deadline: float) -> bool:
-        """Whether the stream has `event` for good, and so all that was sent before it."""
-        window = connection.windows.open(1)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await connection.client.send(self._writer.question(event, f"{connection.inbox}{window.base}"))
-                await window.wait()
-        except (TimeoutError, nats_errors.Error, OSError):
-            return False
-        finally:
-            connection.windows.close(window)
-        return window.outcomes[0] is DELIVERED
 
     async def _send(self, connection: Connection, events: Sequence[Event], deadline: float) -> fast_batch.FastBatch:
         with connection.batch(len(events), self._stream) as opened:
