@@ -16,9 +16,9 @@ from tablewatcher.embedded.process import ServerProcess
 from tablewatcher.embedded.server import EmbeddedServer
 
 # Debian puts it where only root looks.
-_PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
 MISSING = (
-    "PgBouncer is not installed, and these tests need a real one. Debian, Ubuntu: apt-get install pgbouncer; macOS:"
+    "no PgBouncer, and these tests need a real one. Debian, Ubuntu: apt-get install pgbouncer; macOS:"
     " brew install pgbouncer; Debian without root: apt-get download pgbouncer && dpkg-deb -x pgbouncer_*.deb"
     " ~/pgbouncer, then put ~/pgbouncer/usr/sbin on PATH"
 )
@@ -34,10 +34,7 @@ class PgBouncer(EmbeddedServer):
     def __init__(
         self, directory: Path, server: EmbeddedPostgres, mode: str, *, size: int = 4, on_connect: str = ""
     ) -> None:
-        found = shutil.which("pgbouncer", path=_PLACES)
-        if found is None:
-            pytest.fail(MISSING)
-        self.program = found
+        self.program = _program()
         self.directory = directory
         self._server = server
         self._mode = mode
@@ -97,3 +94,13 @@ class PgBouncer(EmbeddedServer):
     def _accepts(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def _program() -> str:
+    """Where it is. Where it is not, the test fails on CI, and elsewhere is one of those named at the end."""
+    found = shutil.which("pgbouncer", path=PLACES)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(MISSING, pytrace=False)
+        pytest.skip(MISSING)
+    return found
