@@ -295,6 +295,23 @@ async def test_a_second_role_that_sees_nothing_is_told_which_grants_it_lacks(cle
     assert not (await apply(clerk.dsn, clerk.observed, names_of(clerk.observed))).plan
 
 
+KEPT_OUT = {
+    "no CONNECT": ("REVOKE CONNECT ON DATABASE {database} FROM {role}", Reason.PERMISSION_DENIED, "GRANT CONNECT"),
+    "role full": ("ALTER ROLE {role} CONNECTION LIMIT 0", Reason.DATABASE_UNREACHABLE, "CONNECTION LIMIT"),
+    "database full": ("ALTER DATABASE {database} CONNECTION LIMIT 0", Reason.DATABASE_UNREACHABLE, "CONNECTION LIMIT"),
+}
+
+
+@pytest.mark.parametrize("name", KEPT_OUT)
+async def test_a_role_that_is_kept_out_is_told_why(name: str, clerk: Clerk) -> None:
+    statement, reason, words = KEPT_OUT[name]
+    await clerk.database.execute(statement.format(database=clerk.database.name, role=clerk.role))
+    with pytest.raises(DatabaseError) as refused:
+        await survey(clerk.dsn, clerk.spec, names_of(clerk.spec))
+    assert refused.value.reason is reason
+    assert words in refused.value.message
+
+
 async def test_all_that_is_wrong_is_told_together(clerk: Clerk) -> None:
     await clerk.database.execute("CREATE PUBLICATION everything FOR ALL TABLES")
     spec = replace(clerk.spec, columns=("nothing",))

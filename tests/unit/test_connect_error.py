@@ -53,6 +53,19 @@ SAID = [
     ),
     ("expected authentication request from server, but received H", Reason.DATABASE_UNREACHABLE, "no Postgres"),
     ('invalid sslmode value: "shop"', Reason.SPEC_INVALID, "verify-full"),
+    (
+        'FATAL:  permission denied for database "shop"\nDETAIL:  User does not have CONNECT privilege.',
+        Reason.PERMISSION_DENIED,
+        "GRANT CONNECT ON DATABASE",
+    ),
+    ('FATAL:  too many connections for role "app"', Reason.DATABASE_UNREACHABLE, "CONNECTION LIMIT"),
+    ('FATAL:  too many connections for database "shop"', Reason.DATABASE_UNREACHABLE, "CONNECTION LIMIT"),
+    (
+        'FATAL:  database "shop" is not currently accepting connections',
+        Reason.DATABASE_UNREACHABLE,
+        "ALLOW_CONNECTIONS",
+    ),
+    ('FATAL:  role "app" does not exist', Reason.AUTHENTICATION_FAILED, "does not exist in the database"),
     ('FATAL:  database "shop" does not exist', Reason.DATABASE_UNREACHABLE, "no database of that name"),
 ]
 

@@ -58,6 +58,23 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     ),
     ("is not permitted to log in", _AUTHENTICATION, "the role may not log in: ALTER ROLE ... LOGIN"),
     (
+        "permission denied for database",
+        Reason.PERMISSION_DENIED,
+        "the role may not connect to this database; its owner must run: GRANT CONNECT ON DATABASE ... TO ... (the"
+        " database and the role of the connection)",
+    ),
+    (
+        "too many connections for",
+        _UNREACHABLE,
+        "the role or the database has as many connections as it may have: end some, or raise its CONNECTION LIMIT"
+        " (ALTER ROLE, ALTER DATABASE)",
+    ),
+    (
+        "not currently accepting connections",
+        _UNREACHABLE,
+        "the database takes no connections: ALTER DATABASE ... ALLOW_CONNECTIONS true",
+    ),
+    (
         "role ",
         _AUTHENTICATION,
         ("the role does not exist in the database: create it with LOGIN, or correct the user name"),
