@@ -60,14 +60,18 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     (
         "permission denied for database",
         Reason.PERMISSION_DENIED,
-        "the role may not connect to this database; its owner must run: GRANT CONNECT ON DATABASE ... TO ... (the"
-        " database and the role of the connection)",
+        (
+            "the role may not connect to this database; its owner must run: GRANT CONNECT ON DATABASE ... TO ... (the"
+            " database and the role of the connection)"
+        ),
     ),
     (
         "too many connections for",
         _UNREACHABLE,
-        "the role or the database has as many connections as it may have: end some, or raise its CONNECTION LIMIT"
-        " (ALTER ROLE, ALTER DATABASE)",
+        (
+            "the role or the database has as many connections as it may have: end some, or raise its CONNECTION LIMIT"
+            " (ALTER ROLE, ALTER DATABASE)"
+        ),
     ),
     (
         "not currently accepting connections",
