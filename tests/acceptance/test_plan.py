@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
+from nats.js.errors import NotFoundError
 
 from ..conftest import Database, Stream
 from .commands import manifest, tablewatcher, write
@@ -109,6 +111,33 @@ async def test_plan_prints_sql_for_pipes_and_faults_where_they_are_seen(
     assert planned.err.startswith("error SinkUnreachable: shop/sound: ")
     assert (planned.code, planned.err.count("\n")) == (9, 1)
     assert "\nCREATE OR REPLACE FUNCTION tablewatcher." in planned.out
+
+
+@pytest.mark.parametrize("command", ["plan", "doctor"])
+async def test_a_look_makes_no_stream(shop: Database, stream: Stream, tmp_path: Path, command: str) -> None:
+    name, prefix = f"{stream.name}_MADE", f"{stream.prefix}-made"
+    sinks = {
+        "orders": {"subject": f"{prefix}.{{action}}", "jetStream": {"stream": name, "create": {}}},
+        # Another stream has these.
+        "taken": {"subject": f"{stream.prefix}.{{action}}", "jetStream": {"stream": name, "create": {}}},
+    }
+    manifests = [manifest(of, sink={"nats": {"servers": [stream.url], **sink}}) for of, sink in sinks.items()]
+    files = write(tmp_path / "manifests", *manifests)
+    answer = await tablewatcher(command, "-f", files, "--dsn", shop.dsn, "-o", "json")
+    async with await nats.connect(stream.url) as client:
+        with pytest.raises(NotFoundError):
+            await client.jetstream().stream_info(name)
+    sound, taken = (answer.watchers[f"shop/{of}"] for of in sinks)
+    notes, faults = (sound.get("notes"), taken.get("faults")) if command == "plan" else _of_sink(sound, taken)
+    assert f"stream {name!r} does not exist yet: a listener makes it when it starts" in " ".join(notes)
+    assert [fault["reason"] for fault in faults] == ["NoStreamForSubject"]
+    assert f"overlap with those of stream {stream.name}" in str(faults)
+
+
+def _of_sink(*watchers: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
+    """What `doctor` says well of the sink of the first, and ill of that of the second."""
+    well, ill = ([line for line in found["checks"] if line["check"] == "sink"] for found in watchers)
+    return [line["text"] for line in well if line["level"] == "ok"], [line for line in ill if line["level"] == "fail"]
 
 
 async def test_sql_says_that_it_needs_the_database(database: Database, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tablewatcher.cli.checks import Level, pooler_check, span, standing_checks, surrounding_checks
+from tablewatcher.cli.checks import Level, pooler_check, sink_checks, span, standing_checks, surrounding_checks
 from tablewatcher.cli.status import state
 from tablewatcher.errors import Reason
 from tablewatcher.postgres.holders import Holder
@@ -131,6 +131,11 @@ def test_what_pooler_is_in_between() -> None:
     # Whatever else there is, nobody notifies.
     *_, wakeup = surrounding_checks(Surroundings((), 0, 0.3), Pooling.TRANSACTION)
     assert (wakeup.level, "polling" in wakeup.text) == (Level.OK, True)
+
+
+def test_a_sink_that_would_be_made_is_well() -> None:
+    found = list(sink_checks(None, ["stream 'S' does not exist yet"], ["it has one copy"]))
+    assert [each.level for each in found] == [Level.OK, Level.OK, Level.WARN]
 
 
 def test_spans() -> None:

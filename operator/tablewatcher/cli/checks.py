@@ -222,9 +222,11 @@ def surrounding_checks(found: Surroundings, pooling: Pooling = Pooling.NONE) -> 
         yield Check("wakeup", Level.OK, "by notification")
 
 
-def sink_checks(fault: TableWatcherError | None, notes: Iterable[str]) -> Iterator[Check]:
-    """Whether the sink would take events, and what it says about itself."""
+def sink_checks(fault: TableWatcherError | None, makes: Iterable[str], notes: Iterable[str]) -> Iterator[Check]:
+    """Whether the sink would take events, what a listener would make there first, and what it says about itself."""
     yield Check.fault("sink", fault) if fault is not None else Check("sink", Level.OK, "would take events")
+    for sentence in makes:
+        yield Check("sink", Level.OK, sentence)
     for note in notes:
         yield Check("sink", Level.WARN, note)
 

@@ -55,8 +55,8 @@ async def _checks(scope: Scope, spec: WatcherSpec) -> AsyncIterator[Check]:
         yield Check("secret", Level.OK, _whose_connection(scope, spec))
         async for check in _database(scope, spec, to):
             yield check
-    fault, notes = await look_at_sink(scope, spec)
-    for check in sink_checks(fault, notes):
+    sink = await look_at_sink(scope, spec)
+    for check in sink_checks(sink.fault, sink.makes, sink.notes):
         yield check
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -24,9 +25,9 @@ async def plan(scope: Scope) -> list[Result]:
 
     async def one(spec: WatcherSpec) -> Result:
         found, faults = await _look(scope, spec)
-        unwell, said = await look_at_sink(scope, spec)
-        faults += [unwell] if unwell else []
-        extra: dict[str, Any] = {"notes": [*_notes(spec, found), *said]}
+        sink = await look_at_sink(scope, spec)
+        faults += [sink.fault] if sink.fault else []
+        extra: dict[str, Any] = {"notes": [*_notes(spec, found), *sink.makes, *sink.notes]}
         if found is not None and found.plan is not None:
             extra |= steps_json(found.plan)
         if not faults:
@@ -47,19 +48,29 @@ async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[Ta
     return found, list(found.faults)
 
 
-async def look_at_sink(scope: Scope, spec: WatcherSpec) -> tuple[TableWatcherError | None, tuple[str, ...]]:
-    """Why the sink would not take events now, if it would not, and what it says about itself."""
+@dataclass(frozen=True, slots=True)
+class SinkFound:
+    """fault: why the sink would not take events now. makes: what a listener would make there first. notes: what works,
+    and may still cost somebody events. The latter two a sentence each."""
+
+    fault: TableWatcherError | None
+    makes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+async def look_at_sink(scope: Scope, spec: WatcherSpec) -> SinkFound:
+    """What the sink of `spec` would say to events. Changes nothing there."""
     try:
         sink = make_sink(spec, scope.secrets, addresses=AddressPolicy())
     except TableWatcherError as error:
-        return error, ()
+        return SinkFound(error)
     try:
-        await sink.open()
+        makes = await sink.look()
     except TableWatcherError as error:
-        return error, ()
+        return SinkFound(error)
     finally:
         await sink.close()
-    return None, tuple(sink.notes)
+    return SinkFound(None, tuple(makes), tuple(sink.notes))
 
 
 def _notes(spec: WatcherSpec, found: Survey | None) -> list[str]:

@@ -56,14 +56,17 @@ class Limits:
 class Sink(Protocol):
     """A connection to one endpoint.
 
-    `open` connects and checks that the promise can be kept (JetStream: a stream covers the subject; HTTP: the
-    name resolves, TCP and TLS connect; no request is sent as a probe); it raises SinkError and may be called
-    again after that. `check` looks at the same things on an open sink, beside deliveries and without disturbing them,
-    so that a fault shows without traffic; it raises SinkError, and the sink stays open. `deliver` returns one
-    outcome per event, in order, and never raises for a fault of the endpoint; it returns within its own time-out even
-    when the endpoint is dead. The caller never has events of one key in flight in two calls, and in one call only where
-    `limits.ordered` allows it, so all other sinks may send the events of a call, and of several calls, in any order.
-    `close` ends the connection and may be called in any state.
+    `open` connects and checks that the promise can be kept (JetStream: a stream covers the subject; HTTP: the name
+    resolves, TCP and TLS connect; no request is sent as a probe); it raises SinkError and may be called again after
+    that. What is missing and may be made (a JetStream stream), it makes. `look` looks at the same things on a sink
+    that is not open, makes nothing and leaves it so; it returns what `open` would make, a sentence each, and raises
+    SinkError where `open` would, as far as that can be seen. `check` looks at the same things on an open sink,
+    beside deliveries and without disturbing them, so that a fault shows without traffic; it raises SinkError, and
+    the sink stays open. `deliver` returns one outcome per event, in order, and never raises for a fault of the
+    endpoint; it returns within its own time-out even when the endpoint is dead. The caller never has events of one
+    key in flight in two calls, and in one call only where `limits.ordered` allows it, so all other sinks may send
+    the events of a call, and of several calls, in any order. `close` ends the connection and may be called in any
+    state.
     """
 
     @property
@@ -76,10 +79,12 @@ class Sink(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What works and may still cost somebody events, as of the last `open`: for `plan` and `doctor`."""
+        """What works and may still cost somebody events, as of the last `open` or `look`: for `plan` and `doctor`."""
         ...
 
     async def open(self) -> None: ...
+
+    async def look(self) -> Sequence[str]: ...
 
     async def check(self) -> None: ...
 

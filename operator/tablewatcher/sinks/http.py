@@ -78,6 +78,11 @@ class HttpSink:
         """Read what Secrets hold for us; resolve, connect, shake hands, send nothing. SinkError if any of it fails."""
         await self._channel.open()
 
+    async def look(self) -> tuple[str, ...]:
+        """As `open`, which makes nothing either."""
+        await self._channel.look()
+        return ()
+
     async def check(self) -> None:
         """Resolve, connect, shake hands, send nothing."""
         await self._channel.check()

@@ -42,11 +42,15 @@ class Channel:
         self._refusal: SinkError | None = None
 
     async def open(self) -> None:
-        """Read the endpoint; resolve, connect, shake hands, send nothing. SinkError if any fails."""
+        """`look`, and keep what was read for what is to be sent. SinkError as that."""
         await self.close()
+        self._use(await self.look())
+
+    async def look(self) -> Endpoint:
+        """Read the endpoint; resolve, connect, shake hands, send nothing. SinkError if any fails."""
         endpoint = self._endpoints.read()
         await self._look_at(endpoint)
-        self._use(endpoint)
+        return endpoint
 
     async def check(self) -> None:
         """Resolve, connect, shake hands, send nothing; not even that where answers come. SinkError if any fails."""

@@ -124,6 +124,15 @@ async def test_nobody_there_is_a_sink_error_with_advice(endpoint: Endpoint) -> N
     await endpoint.unreachable.close()
 
 
+async def test_a_look_sends_and_opens_nothing(endpoint: Endpoint) -> None:
+    assert list(await endpoint.sink.look()) == []
+    assert _all(list(await endpoint.sink.deliver(events(1))), Verdict.RETRY)
+    assert await endpoint.seen() == []
+    with pytest.raises(SinkError) as caught:
+        await endpoint.unreachable.look()
+    assert caught.value.reason is Reason.SINK_UNREACHABLE
+
+
 async def test_open_may_be_tried_again(endpoint: Endpoint) -> None:
     await endpoint.down()
     with pytest.raises(SinkError):

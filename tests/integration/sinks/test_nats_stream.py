@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nats
 import pytest
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
 
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
@@ -83,6 +86,42 @@ async def test_a_stream_that_cannot_be_made_is_said(
     assert error.reason is Reason.NO_STREAM_FOR_SUBJECT
     assert "cannot be created" in error.message
     assert words in error.message
+
+
+async def test_a_look_says_what_would_be_made_and_makes_nothing(nats_server: NatsServer) -> None:
+    made = {"stream": "SHOP", "create": CreateStream(max_bytes=10 << 20)}
+    sink = nats_sink(nats_server.url, **made)
+    (sentence,) = await sink.look()
+    assert "'SHOP' does not exist yet" in sentence
+    assert "shop.public.orders.gap, shop.public.orders.insert" in sentence
+    with pytest.raises(NotFoundError):
+        await _config(nats_server)
+    # What would be doubtful about it is said before it is there.
+    doubts = sink.notes
+    assert any("discard" in note for note in doubts)
+    assert (await sink.deliver([event(1)]))[0].verdict is Verdict.RETRY, "a look leaves no sink open"
+    await sink.open()
+    assert sink.notes == doubts
+    await sink.close()
+    assert (await sink.look(), sink.notes) == ((), doubts)
+    with pytest.raises(SinkError, match="does not take it"):
+        await nats_sink(nats_server.url, subject="other.{action}", **made).look()
+
+
+async def test_a_look_says_that_a_stream_cannot_be_made(tmp_path: Path, nats_server: NatsServer) -> None:
+    await add_stream(nats_server, name="OTHER", subjects=["shop.public.orders.*"])
+    sink = nats_sink(nats_server.url, stream="SHOP", create=CreateStream())
+    with pytest.raises(SinkError, match="its subjects overlap with those of stream OTHER"):
+        await sink.look()
+    (tmp_path / "bare").mkdir()
+    bare = NatsServer(tmp_path / "bare", "accounts {NOBODY {users: [{user: a, password: a}]}}\nno_auth_user: a")
+    bare.start()
+    try:
+        with pytest.raises(SinkError, match="JetStream is not enabled") as caught:
+            await nats_sink(bare.url, stream="SHOP", create=CreateStream()).look()
+    finally:
+        bare.kill()
+    assert caught.value.reason is Reason.NO_STREAM_FOR_SUBJECT
 
 
 async def test_a_made_stream_takes_every_value_of_a_column(nats_server: NatsServer) -> None:

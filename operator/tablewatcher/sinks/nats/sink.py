@@ -20,7 +20,7 @@ from .faults import server_names
 from .login import Login
 from .message import MessageWriter
 from .repeats import Repeats
-from .stream import answers, create_missing, find_streams
+from .stream import answers, create_missing, find_streams, missing
 from .subject import covered
 from .ways import DEADLINE_SECONDS, LATE, CoreWay, FastWay, Way, WindowWay
 
@@ -97,6 +97,25 @@ class NatsSink:
         self._connection = connection
         if connection.lost:
             self._replace(connection)
+
+    async def look(self) -> tuple[str, ...]:
+        """As `open`, but a stream that is missing is not made, only told."""
+        connection = await self._connect()
+        try:
+            created = await self._to_create(connection)
+            if created is None:
+                await self._look(connection)
+                return ()
+            self._notes = notes([created], batches=connection.takes_batches)
+            takes = ", ".join(created.subjects or ())
+            return (f"stream {created.name!r} does not exist yet: a listener makes it when it starts, for {takes}",)
+        finally:
+            await connection.close()
+
+    async def _to_create(self, connection: Connection) -> StreamConfig | None:
+        if not self._spec.jet_stream or self._spec.create is None or self._spec.stream is None:
+            return None
+        return await missing(connection, self._spec.stream, self._all_patterns, self._spec.create)
 
     async def _look(self, connection: Connection) -> None:
         """What the streams allow decides how events are published from now on."""

@@ -76,12 +76,49 @@ async def answers(connection: Connection) -> None:
         ) from None
 
 
+async def missing(
+    connection: Connection, name: str, subjects: Sequence[str], wanted: CreateStream
+) -> StreamConfig | None:
+    """What stream `name` over `subjects` would be, where there is none, and None where it is there. Makes nothing.
+
+    Raises SinkError NoStreamForSubject where another stream has one of the subjects already, as far as this user may
+    see that, and as `find_streams`. Whether the server has the room for it, only making it shows.
+    """
+    with _said(connection, subjects[0]):
+        if await config_of(connection, name) is not None:
+            return None
+    for pattern in subjects:
+        try:
+            others = await _names(connection, pattern)
+        except (nats_errors.Error, JetStreamError, OSError, TimeoutError):
+            break  # a user who may make a stream need not be one who may ask for the names of others
+        if others:
+            raise _not_made(pattern, name, f"its subjects overlap with those of stream {', '.join(others)}")
+    return _config(connection, name, subjects, wanted)
+
+
 async def create_missing(connection: Connection, name: str, subjects: Sequence[str], wanted: CreateStream) -> None:
     """Make stream `name` over `subjects` where there is none; one that is there is left as it is.
 
     Raises SinkError NoStreamForSubject where the server refuses it, and as `find_streams`.
     """
-    config = StreamConfig(
+    with _said(connection, subjects[0]):
+        if await config_of(connection, name) is not None:
+            return
+        config = _config(connection, name, subjects, wanted)
+        try:
+            await connection.client.jsm(timeout=_SECONDS).add_stream(config)
+        except APIError as error:
+            if _without_leader(error):
+                raise
+            # Another listener may have made it meanwhile: whether it will do is looked at next.
+            if error.err_code != _NAME_IN_USE:
+                raise _not_made(subjects[0], name, str(error.description)) from None
+
+
+def _config(connection: Connection, name: str, subjects: Sequence[str], wanted: CreateStream) -> StreamConfig:
+    """Of a stream that we make."""
+    return StreamConfig(
         name=name,
         subjects=list(subjects),
         storage=StorageType.FILE,
@@ -91,21 +128,6 @@ async def create_missing(connection: Connection, name: str, subjects: Sequence[s
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
         allow_batched=connection.takes_batches or None,
     )
-    with _said(connection, subjects[0]):
-        if await config_of(connection, name) is not None:
-            return
-        try:
-            await connection.client.jsm(timeout=_SECONDS).add_stream(config)
-        except APIError as error:
-            if _without_leader(error):
-                raise
-            # Another listener may have made it meanwhile: whether it will do is looked at next.
-            if error.err_code != _NAME_IN_USE:
-                raise _no_stream(
-                    subjects[0],
-                    f"stream {name!r} cannot be created ({error.description}): change spec.sink.nats.jetStream, or "
-                    "create a stream yourself",
-                ) from None
 
 
 async def _named(connection: Connection, patterns: Sequence[str], stream: str) -> StreamConfig:
@@ -159,6 +181,13 @@ def _checked(config: StreamConfig, patterns: Sequence[str]) -> StreamConfig:
             patterns[0], f"stream {config.name!r} has allow_msg_counter set and takes nothing but counts: use another"
         )
     return config
+
+
+def _not_made(pattern: str, name: str, why: str) -> SinkError:
+    return _no_stream(
+        pattern,
+        f"stream {name!r} cannot be created ({why}): change spec.sink.nats.jetStream, or create a stream yourself",
+    )
 
 
 def _no_stream(pattern: str, remedy: str) -> SinkError:
