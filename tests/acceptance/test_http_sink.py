@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import secrets
@@ -16,7 +17,7 @@ import trustme
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from ..conftest import Database, poll
+from ..conftest import Database, HttpReceiver, poll
 from .commands import manifest, tablewatcher, write, write_secret
 from .programs import PROGRAM, running
 
@@ -159,3 +160,25 @@ async def test_the_listener_decides_where_a_sink_may_be(
             return await told() == reason and bool(hooks.requests) == (reason == "Forwarding")
 
         await poll(settled, 40)
+
+
+@pytest.mark.parametrize("value", ["0", "Thu, 01 Jan 2026 00:00:00 GMT"])
+async def test_an_endpoint_that_asks_for_no_wait_is_not_flooded(
+    database: Database, http_receiver: HttpReceiver, tmp_path: Path, free_port: Callable[[], int], value: str
+) -> None:
+    http_receiver.respond = lambda _: web.Response(status=503, headers={"Retry-After": value})
+    await database.execute("CREATE TABLE public.orders (id bigint PRIMARY KEY, status text)")
+    backoff = {"initialMilliseconds": 1000, "maxSeconds": 60}
+    watcher = manifest(sink={"http": {"url": http_receiver.url}}, delivery={"backoff": backoff})
+    manifests = write(tmp_path / "manifests", watcher)
+    assert (await tablewatcher("apply", "-f", manifests, "--dsn", database.dsn)).code == 0
+    await database.execute("INSERT INTO orders SELECT id, 'new' FROM generate_series(1, 50) id")
+    async with listening((manifests, tmp_path), database, free_port()):
+        await http_receiver.wait_for(1, 40)
+        # The first may be as many at a time as there are lanes: what counts is what comes of them.
+        await asyncio.sleep(1)
+        seen = len(http_receiver.requests)
+        await asyncio.sleep(3)
+        assert len(http_receiver.requests) - seen < 10
+        http_receiver.respond = lambda _: 204
+        await poll(lambda: len(http_receiver.requests) >= seen + 50, 60)

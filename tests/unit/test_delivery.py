@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tablewatcher.event import Event
 from tablewatcher.listener.delivery import BARRIERS, Delivery
+from tablewatcher.sinks import http_status
 from tablewatcher.sinks.base import DELIVERED, Limits, Outcome
 
 from .deliveries import FAULT, REFUSED, Page, delivery, event, ids, lanes, page, shared
@@ -254,6 +255,21 @@ def test_a_refused_probe_does_not_keep_the_sender_spinning() -> None:
     assert due is not None
     assert machine.take(due - 0.001, lanes()) == []
     assert machine.take(due, lanes()) == [sent]
+
+
+@pytest.mark.parametrize("value", ["0", "Thu, 01 Jan 2026 00:00:00 GMT"])
+def test_to_be_asked_for_no_wait_leaves_the_growing_one(value: str) -> None:
+    machine, now = delivery(jitter=0.99), 0.0
+    machine.offer(page(*"abc"))
+    waits = []
+    for _ in range(6):
+        sent = machine.take(now, lanes())
+        machine.settle(sent, [http_status.outcome(503, value, 1_800_000_000.0)] * len(sent), now)
+        waits.append((machine.wake_at() or now) - now)
+        now += waits[-1]
+    assert waits == sorted(waits)
+    assert waits[0] > 0
+    assert waits[-1] > 10
 
 
 @pytest.mark.parametrize("asked", [None, 600.0])

@@ -24,7 +24,8 @@ class Outcome:
     """What came of one attempt.
 
     endpoint: the fault is the endpoint's rather than the event's (no connection, time-out, 5xx, 429).
-    retry_after: seconds the endpoint asked us to wait. message: for logs and status; no secrets.
+    retry_after: seconds the endpoint asked us to wait, above 0; None where it named none. message: for logs and
+    status; no secrets.
     """
 
     verdict: Verdict

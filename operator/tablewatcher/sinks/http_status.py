@@ -16,21 +16,24 @@ _LATER = frozenset({408, 425, 429})
 def retry_after(value: str | None, now: float) -> float | None:
     """Seconds to wait that a Retry-After header asks for, in either form; None where it asks for nothing.
 
-    `now` is in epoch seconds. Never negative, never above 600: an endpoint cannot stop a watcher for a day.
+    `now` is in epoch seconds. Above 0, for an endpoint that names no wait gets the one it would have had, and never
+    above 600: it cannot stop a watcher for a day.
     """
-    if value is None:
-        return None
-    text = value.strip()
+    seconds = None if value is None else _seconds(value.strip(), now)
+    return min(seconds, MAX_RETRY_AFTER_SECONDS) if seconds is not None and seconds > 0 else None
+
+
+def _seconds(text: str, now: float) -> float | None:
     if text.isascii() and text.isdigit():
         # The length bound: a number of a thousand digits is not worth reading.
-        return min(float(text[:12]), MAX_RETRY_AFTER_SECONDS)
+        return float(text[:12])
     try:
         when = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
-    return min(max(when.timestamp() - now, 0.0), MAX_RETRY_AFTER_SECONDS)
+    return when.timestamp() - now
 
 
 def outcome(status: int, retry_after_value: str | None, now: float) -> Outcome:
