@@ -82,6 +82,9 @@ DRIFT = {
     "rename swap": "CREATE TABLE new (LIKE t INCLUDING ALL); ALTER TABLE t RENAME TO old; ALTER TABLE new RENAME TO t",
     "table made again": "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, n int)",
     "registration lost": "DELETE FROM tablewatcher.watcher",
+    **{f"{name} dropped": f"DROP TABLE tablewatcher.{name}" for name in (*NAMES.rings, *NAMES.cursors)},
+    **{f"{name} dropped": f"DROP SEQUENCE tablewatcher.{name}" for name in NAMES.sequences},
+    "all cursors dropped": f"DROP TABLE {', '.join(f'tablewatcher.{name}' for name in NAMES.cursors)}",
 }
 
 
@@ -94,6 +97,7 @@ INTERRUPTED = {
     "function dropped",
     "rename swap",
     "table made again",
+    *(f"{name} dropped" for name in NAMES.rings),
 }
 
 

@@ -21,6 +21,7 @@ from .grants import missing, needed
 from .home import Home, adoption, moves_here
 from .preflight import check, check_maker, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
+from .ring_repair import repair_steps
 from .ring_upgrade import locking_steps
 from .sql import RING, RING_SKIPS, RING_SLOT, migrations
 
@@ -174,8 +175,12 @@ def _schema_steps(observed: Observed) -> list[Step]:
 
 def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
     owner = literal(names.identity)
-    if names.ids in observed.objects:
-        return _ring_upgrade(observed, names)
+    if observed.objects:
+        upgrade = locking_steps(observed, names)
+        return [
+            *(Step(what, sql) for what, sql in repair_steps(observed, names)),
+            *(Step(what, sql, locks_table=True, excludes_readers=True) for what, sql in upgrade),
+        ]
     steps = [Step("create the ring's sequences", RING.format(hash=names.hash, identity=owner, ids_a_row=IDS_A_ROW))]
     steps.append(Step("add to the ring's sequences", RING_SKIPS.format(hash=names.hash, identity=owner)))
     steps += [
@@ -188,14 +193,6 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
         " VALUES (0, 0, '', '-infinity', pg_catalog.pg_current_snapshot(), 0)"
     )
     return [*steps, Step("set the cursor to now", first)]
-
-
-def _ring_upgrade(observed: Observed, names: WatcherNames) -> list[Step]:
-    steps = [Step(what, sql, locks_table=True, excludes_readers=True) for what, sql in locking_steps(observed, names)]
-    if names.skips not in observed.objects:
-        made = RING_SKIPS.format(hash=names.hash, identity=literal(names.identity))
-        steps.insert(0, Step("add to the ring's sequences", made))
-    return steps
 
 
 def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:

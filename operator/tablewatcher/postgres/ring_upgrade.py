@@ -21,5 +21,5 @@ def locking_steps(observed: Observed, names: WatcherNames) -> Iterator[tuple[str
     for ring in observed.rings_without_chunks:
         columns = f"ALTER TABLE {ours(ring)} ADD COLUMN taken_at timestamptz, ADD COLUMN bodies text[]"
         yield f"let a row of {ring} hold many events", columns
-    if observed.ids_apart != IDS_A_ROW:
+    if observed.ids_apart not in (0, IDS_A_ROW):
         yield "leave room between ids", f"ALTER SEQUENCE {ours(names.ids)} INCREMENT BY {IDS_A_ROW}"

@@ -7,8 +7,9 @@ CREATE SEQUENCE tablewatcher.ids_{hash} AS bigint INCREMENT BY {ids_a_row} CACHE
 CREATE SEQUENCE tablewatcher.slot_{hash} AS bigint MINVALUE 0;
 CREATE SEQUENCE tablewatcher.wake_{hash} AS bigint MINVALUE 0;
 CREATE SEQUENCE tablewatcher.stop_{hash} AS bigint MINVALUE 0;
-SELECT pg_catalog.setval('tablewatcher.slot_{hash}', 0), pg_catalog.setval('tablewatcher.wake_{hash}', 0),
-       pg_catalog.setval('tablewatcher.stop_{hash}', 0);
+SELECT pg_catalog.setval('tablewatcher.slot_{hash}', 0);
+SELECT pg_catalog.setval('tablewatcher.wake_{hash}', 0);
+SELECT pg_catalog.setval('tablewatcher.stop_{hash}', 0);
 COMMENT ON SEQUENCE tablewatcher.ids_{hash} IS {identity};
 COMMENT ON SEQUENCE tablewatcher.slot_{hash} IS {identity};
 COMMENT ON SEQUENCE tablewatcher.wake_{hash} IS {identity};
