@@ -138,7 +138,8 @@ class EndpointSource:
             return signing_key(self._value(place))
         except ValueError as error:
             raise SinkError(
-                Reason.SECRET_KEY_MISSING, f"key {place.key!r} of Secret {place.name!r} is no signing key: {error}"
+                Reason.SECRET_KEY_MISSING,
+                f"key {place.key!r} of Secret {place.name!r} (spec.sink.http.signing) is no signing key: {error}",
             ) from None
 
     def _value(self, place: SecretKey) -> str:

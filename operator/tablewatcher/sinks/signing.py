@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
 
 _PREFIX = "whsec_"
+_FORM = (
+    "it must be base64, with whsec_ before it or without, as Standard Webhooks has it: make one with"
+    " `openssl rand -base64 24` and give it to the receiver too; a key that both know as text goes in as its base64"
+)
 
 
 def signing_key(secret: str) -> bytes:
-    """The key bytes of `secret`: base64 after `whsec_`, else its own text. ValueError where it is neither."""
-    text = secret.strip()
-    if not text.startswith(_PREFIX):
-        key = text.encode()
-    else:
-        try:
-            key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
-        except binascii.Error:
-            raise ValueError("what follows whsec_ is not base64") from None
+    """The key bytes of `secret`: base64, whose `whsec_` may be left out. ValueError, without the text, where it is not.
+
+    Line ends do not count: a file ends in one, and programs break long base64 into lines.
+    """
+    text = "".join(line.strip() for line in secret.splitlines()).removeprefix(_PREFIX)
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one, and so is what comes of letters beyond ASCII
+        raise ValueError(_FORM) from None
     if not key:
-        raise ValueError("it is empty")
+        raise ValueError(f"it is empty; {_FORM}")
     return key
 
 

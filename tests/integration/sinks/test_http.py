@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from dataclasses import replace
@@ -59,13 +60,14 @@ async def test_independent_libraries_read_and_verify_the_request(http_server: Ht
 async def test_several_secrets_sign_and_a_rotated_one_is_read_after_a_refusal(
     http_server: HttpServer,
 ) -> None:
-    secrets = MemorySecrets({"hook": {"whsec": SIGNING_SECRET, "old": "plain text secret"}})
+    old, new = b"a key without whsec_", b"the next key"
+    secrets = MemorySecrets({"hook": {"whsec": SIGNING_SECRET, "old": base64.b64encode(old).decode()}})
     sink = http_sink(http_server.url, secrets=secrets, signing=(HOOK, SecretKey("hook", "old")))
     await sink.open()
 
     async def verify(request: web.Request) -> web.StreamResponse:
         try:
-            Webhook(b"the next secret").verify(await request.read(), dict(request.headers))
+            Webhook(new).verify(await request.read(), dict(request.headers))
         except WebhookVerificationError:
             return web.Response(status=401)
         return web.Response(status=200)
@@ -73,10 +75,10 @@ async def test_several_secrets_sign_and_a_rotated_one_is_read_after_a_refusal(
     await sink.deliver([event(1)])
     body, headers = http_server.received[0].body, http_server.received[0].headers
     Webhook(SIGNING_SECRET).verify(body, headers)
-    Webhook(b"plain text secret").verify(body, headers)
+    Webhook(old).verify(body, headers)
 
     http_server.answer = verify
-    secrets.values["hook"]["old"] = "the next secret"
+    secrets.values["hook"]["old"] = base64.b64encode(new).decode()
     (refused,) = await sink.deliver([event(2)])
     assert (refused.verdict, refused.reason, refused.endpoint) == (
         Verdict.RETRY,
@@ -98,6 +100,7 @@ async def test_several_secrets_sign_and_a_rotated_one_is_read_after_a_refusal(
         ({}, Reason.SECRET_NOT_FOUND),
         ({"hook": {"other": "x"}}, Reason.SECRET_KEY_MISSING),
         ({"hook": {"whsec": "whsec_not-base64-at-all!"}}, Reason.SECRET_KEY_MISSING),
+        ({"hook": {"whsec": "not-base64-at-all!"}}, Reason.SECRET_KEY_MISSING),
     ],
 )
 async def test_a_signing_secret_that_is_not_there_is_said_at_open(
@@ -108,6 +111,7 @@ async def test_a_signing_secret_that_is_not_there_is_said_at_open(
         await sink.open()
     assert caught.value.reason is reason
     assert "not-base64" not in caught.value.message
+    assert "'hook'" in caught.value.message
     assert http_server.received == []
 
 
