@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 SCHEMA = "tablewatcher"
 RING_SLOTS = 3
@@ -116,3 +117,13 @@ def token(text: str | None) -> str:
 def key_token(parts: tuple[str | None, ...]) -> str:
     """A key as one token: the tokens of its parts in key order, joined by `,`."""
     return ",".join(token(part) for part in parts)
+
+
+def key_parts(text: str) -> tuple[bytes, ...] | None:
+    """The parts of the keys whose token is `text`, in UTF-8; b"_": null, empty or "_". None: it is no key's."""
+    parts = tuple(map(unquote_to_bytes, text.split(",")))
+    try:
+        is_token = key_token(tuple(part.decode() for part in parts)) == text
+    except UnicodeDecodeError:
+        return None
+    return parts if is_token else None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tablewatcher.naming import key_token, token, watcher_names
+from tablewatcher.naming import key_parts, key_token, token, watcher_names
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -43,6 +43,17 @@ def test_different_keys_are_different_tokens(first: list[str], second: list[str]
     if first != second:
         plain = [["_" if part == "_" else part for part in key] for key in (first, second)]
         assert (key_token(tuple(first)) == key_token(tuple(second))) is (plain[0] == plain[1])
+
+
+@given(key=st.lists(st.none() | TEXT, min_size=1))
+def test_the_parts_of_a_key_are_read_from_its_token(key: list[str | None]) -> None:
+    assert key_parts(key_token(tuple(key))) == tuple((part or "_").encode() for part in key)
+
+
+@given(text=st.text(st.sampled_from("a_%2eEfF,.é")))
+def test_no_parts_are_read_from_what_is_no_token(text: str) -> None:
+    parts = key_parts(text)
+    assert parts is None or key_token(tuple(part.decode() for part in parts)) == text
 
 
 @given(parts=st.tuples(TEXT, TEXT, TEXT))

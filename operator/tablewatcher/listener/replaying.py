@@ -46,12 +46,7 @@ class Replaying:
                 flow.holds += 1
             try:
                 await self._pause_live()
-                # A predecessor may have begun it, or nobody was there for long.
-                refusal = too_old(asked.since, *await flow.channels.history.oldest())
-                if refusal:
-                    await self._finish(asked, f"{asked.done} sent again; {refusal}", State.FAILED)
-                else:
-                    await self._send_all(replace(asked, state=State.RUNNING, done=0))
+                await self._send_all(asked)
             finally:
                 flow.holds -= 1
                 self._let_live_go()
@@ -59,7 +54,12 @@ class Replaying:
     async def _send_all(self, asked: Request) -> None:
         history, position, left = self._flow.channels.history, self._keeping.position(), 0
         first, there = await history.since(asked.since, asked.key, position)
-        asked = replace(asked, total=there)
+        # A predecessor may have begun it, nobody was there for long, or rows have gone while they were counted.
+        refusal = too_old(asked.since, *await history.oldest())
+        if refusal:
+            await self._finish(asked, f"{asked.done} sent again; {refusal}", State.FAILED)
+            return
+        asked = replace(asked, state=State.RUNNING, done=0, total=there)
         await self._requests.update(asked)
         async for read, piece in self._pieces(asked, first, position):
             there -= read

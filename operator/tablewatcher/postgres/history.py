@@ -3,56 +3,108 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from ..naming import SCHEMA, WatcherNames
+from ..naming import WatcherNames, key_parts
 from .chunks import TAKEN_AT, events_in
 from .outbox import Position
 from .quoting import ours
 from .session import Connection, translating
 
+# 2 MB of a table, which are read in some 20 ms: as long as a page of live delivery takes.
+STRETCH_BLOCKS = 256
+
 
 class History:
-    """The rows of one ring by the time of their capture. There is no index on that: each question reads them all."""
+    """The rows of one ring by the time of their capture. There is no index on that: each question reads them all.
+
+    A stretch at a time, for the connection is shared: whoever waits to read another ring has it in between.
+    """
 
     def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames) -> None:
         self._connection = connection
         self._lock = lock
         self._names = names
-        self._rings = " UNION ALL ".join(
-            f"SELECT id, xid, micros, op, key, old_key FROM ({events_in(ours(name))}) AS e" for name in names.rings
-        )
 
     @translating
     async def since(self, moment: datetime | None, key: str | None, position: Position) -> tuple[int, int]:
         """The rows captured since `moment` (of that key token) and delivered, but for gap events.
 
-        The lowest id, 0 for none, and how many there are.
+        The lowest id, 0 for none, and how many there are. Rows that go meanwhile may be missing in both.
         """
-        query = (
-            f"SELECT coalesce(min(id), 0) AS first, count(*) AS number FROM ({self._rings}) AS r"
-            " WHERE op <> 'g' AND (%(moment)s::timestamptz IS NULL"
-            " OR micros >= pg_catalog.date_part('epoch', %(moment)s::timestamptz) * 1000000)"
-            f" AND (%(key)s::text IS NULL OR {SCHEMA}.token(key) = %(key)s OR {SCHEMA}.token(old_key) = %(key)s)"
-            " AND (pg_catalog.pg_visible_in_snapshot(xid, %(prev)s::text::pg_snapshot) OR (id <= %(after)s"
-            " AND coalesce(pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot), false)))"
-        )
-        place = {
+        parts = None if key is None else key_parts(key)
+        if key is not None and parts is None:
+            return 0, 0
+        parameters: dict[str, Any] = {
+            "moment": moment,
             "prev": position.prev.text,
             "cur": None if position.cur is None else position.cur.text,
             "after": position.after_id,
+            **{f"part{nth}": part for nth, part in enumerate(parts or ())},
         }
-        async with self._lock:
-            cursor = await self._connection.execute(query, {"moment": moment, "key": key, **place})
-            row = await cursor.fetchone()
-        assert row is not None  # noqa: S101 - an aggregate always has its one row
-        return int(row["first"]), int(row["number"])
+        found = [await self._of_ring(ours(name), _meant(parts), parameters) for name in self._names.rings]
+        return min((first for first, _ in found if first), default=0), sum(number for _, number in found)
+
+    async def _of_ring(self, ring: str, meant: str, parameters: dict[str, Any]) -> tuple[int, int]:
+        """The answer to `since` in one of the tables."""
+        stretch = f"(SELECT * FROM {ring} WHERE ctid >= %(from)s::text::tid AND ctid < %(to)s::text::tid)"
+        query = (
+            "SELECT coalesce(min(id), 0) AS first, count(*) AS number,"
+            f" pg_catalog.pg_relation_filenode('{ring}') AS file,"
+            f" pg_catalog.pg_relation_size('{ring}') / pg_catalog.current_setting('block_size')::bigint AS blocks"
+            f" FROM ({events_in(stretch)}) AS r WHERE {meant}"
+        )
+        file, at, end, found = None, 0, 0, [(0, 0)]
+        while True:
+            bounds = {"from": f"({at},0)", "to": f"({at + STRETCH_BLOCKS},0)"}
+            async with self._lock:
+                row = await (await self._connection.execute(query, parameters | bounds)).fetchone()
+            assert row is not None  # noqa: S101 - an aggregate always has its one row
+            if file not in (None, row["file"]):
+                # Emptied meanwhile, or written anew (VACUUM FULL): what is there now is elsewhere in it.
+                file, at, found = None, 0, [(0, 0)]
+                continue
+            if file is None:
+                # What is written later is not delivered at that position.
+                file, end = row["file"], row["blocks"]
+            found.append((row["first"], row["number"]))
+            at += STRETCH_BLOCKS
+            if at >= end:
+                return min((first for first, _ in found if first), default=0), sum(number for _, number in found)
 
     @translating
     async def oldest(self) -> tuple[bool, datetime | None]:
         """As the function of this name."""
         async with self._lock:
             return await oldest(self._connection, self._names)
+
+
+def _meant(parts: Sequence[bytes] | None) -> str:
+    """A condition on RAW_COLUMNS. parts: of a key; compared as they are, since to make a token of each is slow."""
+    lately = "micros >= pg_catalog.date_part('epoch', %(moment)s::timestamptz) * 1000000"
+    before = "pg_catalog.pg_visible_in_snapshot(xid, %(prev)s::text::pg_snapshot)"
+    since_then = "coalesce(pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot), false)"
+    conditions = [
+        "op <> 'g'",
+        f"(%(moment)s::timestamptz IS NULL OR {lately})",
+        f"({before} OR (id <= %(after)s AND {since_then}))",
+    ]
+    if parts is not None:
+        conditions.append(f"({_is_key('key', parts)} OR {_is_key('old_key', parts)})")
+    return " AND ".join(conditions)
+
+
+def _is_key(column: str, parts: Sequence[bytes]) -> str:
+    # As bytes: what the database's encoding has no character for would be an error as text.
+    same = [
+        f"coalesce({column}[{nth}], '') IN ('', '_')"
+        if part == b"_"
+        else f"pg_catalog.convert_to({column}[{nth}], 'UTF8') = %(part{nth - 1})s::bytea"
+        for nth, part in enumerate(parts, 1)
+    ]
+    return f"coalesce(pg_catalog.cardinality({column}) = {len(parts)} AND {' AND '.join(same)}, false)"
 
 
 async def oldest(connection: Connection, names: WatcherNames) -> tuple[bool, datetime | None]:
