@@ -168,25 +168,27 @@ class Endpoint:
 NATS_WAYS = ["nats", "nats binary", "nats fast", "nats fast binary", "nats core", "nats core binary"]
 
 
-@pytest.fixture(params=[*NATS_WAYS, "http", "http batch"])
+@pytest.fixture(params=[*NATS_WAYS, "http", "http binary", "http batch"])
 async def endpoint(request: pytest.FixtureRequest, tmp_path: Path, http_server: HttpServer) -> AsyncIterator[Endpoint]:
     """A sink, not yet open, of each kind."""
     kind, *ways = request.param.split()
     batch = model.Batch(100, 20_000) if ways == ["batch"] else model.Batch()
+    form = model.Format.BINARY if "binary" in ways else model.Format.STRUCTURED
     if "core" in ways:
-        made = await _core_endpoint(tmp_path, ways)
+        made = await _core_endpoint(tmp_path, form)
+    elif kind == "nats":
+        made = await _nats_endpoint(tmp_path, form, fast="fast" in ways)
     else:
-        made = await _nats_endpoint(tmp_path, ways) if kind == "nats" else _http_endpoint(http_server, batch)
+        made = _http_endpoint(http_server, form, batch)
     yield made
     await made.sink.close()
     await made.down()
 
 
-async def _nats_endpoint(store: Path, ways: list[str]) -> Endpoint:
+async def _nats_endpoint(store: Path, form: model.Format, *, fast: bool) -> Endpoint:
     server = NatsServer(store)
     server.start()
-    await add_stream(server, allow_batched="fast" in ways)
-    form = model.Format.BINARY if "binary" in ways else model.Format.STRUCTURED
+    await add_stream(server, allow_batched=fast)
 
     async def down() -> None:
         server.kill()
@@ -209,7 +211,7 @@ async def subscribed(client: nats.NATS, cb: Callable[[Msg], Awaitable[None]] | N
     return found
 
 
-async def _core_endpoint(store: Path, ways: list[str]) -> Endpoint:
+async def _core_endpoint(store: Path, form: model.Format) -> Endpoint:
     """Core NATS, with somebody who listens whenever the server runs."""
     server = NatsServer(store)
     got: list[str] = []
@@ -234,15 +236,17 @@ async def _core_endpoint(store: Path, ways: list[str]) -> Endpoint:
         return list(got)
 
     await up()
-    form = model.Format.BINARY if "binary" in ways else model.Format.STRUCTURED
     nowhere = nats_sink(f"nats://127.0.0.1:{free_port()}", form=form, jet_stream=False)
     return Endpoint("nats", nats_sink(server.url, form=form, jet_stream=False), nowhere, down, up, seen)
 
 
-def _http_endpoint(server: HttpServer, batch: model.Batch) -> Endpoint:
+def _http_endpoint(server: HttpServer, form: model.Format, batch: model.Batch) -> Endpoint:
     async def seen() -> list[str]:
+        if form is model.Format.BINARY:
+            return [request.headers["ce-id"] for request in server.received]
         found = [json.loads(request.body) for request in server.received]
         return [each["id"] for one in found for each in (one if isinstance(one, list) else [one])]
 
-    nowhere = http_sink(f"http://127.0.0.1:{free_port()}/", batch=batch)
-    return Endpoint("http", http_sink(server.url, batch=batch), nowhere, server.stop, server.start, seen)
+    nowhere = http_sink(f"http://127.0.0.1:{free_port()}/", form=form, batch=batch)
+    sink = http_sink(server.url, form=form, batch=batch)
+    return Endpoint("http", sink, nowhere, server.stop, server.start, seen)
