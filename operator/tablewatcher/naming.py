@@ -15,6 +15,8 @@ from urllib.parse import unquote_to_bytes
 SCHEMA = "tablewatcher"
 RING_SLOTS = 3
 LOCAL_INSTANCE = "local"
+# Bytes. A NATS server takes a command line of 4 KiB; what stands there beside the subject takes well under 256.
+LONGEST_SUBJECT = 4096 - 256
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+\Z")
 

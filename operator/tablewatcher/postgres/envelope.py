@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from ..event import ACTION_NAMES, DATA_CONTENT_TYPE, TYPES
-from ..naming import WatcherNames, source, token
+from ..naming import LONGEST_SUBJECT, WatcherNames, source, token
 from ..spec.model import Format, WatcherSpec
 from .chunks import RAW_COLUMNS
 from .quoting import literal
@@ -57,7 +57,12 @@ def _token(column: str) -> str:
 def _routing(spec: WatcherSpec) -> str:
     if not spec.routing_columns:
         return "NULL::text[]"
-    tokens = "SELECT tablewatcher.token(ARRAY[part]) FROM pg_catalog.unnest(r.routing) WITH ORDINALITY AS u (part, nth)"
+    # A ring may hold longer values, of an earlier version. What no subject has room for is not gone through sign by
+    # sign: any other text of that length is refused for the same reason.
+    too_long = f"pg_catalog.octet_length(part) > {LONGEST_SUBJECT}"
+    instead = f"pg_catalog.repeat('_', {LONGEST_SUBJECT + 1})"
+    word = f"CASE WHEN {too_long} THEN {instead} ELSE tablewatcher.token(ARRAY[part]) END"
+    tokens = f"SELECT {word} FROM pg_catalog.unnest(r.routing) WITH ORDINALITY AS u (part, nth)"
     return f"CASE WHEN r.routing IS NOT NULL THEN ARRAY({tokens} ORDER BY nth) END"
 
 

@@ -9,7 +9,7 @@ from ..naming import SCHEMA
 from .quoting import identifier, literal
 from .shape import Column
 from .sql import CAPTURE_ROUTES
-from .statement_source import value_as_text
+from .statement_source import cut_route, value_as_text
 
 # Not numeric, floats and intervals: 1.0 is 1.00, and 24:00 is a day.
 _EXACT = frozenset(["int2", "int4", "int8", "oid", "bool", "uuid", "bytea", "date", "time", "timestamp", "timestamptz"])
@@ -31,6 +31,12 @@ def parts(record: str, columns: Iterable[Column]) -> str:
     return ", ".join(value_as_text(column, f"{record}.{identifier(column.name)}") for column in columns)
 
 
+def routes(record: str, columns: Iterable[Column]) -> str:
+    """The same as words of the subject."""
+    texts = (value_as_text(column, f"{record}.{identifier(column.name)}") for column in columns)
+    return ", ".join(map(cut_route, texts))
+
+
 def routes_again(columns: Sequence[Column]) -> dict[str, str]:
     """What makes the routes where the fast form has failed, by its names in `sql/capture_row.sql`.
 
@@ -38,9 +44,9 @@ def routes_again(columns: Sequence[Column]) -> dict[str, str]:
     """
     if not columns:
         return {"fast_routing": "", "slow_routing": ""}
-    by_name = ", ".join(f"coalesce(n, o) ->> {literal(column.name)}" for column in columns)
+    by_name = ", ".join(cut_route(f"coalesce(n, o) ->> {literal(column.name)}") for column in columns)
     return {
-        "fast_routing": CAPTURE_ROUTES.format(new=parts("NEW", columns), old=parts("OLD", columns)),
+        "fast_routing": CAPTURE_ROUTES.format(new=routes("NEW", columns), old=routes("OLD", columns)),
         "slow_routing": f"\n        routes := coalesce(routes, ARRAY[{by_name}]::text[]);",
     }
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence, Set
 
 from ..spec.model import Action, WatcherSpec
 from .conditions import Filter, as_they_were
-from .expressions import changed, compared_by_value, parts, same
+from .expressions import changed, compared_by_value, parts, routes, same
 from .json_text import Piece, Value, is_plain, object_of_record, text_of
 from .quoting import identifier
 from .shape import Column
@@ -133,7 +133,7 @@ class RowSource:
     def _keys(self, record: str) -> list[str]:
         lines = [f"key_parts := ARRAY[{parts(record, self._key)}];"]
         if self._routed:
-            lines.append(f"routes := ARRAY[{parts(record, self._routed)}];")
+            lines.append(f"routes := ARRAY[{routes(record, self._routed)}];")
         return lines
 
     def _key_and_after(self) -> list[Piece]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..naming import LONGEST_SUBJECT
 from .block_source import Block
 from .chunks import CHUNK_BYTES, IDS_A_ROW, ring_row
 from .conditions import Filter, as_they_were
@@ -89,7 +90,7 @@ class Selection:
         """The same rows, as long as they are small, a block at a time."""
         parts = [*self._keys, *self._routes]
         # Made here, where the types are known to be what they were, and not wherever they are looked at.
-        made = {part: value_as_text(self._column_of(part), self._source(part)) for part in parts}
+        made = {part: self._as_text(part, self._source(part)) for part in parts}
         made["body"] = self._body()
         safe = self._safe()
         values = ",\n              ".join(
@@ -163,10 +164,14 @@ class Selection:
     def _text(self, part: str) -> str:
         """Its text, of the value by its name in alias `r`."""
         column = replace(self._column_of(part), name=part)
-        text = value_as_text(column, f"r.{part}")
+        text = self._as_text(part, f"r.{part}")
         # The right to call what an expression names is asked for before it is known whether that is reached: a cast of
         # the application's must have been folded away by then.
         return text if column.enum else f"CASE WHEN {as_they_were('r', [column])} THEN {text} END"
+
+    def _as_text(self, part: str, value: str) -> str:
+        text = value_as_text(self._column_of(part), value)
+        return text if part.startswith("k") else cut_route(text)
 
     def _array(self, parts: Sequence[str]) -> str:
         return f"ARRAY[{', '.join(map(self._text, parts))}]"
@@ -223,6 +228,14 @@ class Selection:
 def value_as_text(column: Column, value: str) -> str:
     """An expression's value as part of a key. An enum's by its output function: a cast may be the application's."""
     return f"CASE WHEN num_nulls({value}) = 0 THEN concat({value}) END" if column.enum else f"{value}::text"
+
+
+def cut_route(text: str) -> str:
+    """A text as a word of the subject: no more of it than makes any subject too long, and so has the event refused.
+
+    By a cast, which never fails: some releases of PostgreSQL refuse to take the beginning of what is compressed.
+    """
+    return f"({text})::varchar({LONGEST_SUBJECT + 1})::text"
 
 
 def _stored(values: Sequence[str]) -> str:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import Reason, SinkError
-from ...naming import token
+from ...naming import LONGEST_SUBJECT, token
 
 if TYPE_CHECKING:
     from ...spec.model import Table
 
 _KEY = -1
 _PER_ROW = re.compile(r"(\{key\}|\{column:[^{}]+\})")
-# A server takes a command line of 4 KiB; what stands there beside the subject takes well under 256 bytes.
-MAX_BYTES = 4096 - 256
+MAX_BYTES = LONGEST_SUBJECT
 
 
 @dataclass(frozen=True, slots=True)
