@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 import psycopg
+from anchors import floor_megabytes
 from stage import Stage, memory_megabytes, new_stream, processor_seconds
 
 from tablewatcher.embedded import free_port
@@ -46,9 +47,12 @@ def _watched(stage: Stage) -> dict[str, float]:
         used = processor_seconds(process.pid)
         time.sleep(IDLE_SECONDS)
         used = processor_seconds(process.pid) - used
+        megabytes, floor = memory_megabytes(process.pid), floor_megabytes()
         return {
             "ready_after_s": ready,
-            "listener_mb": memory_megabytes(process.pid),
+            "listener_mb": megabytes,
+            "floor_mb": floor,
+            "listener_mb_of_floor": megabytes / floor,
             "database_connections": _connections(stage),
             "idle_processor_share": used / IDLE_SECONDS,
         }

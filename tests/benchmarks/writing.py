@@ -34,6 +34,8 @@ CREATE TRIGGER bench_row AFTER INSERT ON bench FOR EACH ROW EXECUTE FUNCTION ben
 """,
     "captured": "",
 }
+# How long a plain CREATE TRIGGER waits here; without a bound, it and all writers wait until the transaction ends.
+PLAIN_SECONDS = 3
 BULK = f"{INSERT_MANY} FROM generate_series(1, 10000) g"
 
 
@@ -91,9 +93,29 @@ def _shaped(stage: Stage, shape: str) -> Iterator[None]:
 
 
 def install(stage: Stage, seconds: float = 6.0) -> Figures:
-    """The longest wait of a writer while capture is installed and another transaction on the table stays open."""
-    stage.sql(TABLE)
+    """The longest wait of a writer while capture is installed and another transaction on the table stays open, and
+    while a plain CREATE TRIGGER waits for its lock as long as lock_timeout lets it."""
     path = stage.manifest()
+    mine, code = _longest_wait(stage, stage.command("apply"), seconds)
+    subprocess.run(stage.command("destroy"), check=True, stdout=subprocess.DEVNULL)
+    path.unlink()
+    function, trigger = (f"CREATE {part}" for part in SHAPES["notify"].split("CREATE ")[1:])
+    bounded = f"SET lock_timeout = '{PLAIN_SECONDS}s'"
+    command = [str(stage.postgres.bin / "psql"), "-q", "-d", stage.dsn]
+    theirs, _ = _longest_wait(stage, [*command, "-c", function, "-c", bounded, "-c", trigger], seconds)
+    return {
+        "open_transaction_s": seconds,
+        "longest_writer_wait_s": mine,
+        "apply_exit_code": code,
+        "plain_lock_timeout_s": PLAIN_SECONDS,
+        "plain_longest_writer_wait_s": theirs,
+        "of_plain": mine / theirs,
+    }
+
+
+def _longest_wait(stage: Stage, command: list[str], seconds: float) -> tuple[float, int]:
+    """Of a writer, in seconds, while `command` runs beside a transaction that stays open; and its exit code."""
+    stage.sql(TABLE)
     waits: list[float] = []
     stop = threading.Event()
 
@@ -108,12 +130,10 @@ def install(stage: Stage, seconds: float = 6.0) -> Figures:
         open_one.execute(INSERT.encode())
         writer = threading.Thread(target=write)
         writer.start()
-        applying = subprocess.Popen(stage.command("apply"), stdout=subprocess.DEVNULL)
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(seconds)
         open_one.commit()
-    applying.wait(60)
+    running.wait(60)
     stop.set()
     writer.join()
-    subprocess.run(stage.command("destroy"), check=True, stdout=subprocess.DEVNULL)
-    path.unlink()
-    return {"open_transaction_s": seconds, "longest_writer_wait_s": max(waits), "apply_exit_code": applying.returncode}
+    return max(waits), running.returncode
