@@ -76,7 +76,7 @@ def _error(code: int, err_code: int, why: str = "why") -> bytes:
         (_error(400, 10054), None, Verdict.REJECTED, Reason.SINK_UNREACHABLE, False),
         (_error(503, 10077), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
         (_error(503, 10077, "messages per subject exceeded"), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, False),
-        (_error(409, 10158), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
+        (_error(409, 10158), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, False),
         (_error(503, 10023), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
         (_error(500, 19999), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
         (_error(400, 19999), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, False),

@@ -3,81 +3,84 @@
 from __future__ import annotations
 
 import re
-from itertools import count
 
 import pytest
 
 from tablewatcher.errors import Reason
 from tablewatcher.event import Event
+from tablewatcher.listener.blame import Blame
 from tablewatcher.sinks.base import DELIVERED, Outcome, Verdict
 from tablewatcher.sinks.nats.order import HELD
-from tablewatcher.sinks.nats.pub_ack import REPEATED, good_answer, outcome
+from tablewatcher.sinks.nats.pub_ack import good_answer, outcome, refused
 from tablewatcher.sinks.nats.repeats import Repeats
+from tablewatcher.spec.model import DeliveryPolicy
 
 LOST = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, "lost", endpoint=True)
 REFUSED = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, "for this event", endpoint=False)
-_ids = count(1)
+IN_PROCESS = refused({"code": 409, "err_code": 10158, "description": "duplicate message id is in process"})
 
 
-def events(number: int) -> list[Event]:
-    return [Event(at, f"e{at}", "i", "k", None, "", 0.0, "", None, b"{}") for at in (next(_ids) for _ in range(number))]
+def event(number: int) -> Event:
+    return Event(number, f"e{number}", "i", "k", None, "", 0.0, "", None, b"{}")
 
 
-def after_a_start() -> Repeats:
-    made = Repeats()
-    while made.possible:
-        some = events(1000)
-        made.settled(some, [DELIVERED] * 1000)
-    return made
+def long_open() -> Repeats:
+    return Repeats(-1000.0)
 
 
-def test_a_start_ends_when_enough_new_events_have_come_in_a_row() -> None:
-    made = Repeats()
-    for _ in range(8):
-        made.settled(events(1000), [DELIVERED] * 1000)
-    made.settled(events(1000), [DELIVERED] * 999 + [REPEATED])
-    for _ in range(8):
-        made.settled(events(1000), [DELIVERED] * 1000)
-        assert made.possible
-    made.settled(events(192), [DELIVERED] * 192)
-    assert not made.possible
+def test_what_was_sent_before_us_is_forgotten_after_the_streams_window() -> None:
+    made = Repeats(100.0)
+    made.window = 60.0
+    assert made.possible(100.0)
+    assert made.possible(164.0)
+    assert not made.possible(166.0)
 
 
-@pytest.mark.parametrize("told", [DELIVERED, REPEATED])
-def test_what_was_sent_and_not_answered_may_be_a_repeat_until_it_is_told_as_stored(told: Outcome) -> None:
-    made, (one, other) = after_a_start(), events(2)
-    made.settled([one, other], [DELIVERED, LOST])
-    assert made.possible
-    made.settled(more := events(9000), [DELIVERED] * len(more))
-    made.settled([other], [HELD])
-    assert made.possible, "it has not been sent again"
-    made.settled([other], [told])
-    made.settled(more := events(9000), [DELIVERED] * len(more))
-    assert not made.possible
+@pytest.mark.parametrize("came_of_it", [LOST, REFUSED, IN_PROCESS, HELD])
+def test_what_is_not_acknowledged_may_be_a_repeat_until_it_is_told_as_stored(came_of_it: Outcome) -> None:
+    made = long_open()
+    made.settled([event(1), event(2)], [DELIVERED, came_of_it], 0.0)
+    assert made.possible(1.0)
+    made.settled([event(3)], [DELIVERED], 2.0)
+    assert made.possible(3.0)
+    made.settled([event(2)], [DELIVERED], 4.0)
+    assert not made.possible(5.0)
 
 
-def test_what_the_server_refuses_is_not_stored() -> None:
-    made, (one,) = after_a_start(), events(1)
-    made.settled([one], [LOST])
-    made.settled([one], [REFUSED])
-    assert not made.possible
-
-
-def test_after_a_call_that_was_given_up_nothing_is_known() -> None:
-    made = after_a_start()
-    made.unknown()
-    assert made.possible
+def test_what_is_never_sent_again_is_forgotten_with_the_window() -> None:
+    made = long_open()
+    made.window = 60.0
+    made.settled([event(1)], [LOST], 0.0)
+    made.settled([event(2)], [LOST], 30.0)
+    made.settled([event(1)], [LOST], 40.0)
+    assert made.possible(96.0), "the one that was tried last is remembered the longest"
+    made.settled([event(3)], [DELIVERED], 97.0)
+    assert made.possible(104.0)
+    assert not made.possible(106.0)
 
 
 @pytest.mark.parametrize("stream", ["SHOP", None])
 @pytest.mark.parametrize("middle", [b"", b',"domain":"d"'])
-def test_an_answer_to_a_repeat_is_never_taken_for_one_to_a_new_event(stream: str | None, middle: bytes) -> None:
+def test_a_repeat_that_is_stored_is_delivered_and_one_that_is_only_noted_is_not(
+    stream: str | None, middle: bytes
+) -> None:
+    stored = b'{"stream":"SHOP"%b,"seq":7,"duplicate": true}' % middle
+    noted = b'{"stream":"SHOP"%b,"seq":0,"duplicate": true}' % middle
+    assert re.fullmatch(good_answer(stream), stored)
+    assert outcome(stored, None, stream) is DELIVERED
+    assert not re.fullmatch(good_answer(stream), noted)
+    assert outcome(noted, None, stream).verdict is Verdict.RETRY
 
-    new, repeat = b'{"stream":"SHOP"%b,"seq":7}' % middle, b'{"stream":"SHOP"%b,"seq":7,"duplicate": true}' % middle
-    assert re.fullmatch(good_answer(stream), new)
-    assert re.fullmatch(good_answer(stream), b'{"stream":"SHOP"%b,"seq":7,"batch":"b","count":3}' % middle)
-    assert not re.fullmatch(good_answer(stream), repeat)
-    assert not re.fullmatch(good_answer(stream), b'{"stream":"SHOP","seq":7,"x":1,"duplicate":true}')
-    assert outcome(new, None, stream) is DELIVERED
-    assert outcome(repeat, None, stream) is REPEATED
-    assert REPEATED.verdict is Verdict.DELIVERED
+
+def test_an_event_that_is_only_noted_is_never_given_up_and_holds_up_no_other() -> None:
+    blame = Blame(DeliveryPolicy(), lambda: 0.5, lambda _: 0.0)
+    for nth in range(100):
+        blame.delivered([event(1000 + nth)], 1)
+        wait = blame.failed(event_in_process, IN_PROCESS, float(nth), company=1, first=True)
+        assert wait is not None
+        assert wait >= 2.0
+    assert not blame.is_exhausted(event_in_process)
+    assert blame.circuit.failures == 0
+
+
+event_in_process = event(1)

@@ -111,7 +111,7 @@ class Sending:
 
     async def _deliver(self, events: Sequence[Event]) -> None:
         """One call after the other for as long as there is something to send: a task each would cost as much again."""
-        flow, concurrency = self._flow, self._sink.limits.concurrency
+        flow = self._flow
         while events:
             started = flow.now()
             outcomes = await self._outcomes(events)
@@ -120,6 +120,7 @@ class Sending:
             flow.observer.settled(events, outcomes, now - started)
             self._say(well=any(outcome.verdict is Verdict.DELIVERED for outcome in outcomes))
             flow.make_room()
+            concurrency = self._sink.limits.concurrency
             events = self._next() if self._running and len(self._calls) <= concurrency else ()
             if len(self._calls) < concurrency:
                 flow.changed.set()  # what has become free may be more than one call takes

@@ -18,16 +18,17 @@ _STREAM_MISMATCH = 10060
 _NO_SUCH_STREAM = frozenset({10039, 10059, 10076, 10109})
 # Message over the stream's max_msg_size, headers over 64 KiB.
 _TOO_LARGE = frozenset({10054, 10097})
-# Out of resources, store failed or stream full, an earlier attempt is not through yet, more at once than the server
-# keeps waiting for a stream (max_buffered_msgs).
-_BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10158, 10167})
+# Out of resources, store failed or stream full, more at once than the server keeps waiting for a stream
+# (max_buffered_msgs).
+_BUSY = frozenset({10002, 10008, 10023, 10028, 10047, 10077, 10167})
 # A plain publish of what is being stored, or was lost on the way to it; see `repeats.py`.
 _IN_PROCESS = 10158
 # Full for one subject only, in a stream with discard_new_per_subject.
 _FULL, _OF_SUBJECT = 10077, "per subject"
 
 
-REPEATED = Outcome(Verdict.DELIVERED, message="the stream has had the event before")
+# Seconds after which an event in process is worth another attempt.
+_IN_PROCESS_SECONDS = 2.0
 
 
 def unreachable(message: str) -> Outcome:
@@ -43,7 +44,7 @@ def no_stream(message: str) -> Outcome:
 def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) -> Outcome:
     """The outcome that answer `data` stands for; `stream` is the one that must have stored it, None for any.
 
-    A duplicate is delivered, and REPEATED: the stream has the event already.
+    A duplicate is delivered, where it has a sequence: the stream has the event already.
     """
     if headers and headers.get(_STATUS) == _NO_RESPONDERS:
         return no_stream(
@@ -53,7 +54,7 @@ def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) 
     try:
         answer = json.loads(data)
         error = answer.get("error")
-        stored, repeated = answer.get("stream"), answer.get("duplicate") is True
+        stored, sequence = answer.get("stream"), answer.get("seq")
     except (ValueError, AttributeError):
         return unreachable("the answer to a publish is not a JetStream acknowledgement")
     if error:
@@ -65,7 +66,18 @@ def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) 
             f"stream {stored!r} stored the event, and not {stream!r}: check which stream has the subject, and "
             "spec.sink.nats.jetStream.stream"
         )
-    return REPEATED if repeated else DELIVERED
+    if answer.get("duplicate") and not sequence:
+        return _in_process("JetStream knows the event and has not stored it")  # nats-server 2.10
+    return DELIVERED
+
+
+def _in_process(text: str) -> Outcome:
+    """An earlier attempt is noted, and not stored for good. It is not the event's fault, and others may go on."""
+    message = (
+        f"{text}: the cluster does not have it for good yet. Most of its servers must run; where they do and this goes"
+        " on, have the stream's leader step down (nats stream cluster step-down), or wait for its duplicate window"
+    )
+    return Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, message, retry_after=_IN_PROCESS_SECONDS)
 
 
 def refused(error: Mapping[str, object]) -> Outcome:
@@ -77,10 +89,7 @@ def refused(error: Mapping[str, object]) -> Outcome:
     if code in _NO_SUCH_STREAM:
         return no_stream(text)
     if code == _IN_PROCESS:
-        text += (
-            ": the cluster does not have it for good yet. Most of its servers must run; where they do and this goes on,"
-            " have the stream's leader step down (nats stream cluster step-down), or wait for its duplicate window"
-        )
+        return _in_process(text)
     if code in _TOO_LARGE:
         return Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, text)
     at_endpoint = code in _BUSY or (isinstance(status, int) and status >= 500)
@@ -90,7 +99,6 @@ def refused(error: Mapping[str, object]) -> Outcome:
 
 
 def good_answer(stream: str | None) -> bytes:
-    """A pattern for the bytes of a PubAck that `outcome` would find DELIVERED; it need look at the others only."""
+    """A pattern for the bytes of a PubAck that `outcome` would find good; it need look at the others only."""
     name = b'[^"\\\\]+' if stream is None else re.escape(stream.encode())
-    more = b'(?:,(?![^\\r\\n{}]*"duplicate")[^\\r\\n{}]*)?'
-    return b'\\{"stream":"%b",(?:"domain":"[^"]*",)? ?"seq":[0-9]+%b\\}' % (name, more)
+    return b'\\{"stream":"%b",(?:"domain":"[^"]*",)? ?"seq":[1-9][0-9]*(?:,[^\\r\\n{}]*)?\\}' % name

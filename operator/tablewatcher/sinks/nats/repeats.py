@@ -1,9 +1,9 @@
-"""What a stream with copies may have been sent already. Pure.
+"""What a stream with copies may have been sent already. Pure: times are arguments, seconds of one clock.
 
-In a cluster a batch of fast ingest takes a repeat for stored once the leader has seen the event before, also where no
-other server ever got it (nats-server 2.15.1): a leader that is cut off from the others, or was voted out and in again,
-remembers what is stored nowhere. A plain publish of the same is refused until the event is stored, or forgotten. So
-nothing goes in batches as long as it may be a repeat.
+In a cluster a batch of fast ingest takes a repeat for stored once its leader has noted the id, also where no other
+server ever got the event (nats-server 2.15.1): a leader that is cut off from the others, or was voted out and in again,
+has noted what is stored nowhere. A plain publish of the same is refused until the event is stored, or forgotten after
+the stream's duplicate window. So nothing goes in batches as long as it may be a repeat (decision 0028).
 """
 
 from __future__ import annotations
@@ -11,39 +11,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...event import Event
-from ..base import DELIVERED, Outcome
-from .order import HELD
-from .pub_ack import REPEATED
+from ..base import DELIVERED, Outcome, Verdict
 
-# New events one after the other that tell: who delivered before us had less than that in hand.
-_NONE_LEFT = 8192
+# Clocks and timers of the server: it forgets an id a moment after its window.
+_SLACK = 5.0
 
 
 class Repeats:
-    """Kept for as long as a sink is: a new one knows nothing of what was sent before it."""
+    """Of one sink, since it was opened at `opened`. window: the stream's duplicate window.
 
-    def __init__(self) -> None:
-        self._doubtful: set[str] = set()
-        self._new = 0
+    Somebody may have sent events before that: they are forgotten when the window is over, as are those of our own that
+    were not acknowledged.
+    """
 
-    @property
-    def possible(self) -> bool:
+    def __init__(self, opened: float) -> None:
+        self.window = 120.0
+        self._opened = opened
+        self._doubtful: dict[str, float] = {}
+
+    def possible(self, now: float) -> bool:
         """Whether what is sent next may have been sent before."""
-        return self._new < _NONE_LEFT or bool(self._doubtful)
+        forgotten = now - self.window - _SLACK
+        while self._doubtful and next(iter(self._doubtful.values())) < forgotten:
+            del self._doubtful[next(iter(self._doubtful))]
+        return self._opened > forgotten or bool(self._doubtful)
 
-    def unknown(self) -> None:
-        """Events may have been sent of which nothing was learnt."""
-        self._new = 0
-
-    def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome]) -> None:
-        """What came of `events`. Where the endpoint was at fault, nobody knows which of them the stream has."""
-        if outcomes.count(DELIVERED) == len(events) and not self._doubtful:
-            self._new += len(events)
+    def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], now: float) -> None:
+        """What came of `events`. Whatever is not acknowledged may be there, or be noted."""
+        if not self._doubtful and outcomes.count(DELIVERED) == len(events):
             return
         for event, outcome in zip(events, outcomes, strict=True):
-            if outcome.endpoint:
-                self._doubtful.add(event.message_id)
-            elif outcome is not HELD:  # which has not been sent this time
-                self._doubtful.discard(event.message_id)
-        new = outcomes.count(DELIVERED)
-        self._new = self._new + new if REPEATED not in outcomes else 0
+            self._doubtful.pop(event.message_id, None)
+            if outcome.verdict is not Verdict.DELIVERED:
+                self._doubtful[event.message_id] = now  # as the newest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class NatsSink:
         self._all_patterns = sorted({each.pattern for each in subjects.values()})
         self._gaps_otherwise = next(op for op, name in ACTION_NAMES.items() if name in actions)
         self._notes: tuple[str, ...] = ()
-        self._repeats = Repeats()
+        self._repeats = Repeats(time.monotonic())
         self._way: Way = WindowWay(self._writer) if spec.jet_stream else CoreWay(self._writer)
         self._max_stored: int | None = None
         self._too_large = False  # whether an event was, since the last look
@@ -85,7 +86,7 @@ class NatsSink:
         A stream must store the subjects of every watched action. Core NATS promises nothing: the connection is all.
         """
         await self.close()
-        self._repeats.unknown()
+        self._repeats = Repeats(time.monotonic())
         connection = await self._connect()
         try:
             if self._spec.jet_stream and self._spec.create is not None and self._spec.stream is not None:
@@ -131,6 +132,7 @@ class NatsSink:
         self._max_stored = min((bound for bound in bounds if bound >= 0), default=None)
         # A batch lives in one stream: where the actions have one each, an event of another would be a hole.
         if len(configs) == 1 and configs[0].allow_batched and configs[0].name and connection.takes_batches:
+            self._repeats.window = configs[0].duplicate_window or self._repeats.window
             copies = (configs[0].num_replicas or 1) > 1
             self._way = FastWay(self._writer, configs[0].name, repeats=self._repeats if copies else None)
         else:
@@ -189,6 +191,7 @@ class NatsSink:
         deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         answers_before = connection.windows.answers
         outcomes = await self._publish(connection, events, deadline)
+        self._repeats.settled(events, outcomes, time.monotonic())
         if connection.windows.answers == answers_before and LATE in outcomes:
             # Not one answer in all that time, to anybody: the peer is gone without a word.
             self._replace(connection)

@@ -8,6 +8,7 @@ acknowledged when the connection goes or the time is over is a retry.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -104,21 +105,12 @@ class FastWay:
 
     @property
     def _plain(self) -> bool:
-        return self.unusable or (self._repeats is not None and self._repeats.possible)
+        return self.unusable or (self._repeats is not None and self._repeats.possible(time.monotonic()))
 
     async def deliver(self, connection: Connection, events: Sequence[Event], deadline: float) -> list[Outcome]:
-        if self._repeats is None:
-            return await self._deliver(connection, events, deadline)
-        try:
-            outcomes = await self._deliver(connection, events, deadline)
-        except BaseException:  # cancelled
-            self._repeats.unknown()
-            raise
-        self._repeats.settled(events, outcomes)
-        return outcomes
-
-    async def _deliver(self, connection: Connection, events: Sequence[Event], deadline: float) -> list[Outcome]:
-        if self._plain or len(events) == 1 or (len(events) <= self._few and order.distinct(events)):
+        # A replay that was begun before us: its number is the same.
+        again = self._repeats is not None and any(event.replay for event in events)
+        if self._plain or again or len(events) == 1 or (len(events) <= self._few and order.distinct(events)):
             return await self._window.deliver(connection, events, deadline)
         outcomes: list[Outcome | None] = [None] * len(events)
         places = list(range(len(events)))
