@@ -30,12 +30,12 @@ async def order(database: psycopg.AsyncConnection, number: str) -> tuple | None:
 
 def forget(event: dict) -> None:
     """Drops what the event says has changed."""
-    if event["type"] == "io.tablewatcher.gap":
-        cache.clear()  # changes may have been missed, nobody knows which
+    key = event["data"].get("key")
+    if key is None:
+        cache.clear()  # the table was truncated, or changes were missed (a gap) and nobody knows which
         return
-    cache.pop(event["partitionkey"], None)
-    for column in event["data"].get("before", {}), event["data"]["key"]:
-        cache.pop(str(column.get("id")), None)  # the old key too, where the key itself was changed
+    for row in event["data"].get("before", key), key:
+        cache.pop(str(row["id"]), None)  # the old key too, where the key itself was changed
 
 
 async def main() -> None:
@@ -49,7 +49,8 @@ async def main() -> None:
         event = json.loads(message.data)
         forget(event)
         # A web server would ask for an order when somebody looks at it; here that is at once.
-        print(event["type"], await order(database, event["partitionkey"]), flush=True)
+        key = event["data"].get("key")
+        print(event["type"], await order(database, str(key["id"])) if key else "everything", flush=True)
 
 
 if __name__ == "__main__":
