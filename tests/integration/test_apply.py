@@ -119,6 +119,15 @@ async def test_every_drift_is_repaired(database: Database) -> None:
             assert sorted(triggers) == [(f"{NAMES.trigger}{end}", "t") for end in ("", "_insert", "_truncate")], name
 
 
+async def test_a_schema_of_a_later_version_is_left_alone(database: Database) -> None:
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute("INSERT INTO tablewatcher.migration (version) VALUES (9999)")
+    for do in (plan, apply):
+        with pytest.raises(DatabaseError, match="a later build") as refused:
+            await do(database.dsn, SPEC, NAMES)
+        assert refused.value.reason is Reason.MANUAL_ACTION_REQUIRED
+
+
 async def test_a_trigger_disabled_on_one_partition_is_repaired(database: Database) -> None:
     await database.execute(
         "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);"

@@ -74,6 +74,24 @@ async def test_a_before_trigger_that_inserts_and_changes_what_it_inserted(any_da
     assert found == [("insert", 11), ("update", 11), ("insert", 12), ("update", 12), ("insert", 1), ("insert", 2)]
 
 
+async def test_a_before_trigger_that_changes_what_its_statement_has_written(any_database: Database) -> None:
+    """PostgreSQL fires the triggers of the inner statement first. We cannot tell it in order, so we say so."""
+    await any_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n int); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        "   UPDATE T SET n = 0 WHERE n = 1; RETURN NEW; END $$;"
+        " CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.n := NEW.n; RETURN NEW; END $$;"
+        " CREATE TRIGGER latest BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f();"
+        " CREATE TRIGGER harmless BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch()"
+    )
+    watched = await watch(any_database.dsn, spec_of(columns=("n",), actions=CHANGES))
+    async with watched.reader:
+        await any_database.execute("INSERT INTO t VALUES (1, 1), (2, 1)")
+        found = [(data["action"], data["key"]["id"], data["after"]["n"]) for data in await watched.data()]
+    assert found == [("update", 1, 0), ("insert", 1, 1), ("insert", 2, 1)]
+    (note,) = [note for note in (await apply(any_database.dsn, watched.spec, watched.names)).notes if "before" in note]
+    assert note.startswith("trigger latest runs before each row")
+
+
 def anonymous_memory(pid: int) -> int:
     """Bytes of a process that are its own, without what is shared."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

@@ -148,7 +148,14 @@ def _check_rights(spec: WatcherSpec, observed: Observed) -> None:
 
 
 def _check_upgrade(spec: WatcherSpec, observed: Observed) -> None:
-    """What another role has made can be used with its grants, but not altered."""
+    """What a later version has made is left to it; what another role has, can be used with its grants, not altered."""
+    known, found = max(version for version, _ in migrations()), max(observed.migrations, default=0)
+    if found > known:
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"schema {SCHEMA} is of version {found}, and this build knows {known}: a later build has brought it up; use"
+            " that one, or a later one still",
+        )
     pending = any(version not in observed.migrations for version, _ in migrations())
     if spec.management is Management.MANAGED and observed.migrations and pending and not observed.shared_owned:
         raise DatabaseError(

@@ -143,6 +143,14 @@ FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND t.tgtype & 66 = 0 AND NOT t.tginitdeferred
   AND n.nspname <> 'tablewatcher' AND t.tgname::text COLLATE "C" < '00_tablewatcher_'
+UNION ALL
+-- What runs inside of a statement fires its triggers before the statement's own rows. What a function does is guessed.
+SELECT pg_catalog.format('trigger %%I runs before each row, and its function seems to change rows of this table: where the same statement'
+         ' has written these, their events come in the wrong order (docs/events.md, Order and repeats); an AFTER trigger mostly does the same in order', t.tgname)
+FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 3 = 3
+  AND p.prosrc ~* '\m(insert\s+into|update|delete\s+from|merge\s+into)\M'
+  AND pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(c.relname::text)) > 0
 
 -- name: spills_limited
 -- Whether somebody writes here with a bound on temporary files, to which transition tables would count.
