@@ -92,6 +92,7 @@ async def test_a_listener_says_that_its_trigger_is_gone(
         return not ready and reason == "TriggersDrifted" and "apply" in message
 
     await poll(drifted, 40)
+    assert await listener.metric("listener_connected") == 1, "that is no fault of lease or sink"
     await apply(manifest, database.dsn)
     await poll(lambda: endpoint.gaps, 40)
     assert endpoint.gaps[0]["reason"] == "triggerRepaired"

@@ -167,7 +167,7 @@ class Observer:
         if anew or (ready, reason) != (self.ready, self.reason):
             (self._log.info if ready else self._log.warning)(message or "forwarding", reason=str(reason))
         self.ready, self.reason, self.message = ready, reason, message
-        self._metrics.listener_connected.labels(*self._labels).set(1 if ready and self._write else 0)
+        self._metrics.listener_connected.labels(*self._labels).set(1 if self._sink_says[0] and self._write else 0)
 
 
 def _stopped(holder: str, parked: Held) -> str:
