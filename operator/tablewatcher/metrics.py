@@ -76,7 +76,7 @@ class Metrics:
         )
         registry.register(self.event_latency)
         self.ring_rows = gauge("ring_rows", "Events not yet delivered, about, by the ids drawn from the ring.")
-        self.ring_oldest_age = gauge("ring_oldest_age_seconds", "Age of the oldest event read and not yet delivered.")
+        self.ring_oldest_age = gauge("ring_oldest_age_seconds", "Age of the oldest event not yet delivered.")
         self.ring_bytes = gauge("ring_bytes", "Size of the ring's tables and indexes.")
         self.events_parked = gauge("events_parked", "Events put aside as undeliverable.")
         self.events_skipped = counter(

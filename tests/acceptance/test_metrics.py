@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import aiohttp
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
+from .commands import put as write_over
 from .conftest import MakeListener
 from .listeners import Listener
 from .parking import changes, has_parked, put_aside, watched
@@ -62,3 +65,50 @@ async def test_metrics_count_what_arrives_and_what_is_refused(
     assert 0 < found["event_latency_seconds_sum"] < 30 * accepted
     assert (found["events_parked"], found["listener_connected"], found["gaps_total"]) == (1, 1, 0)
     assert found["ring_bytes"] > 0
+
+
+@pytest.mark.parametrize("statements", ["of many rows", "of one row"])
+@pytest.mark.parametrize("why", ["suspended", "the endpoint is down"])
+async def test_what_waits_is_told_where_nothing_is_sent_from_the_start(
+    tmp_path: Path,
+    database: Database,
+    http_receiver: HttpReceiver,
+    make_listener: MakeListener,
+    why: str,
+    statements: str,
+) -> None:
+    """About, that is: within a tenth of the number, where ids were drawn by nobody else."""
+    endpoint = Endpoint(http_receiver)
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    good = manifest.read_text()
+    many = statements == "of many rows"
+    insert = "INSERT INTO account (key, version) SELECT '{0}' || nth, 1 FROM generate_series({1}, {2}) AS nth"
+    one_by_one = "DO $$ BEGIN FOR nth IN {1}..{2} LOOP INSERT INTO account VALUES ('{0}' || nth, 1); END LOOP; END $$"
+    number = 50_000 if many else 3000
+    await database.execute((insert if many else one_by_one).format("k", 1, number))
+    if why == "suspended":
+        found = json.loads(good)
+        found["spec"]["suspend"] = True
+        write_over(manifest, json.dumps(found))
+    else:
+        await endpoint.die()
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+
+    async def told() -> tuple[float, float] | None:
+        found = await samples(listener) if (await listener.state())[1] else {}
+        rows, age = found.get("ring_rows", 0.0), found.get("ring_oldest_age_seconds", 0.0)
+        return (rows, age) if rows > 0 and age > 0 else None
+
+    rows, age = await poll(told, 40)
+    assert rows == pytest.approx(number, rel=0.1)
+    assert age < 60
+    if why == "the endpoint is down":
+        await endpoint.rise()
+    write_over(manifest, good.replace('"maxEvents": 1', '"maxEvents": 500'))
+
+    async def is_zero() -> bool:
+        found = await samples(listener)
+        return found.get("events_delivered_total insert http") == number and not await told()
+
+    await poll(is_zero, 80)

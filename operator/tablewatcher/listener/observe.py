@@ -16,6 +16,7 @@ from ..postgres.chunks import IDS_A_ROW
 from ..postgres.database import Progress
 from ..postgres.parked import Held
 from ..postgres.ring import Gauge
+from ..postgres.unread import Unread
 from ..sinks.base import DELIVERED, Outcome, Verdict
 from ..spec.model import NatsSink, WatcherSpec
 from .behind import Behind
@@ -126,15 +127,23 @@ class Observer:
         for verdict, number in failed.items():
             self._attempts(verdict).inc(number)
 
-    def ring(self, gauge: Gauge, oldest: Event | None, newest_read: int, *, held: str) -> None:
-        """The ring's size, what was skipped, and whether capture has stopped. held: who keeps it from being emptied."""
+    def ring(
+        self, gauge: Gauge, oldest: Event | None, newest_read: int, *, held: str, unread: Unread | None = None
+    ) -> None:
+        """The ring's size, what was skipped, and whether capture has stopped. held: who keeps it from being emptied.
+
+        unread: what waits, where nobody reads.
+        """
         metrics = self._metrics
         self.behind.drawn(gauge.last_id)
         metrics.ring_bytes.labels(*self._labels).set(gauge.bytes)
-        unread = max(gauge.last_id - newest_read, 0) if newest_read else 0
-        pending = max(newest_read - oldest.ring_id + IDS_A_ROW, 0) if oldest else 0
-        metrics.ring_rows.labels(*self._labels).set(round((unread + pending) * self.behind.events_an_id))
-        metrics.ring_oldest_age.labels(*self._labels).set(max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0)
+        if unread is None:
+            ahead = max(gauge.last_id - newest_read, 0) if newest_read else 0
+            pending = max(newest_read - oldest.ring_id + IDS_A_ROW, 0) if oldest else 0
+            age = max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0
+            unread = Unread(round((ahead + pending) * self.behind.events_an_id), age)
+        metrics.ring_rows.labels(*self._labels).set(unread.events)
+        metrics.ring_oldest_age.labels(*self._labels).set(unread.oldest_seconds)
         metrics.skipped(self._labels, gauge.skipped)
         self._stopped = _stopped(held, self._held) if gauge.stopped_at > 0 else ""
         self._again()

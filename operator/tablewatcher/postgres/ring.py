@@ -14,9 +14,11 @@ from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeliveryPolicy
 from .chunks import TAKEN_AT
 from .holders import holders
+from .outbox import Position
 from .quoting import ours, skipped
 from .session import Connection, translating
 from .snapshot import Snapshot
+from .unread import Unread, unread
 
 # Of the bound: three slots of this share, with their indexes, stay within it.
 _TURN_SHARE = 3 / 16
@@ -109,6 +111,12 @@ class Ring:
             found = await (await self._connection.execute(query, [self._names.hash])).fetchone()
         assert found is not None  # noqa: S101 - a sequence always has its one row
         return Gauge(**found)
+
+    @translating
+    async def unread(self, position: Position) -> Unread:
+        """What waits behind `position`, about."""
+        async with self._lock:
+            return await unread(self._connection, self._names, position)
 
     @translating
     async def held_by(self, seconds: float) -> str:

@@ -1,0 +1,78 @@
+"""What waits in a ring that nobody reads: counted where it is little, else estimated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from tablewatcher.postgres.outbox import Position
+from tablewatcher.postgres.unread import COUNTED, Unread, unread
+
+from ..conftest import Database
+from .capturing import Watched, names_of, spec_of, watch
+
+SPEC = spec_of()
+NAMES = names_of(SPEC)
+
+
+@pytest.fixture
+async def watched(any_database: Database) -> AsyncIterator[Watched]:
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    found = await watch(any_database.dsn, SPEC)
+    yield found
+    await found.reader.close()
+
+
+async def events(watched: Watched, position: Position | None = None) -> int:
+    return (await unread(watched.reader, NAMES, position or watched.position)).events
+
+
+async def insert(database: Database, first: int, last: int) -> None:
+    await database.execute(f"INSERT INTO t SELECT generate_series({first}, {last})")
+
+
+async def test_little_is_counted(any_database: Database, watched: Watched) -> None:
+    assert await unread(watched.reader, NAMES, watched.position) == Unread()
+    await insert(any_database, 1, 1)
+    await insert(any_database, 2, 500)
+    await any_database.execute("BEGIN; INSERT INTO t VALUES (0); ROLLBACK")
+    found = await unread(watched.reader, NAMES, watched.position)
+    assert found.events == 500
+    assert 0 < found.oldest_seconds < 60
+    await watched.events()
+    assert await unread(watched.reader, NAMES, watched.position) == Unread()
+
+
+async def test_what_commits_late_counts_once_it_has(any_database: Database, watched: Watched) -> None:
+    async with await any_database.connect() as late:
+        await late.execute("BEGIN; INSERT INTO t VALUES (1)")
+        await insert(any_database, 2, 2)
+        await watched.events()
+        await insert(any_database, 3, 3)
+        assert await events(watched) == 1
+        await late.execute("COMMIT")
+    assert await events(watched) == 2
+
+
+@pytest.mark.parametrize("rows_a_statement", [1, 5000])
+async def test_much_is_estimated(any_database: Database, watched: Watched, rows_a_statement: int) -> None:
+    number = COUNTED * (100 if rows_a_statement == 1 else 500)
+    step = f"INSERT INTO t SELECT generate_series(k, k + {rows_a_statement} - 1)"
+    await any_database.execute(f"DO $$ BEGIN FOR k IN 1..{number} BY {rows_a_statement} LOOP {step}; END LOOP; END $$")
+    assert await events(watched) == pytest.approx(number, rel=0.1)
+    page = await watched.outbox.next_page(watched.position, number // 2)
+    assert page is not None
+    here = page.position(None)
+    assert here.cur is not None
+    assert await events(watched, here) == pytest.approx(number - len(page.events), rel=0.1)
+
+
+async def test_of_a_batch_in_part_the_rest_is_counted(any_database: Database, watched: Watched) -> None:
+    await insert(any_database, 1, 30)
+    page = await watched.outbox.next_page(watched.position, 1000)
+    assert page is not None
+    last = page.events[-1].ring_id
+    assert await events(watched, replace(page.position(last), after_id=last)) == 0
+    assert 0 < await events(watched, page.position(page.events[10].ring_id)) <= 30
