@@ -153,6 +153,17 @@ async def test_missing_key_names_what_is_there_and_shows_no_value(orders: Path, 
     assert "hunter2" not in answer.out + answer.err
 
 
+async def test_a_port_that_is_none_is_told_at_once(orders: Path, tmp_path: Path) -> None:
+    place = write_secret(tmp_path / "secrets", host="127.0.0.1", port="abc", username="u", password="hunter2")
+    answer = await tablewatcher("apply", "-f", orders, "--secrets-dir", place, "-o", "json")
+    assert (answer.code, fault(answer)["reason"]) == (3, "SecretKeyMissing")
+    assert "key 'port' of Secret 'shop-app' must be a number" in fault(answer)["message"]
+    given = await tablewatcher("apply", "-f", orders, "--dsn", "postgresql://u:hunter2@127.0.0.1:abc/x")
+    assert (given.code, "the port in --dsn (or TABLEWATCHER_DSN) must be a number" in given.err) == (2, True)
+    assert max(answer.seconds, given.seconds) < UNREACHABLE_PATIENCE
+    assert "hunter2" not in answer.out + answer.err + given.err
+
+
 async def test_wrong_password(shop: Database, orders: Path) -> None:
     role = f"clerk_{secrets.token_hex(4)}"
     await shop.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'right'")

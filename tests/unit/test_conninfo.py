@@ -100,7 +100,24 @@ BAD = [
     ({"uri": "postgresql://u:hunter2@h/d?sslkeylogfile=/tmp/keys"}, {}, "sslkeylogfile"),
     ({**ZALANDO, "password": "hunter2"}, {"password": "pw"}, "spec.database.keys.password"),
     ({"uri": ""}, {"uri": "uri"}, "spec.database.keys.uri"),
+    ({**ZALANDO, "port": "hunter2"}, {}, "key 'port' of Secret 's'"),
+    ({**ZALANDO, "port": "70000"}, {}, "1 to 65535"),
+    ({**ZALANDO, "port": "0"}, {}, "1 to 65535"),
+    ({**ZALANDO, "host": "a,b", "port": "5432,hunter2"}, {}, "key 'port' of Secret 's'"),
+    (
+        {"H": "h", "U": "u", "P": "٣", "hunter2": ""},
+        {"host": "H", "username": "U", "port": "P"},
+        "key 'P' of Secret 's'",
+    ),
+    ({"uri": "postgresql://u:hunter2@h:abc/d"}, {}, "the port in key 'uri' of Secret 's'"),
+    ({"dsn": "postgresql://u:hunter2@h:1,i:x/d"}, {"uri": "dsn"}, "the port in key 'dsn' of Secret 's'"),
 ]
+
+
+def test_ports_as_libpq_takes_them() -> None:
+    assert parts({**ZALANDO, "host": "a.x,b.x", "port": "5432,65535"})["port"] == "5432,65535"
+    assert parts({**ZALANDO, "port": " 05432 "})["port"].strip() == "05432"
+    assert parts({"uri": "postgresql://u@a.x:1,b.x/d"})["port"] == "1,"
 
 
 @pytest.mark.parametrize(("values", "keys", "words"), BAD)

@@ -12,6 +12,7 @@ from psycopg.errors import ProgrammingError
 from ..errors import Reason, SecretError
 from ..spec.model import Database, Management, WatcherSpec
 from ..spec.secrets import Secrets
+from .dsn import PORT_FORM, are_ports
 from .tls import tls_parameters
 
 _URI_KEYS = ("fqdn-uri", "uri")
@@ -59,24 +60,25 @@ def _conninfo(database: Database, secret: str, secrets: Secrets, namespace: str)
     # A file or `kubectl create secret --from-file` often ends in a newline that nobody meant.
     cleaned = {key: value.rstrip("\r\n") for key, value in secrets.read(secret).items()}
     keys = dict(database.keys)
-    uri = _uri(secret, cleaned, keys)
-    parts = _from_uri(secret, uri) if uri else _from_parts(secret, cleaned, keys)
+    place = _uri(secret, cleaned, keys)
+    parts = _from_uri(secret, place, cleaned[place]) if place else _from_parts(secret, cleaned, keys)
     if "host" in parts:
         parts["host"] = ",".join(_in_cluster(host, namespace) for host in parts["host"].split(","))
     return make_conninfo("", **{**parts, **tls_parameters(database.tls, secrets, parts)})
 
 
 def _uri(secret: str, values: Mapping[str, str], keys: Mapping[str, str]) -> str | None:
+    """The key that holds the whole connection, if one does."""
     if "uri" in keys:
         if not values.get(keys["uri"]):
             raise _missing(secret, f"key {keys['uri']!r}, which spec.database.keys.uri names", values)
-        return values[keys["uri"]]
+        return keys["uri"]
     if keys:
         return None
-    return next((values[key] for key in _URI_KEYS if values.get(key)), None)
+    return next((key for key in _URI_KEYS if values.get(key)), None)
 
 
-def _from_uri(secret: str, uri: str) -> dict[str, str]:
+def _from_uri(secret: str, key: str, uri: str) -> dict[str, str]:
     if not uri.startswith(("postgres://", "postgresql://")):
         raise SecretError(
             Reason.SECRET_KEY_MISSING,
@@ -98,6 +100,8 @@ def _from_uri(secret: str, uri: str) -> dict[str, str]:
             f"the uri in Secret {secret!r} has the parameter {', '.join(_WRITES & parts.keys())}, which would write to"
             " a file of the operator's: remove it",
         )
+    if not are_ports(parts.get("port", "")):
+        raise SecretError(Reason.SECRET_KEY_MISSING, f"the port in key {key!r} of Secret {secret!r} {PORT_FORM}")
     return parts
 
 
@@ -105,9 +109,11 @@ def _from_parts(secret: str, values: Mapping[str, str], keys: Mapping[str, str])
     parts: dict[str, str] = {}
     for word, usual in _PART_KEYS.items():
         candidates = (keys[word],) if word in keys else usual
-        found = next((values[key] for key in candidates if values.get(key)), None)
+        found = next((key for key in candidates if values.get(key)), None)
         if found is not None:
-            parts[_LIBPQ[word]] = found
+            parts[_LIBPQ[word]] = values[found]
+            if word == "port" and not are_ports(values[found]):
+                raise SecretError(Reason.SECRET_KEY_MISSING, f"key {found!r} of Secret {secret!r} {PORT_FORM}")
         elif word in keys:
             raise _missing(secret, f"key {keys[word]!r}, which spec.database.keys.{word} names", values)
         elif word == "host":

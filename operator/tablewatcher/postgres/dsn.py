@@ -17,13 +17,27 @@ _FORM = (
 )
 
 
+PORT_FORM = "must be a number from 1 to 65535, or one for each host with commas between them"
+
+
+def are_ports(text: str) -> bool:
+    """Whether `text` is a port as libpq takes it, or several; an empty one is the default. libpq looks at it only when
+    it connects, and then it is as if nobody were there."""
+    ports = [port.strip() for port in text.split(",")]
+    return all(
+        not port or (port.isascii() and port.isdigit() and len(port) < 10 and 1 <= int(port) <= 65535) for port in ports
+    )
+
+
 def checked(dsn: str) -> str:
-    """`dsn` itself. Raises TableWatcherError(SpecInvalid) where libpq could not read it."""
+    """`dsn` itself. Raises TableWatcherError(SpecInvalid) where libpq could not read it, or its port is none."""
     try:
-        conninfo_to_dict(dsn)
+        found = conninfo_to_dict(dsn)
     except ProgrammingError:
         # libpq's own message quotes the text, which may be the password.
         raise TableWatcherError(Reason.SPEC_INVALID, _FORM) from None
+    if not are_ports(str(found.get("port") or "")):
+        raise TableWatcherError(Reason.SPEC_INVALID, f"the port in --dsn (or TABLEWATCHER_DSN) {PORT_FORM}")
     return dsn
 
 
