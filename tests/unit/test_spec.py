@@ -223,7 +223,55 @@ MISTAKES = {
     "yes as a column": (manifest(columns=[True]), "spec.columns[0]", "must be text: put it in quotes"),
     "text as a switch": (manifest(suspend="true"), "spec.suspend", "must be true or false"),
     "text as a list": (manifest(columns="a"), "spec.columns", "must be a list, such as [a, b]"),
-    "text as an object": (manifest(table="orders"), "spec.table", "must be an object with fields of its own"),
+    "text as an object": (
+        manifest(table="orders"),
+        "spec.table",
+        "must be an object with fields of its own: schema, name; such as table: {schema: public, name: orders}",
+    ),
+    "text as a sink": (
+        manifest(sink="nats"),
+        "spec.sink",
+        (
+            "must be an object with fields of its own: nats, http; such as sink: {nats: {servers:"
+            ' [nats://nats.nats.svc:4222], subject: "shop.{table}.{action}"}}'
+        ),
+    ),
+    "text as a kind of sink": (
+        manifest(sink={"http": "https://hooks.example.com"}),
+        "spec.sink.http",
+        (
+            "must be an object with fields of its own: url, urlSecretRef, headers, signing, timeoutSeconds, batch,"
+            " concurrency, tls; such as http: {url: https://hooks.example.com/orders}"
+        ),
+    ),
+    "text as a stream": (
+        manifest(sink={"nats": {"servers": ["nats://nats:4222"], "subject": "a", "jetStream": "SHOP"}}),
+        "spec.sink.nats.jetStream",
+        "must be an object with fields of its own: stream, create, enabled; such as jetStream: {stream: SHOP}",
+    ),
+    "text as a reference": (
+        manifest(database={"secretRef": "shop-app"}),
+        "spec.database.secretRef",
+        "must be an object with fields of its own: name; such as secretRef: {name: shop-app}",
+    ),
+    "text as a condition": (
+        manifest(where=["total > 100"]),
+        "spec.where[0]",
+        (
+            "must be an object with fields of its own: column, operator, values; such as {column: total, operator: In,"
+            ' values: ["100"]}'
+        ),
+    ),
+    "text as a key of a Secret": (
+        http(signing={"secretRefs": ["hook"]}),
+        "spec.sink.http.signing.secretRefs[0]",
+        "must be an object with fields of its own: name, key; such as {name: hook, key: token}",
+    ),
+    "text as something with no example": (
+        manifest(delivery={"overflow": "1Gi"}),
+        "spec.delivery.overflow",
+        "must be an object with fields of its own: maxBytes",
+    ),
     "repeated column": (manifest(columns=["a", "b", "a"]), "spec.columns[2]", "is there twice: remove one"),
     "repeated action": (
         manifest(actions=["insert", "insert"]),

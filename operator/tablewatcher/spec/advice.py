@@ -19,6 +19,21 @@ _REQUIRED = {
     "spec.sink.nats.subject": 'such as subject: "shop.{table}.{action}"',
     "spec.sink.http.signing.secretRefs": "such as secretRefs: [{name: hook, key: whsec}]",
 }
+_NATS = 'nats: {servers: [nats://nats.nats.svc:4222], subject: "shop.{table}.{action}"}'
+_OBJECTS = {
+    "spec.database": "database: {secretRef: {name: shop-app}}",
+    "spec.table": "table: {schema: public, name: orders}",
+    "spec.where[]": '{column: total, operator: In, values: ["100"]}',
+    "spec.sink": f"sink: {{{_NATS}}}",
+    "spec.sink.nats": _NATS,
+    "spec.sink.nats.jetStream": "jetStream: {stream: SHOP}",
+    "spec.sink.nats.auth": "auth: {credsSecretRef: {name: nats-shop, key: user.creds}}",
+    "spec.sink.http": "http: {url: https://hooks.example.com/orders}",
+    "spec.sink.http.headers[]": "{name: X-Team, value: shop}",
+    "spec.sink.http.signing": "signing: {secretRefs: [{name: hook, key: whsec}]}",
+}
+# What names a Secret, or a key in one, has these fields wherever it stands.
+_REFERENCES = {("name",): "{name: shop-app}", ("name", "key"): "{name: hook, key: token}"}
 _TYPES = {
     "string_type": "must be text: put it in quotes",
     "string_unicode": "must be text that can be written as UTF-8",
@@ -26,7 +41,6 @@ _TYPES = {
     "int_type": "must be a whole number without quotes",
     "int_from_float": "must be a whole number",
     "list_type": "must be a list, such as [a, b]",
-    "model_type": "must be an object with fields of its own",
     "invalid_key": "is not a field: names of fields are text",
 }
 
@@ -53,6 +67,8 @@ def _message(details: ErrorDetails, path: str) -> str:
         return f"required: {hint}" if hint else "required"
     if kind == "value_error":
         return str(context["error"])
+    if kind == "model_type":
+        return _object(_form(details["loc"]))
     if kind == "enum":
         return _choice(str(context["expected"]), details["input"])
     return _TYPES.get(kind) or _bound(kind, context) or details["msg"]
@@ -68,9 +84,23 @@ def _bound(kind: str, context: dict[str, object]) -> str | None:
     }.get(kind)
 
 
+def _form(location: Sequence[int | str]) -> str:
+    """The path as `FIELDS` has it, whichever item of a list it leads through."""
+    return _path(tuple("[]" if isinstance(step, int) else step for step in location)).replace(".[]", "[]")
+
+
+def _object(form: str) -> str:
+    """What belongs in place of a text or a number at `form`."""
+    fields, field = FIELDS.get(form, ()), form.rpartition(".")[2]
+    example = _OBJECTS.get(form)
+    if example is None and fields in _REFERENCES:
+        example = _REFERENCES[fields] if field.endswith("[]") else f"{field}: {_REFERENCES[fields]}"
+    named = f"must be an object with fields of its own: {', '.join(fields)}"
+    return f"{named}; such as {example}" if example else named
+
+
 def _unknown(location: Sequence[int | str]) -> str:
-    parent = _path(tuple("[]" if isinstance(step, int) else step for step in location[:-1])).replace(".[]", "[]")
-    known = FIELDS.get(parent, ())
+    known = FIELDS.get(_form(location[:-1]), ())
     close = closest(str(location[-1]), known)
     return f"unknown field: did you mean {close}?" if close else f"unknown field: known are {', '.join(known)}"
 
