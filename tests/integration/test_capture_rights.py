@@ -136,7 +136,7 @@ async def test_a_function_that_another_role_writes_again(maker: Maker, spec: Wat
         f"DROP FUNCTION tablewatcher.{names.function}() CASCADE; GRANT USAGE, CREATE ON SCHEMA tablewatcher TO"
         f" {maker.role}; GRANT SELECT, INSERT, UPDATE, DELETE ON tablewatcher.migration, tablewatcher.watcher,"
         f" tablewatcher.progress, tablewatcher.parked, tablewatcher.request, tablewatcher.gap TO {maker.role};"
-        f" GRANT EXECUTE ON FUNCTION tablewatcher.token(text[]) TO {maker.role};"
+        f" GRANT EXECUTE ON FUNCTION tablewatcher.token(text[]), tablewatcher.utf8(text) TO {maker.role};"
         f" GRANT SELECT ON ALL TABLES IN SCHEMA tablewatcher TO {maker.role};"
         f" GRANT USAGE ON SEQUENCE tablewatcher.{names.ids} TO {maker.role}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,8 @@ import pytest
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.naming import token
 from tablewatcher.postgres.apply import plan
-from tablewatcher.spec.model import Capture, Granularity
+from tablewatcher.postgres.history import History
+from tablewatcher.spec.model import Capture, Granularity, NatsSink
 
 from ..conftest import Database
 from .capturing import names_of, spec_of, watch
@@ -56,6 +58,33 @@ async def test_events_are_utf8(encoding: str, granularity: Granularity, any_data
     assert found[0]["after"] == found[40]["before"] == row
     assert found[40]["after"] == {**row, word: "x"}
     assert found[41]["key"] == {"id": word * 600}
+
+
+@pytest.mark.parametrize("granularity", [Granularity.ROW, Granularity.STATEMENT])
+async def test_what_unicode_has_no_character_for_is_a_question_mark(
+    granularity: Granularity, any_database: Database
+) -> None:
+    """In the body, in the key and in the subject; it holds up no other row, not even in a long text."""
+    async with encoded(any_database, "WIN1252") as database:
+        await database.execute("CREATE TABLE t (id text PRIMARY KEY, v text)")
+        sink = NatsSink(("nats://127.0.0.1:4222",), "x.{column:v}")
+        watched = await watch(
+            database.dsn, spec_of(columns=("v",), sink=sink, capture=Capture(granularity=granularity))
+        )
+        async with watched.reader:
+            await database.execute(
+                "INSERT INTO t SELECT chr(129) || n, 'a' || chr(141) || '€' FROM generate_series(1, 40) n;"
+                " INSERT INTO t VALUES ('long', repeat('€' || chr(129), 10000)), ('last', 'well')"
+            )
+            events = await watched.events()
+            history = History(watched.reader, asyncio.Lock(), watched.names)
+            assert await history.since(None, "last", watched.position) == (events[-1].ring_id, 1)
+    assert [event.key for event in events] == [*(f"%3F{n}" for n in range(1, 41)), "long", "last"]
+    assert [event.routing for event in events[:40]] == [["a%3F%E2%82%AC"]] * 40
+    found = [json.loads(event.body)["data"]["after"] for event in events]
+    assert found[0] == {"id": "?1", "v": "a?€"}
+    assert found[-2] == {"id": "long", "v": "€?" * 10000}
+    assert found[-1] == {"id": "last", "v": "well"}
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "MULE_INTERNAL"])

@@ -207,7 +207,7 @@ async def test_what_another_role_has_made_is_said_with_the_remedy(clerk: Clerk) 
     await clerk.database.execute(
         f"GRANT USAGE, CREATE ON SCHEMA tablewatcher TO {clerk.role}; GRANT USAGE ON SCHEMA public TO {clerk.role};"
         f" GRANT TRIGGER ON t TO {clerk.role}; GRANT ALL ON ALL TABLES IN SCHEMA tablewatcher TO {clerk.role};"
-        f" GRANT EXECUTE ON FUNCTION tablewatcher.token(text[]) TO {clerk.role}"
+        f" GRANT EXECUTE ON FUNCTION tablewatcher.token(text[]), tablewatcher.utf8(text) TO {clerk.role}"
     )
     assert not (await apply(clerk.dsn, clerk.spec, names)).plan
     with pytest.raises(DatabaseError) as refused:

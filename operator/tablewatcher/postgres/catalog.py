@@ -109,6 +109,7 @@ class Observed:
     recorded: Home | None = None
     installed_source: str | None = None
     shared_tables: tuple[str, ...] = ()
+    shared_functions: tuple[str, ...] = ()
     shared_usable: bool = True
     shared_owned: bool = True
     shared_readable: bool = True
@@ -152,6 +153,7 @@ async def observe(
         recorded=await _home(connection, "recorded_home", hash=names.hash) if HOME_MIGRATION in migrated else None,
         installed_source=await _installed_source(connection, names) if HOME_MIGRATION in migrated else None,
         shared_tables=tuple(shared["tables"]),
+        shared_functions=tuple(shared["functions"]),
         shared_usable=shared["usable"] is not False,
         shared_owned=shared["owned"] is not False,
         shared_readable=shared["readable"] is not False,

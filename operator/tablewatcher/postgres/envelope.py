@@ -11,12 +11,14 @@ from ..event import ACTION_NAMES, DATA_CONTENT_TYPE, TYPES
 from ..naming import LONGEST_SUBJECT, WatcherNames, source, token
 from ..spec.model import Format, WatcherSpec
 from .chunks import RAW_COLUMNS
-from .quoting import literal
+from .quoting import literal, utf8
 
 EVENT_COLUMNS = "id, event_id, op, key, old_key, time, captured_at, sequence, traceparent, body, routing"
 
 
-def event_rows(spec: WatcherSpec, names: WatcherNames, *, database: str, generation: int, replay: int = 0) -> str:
+def event_rows(
+    spec: WatcherSpec, names: WatcherNames, *, database: str, encoding: str | None, generation: int, replay: int = 0
+) -> str:
     """A subquery with EVENT_COLUMNS over a relation `raw` of RAW_COLUMNS, for use in a query with parameters.
 
     `body` is bytea: the structured CloudEvent, or its data alone in Binary format. `time` and `sequence` are for the
@@ -29,7 +31,7 @@ def event_rows(spec: WatcherSpec, names: WatcherNames, *, database: str, generat
     rows = f"""(
     SELECT r.id, r.event_id, r.op::text AS op, r.key_token AS key, r.old_key_token AS old_key, {time} AS time,
         r.micros::float8 / 1000000 AS captured_at, {sequence} AS sequence, r.traceparent,
-        pg_catalog.convert_to({body}, 'UTF8') AS body, {_routing(spec)} AS routing
+        {utf8(body, encoding=encoding)} AS body, {_routing(spec)} AS routing
     FROM (
         SELECT {RAW_COLUMNS}, {_event_id(names)} AS event_id,
             {_token("key")} AS key_token, CASE WHEN old_key IS NOT NULL THEN {_token("old_key")} END AS old_key_token,

@@ -10,7 +10,7 @@ from typing import Any
 from ..naming import WatcherNames, key_parts
 from .chunks import TAKEN_AT, events_in
 from .outbox import Position
-from .quoting import ours
+from .quoting import ours, utf8
 from .session import Connection, translating
 
 # 2 MB of a table, which are read in some 20 ms: as long as a page of live delivery takes.
@@ -44,7 +44,8 @@ class History:
             "after": position.after_id,
             **{f"part{nth}": part for nth, part in enumerate(parts or ())},
         }
-        found = [await self._of_ring(ours(name), _meant(parts), parameters) for name in self._names.rings]
+        meant = _meant(parts, self._connection.info.parameter_status("server_encoding"))
+        found = [await self._of_ring(ours(name), meant, parameters) for name in self._names.rings]
         return min((first for first, _ in found if first), default=0), sum(number for _, number in found)
 
     async def _of_ring(self, ring: str, meant: str, parameters: dict[str, Any]) -> tuple[int, int]:
@@ -81,7 +82,7 @@ class History:
             return await oldest(self._connection, self._names)
 
 
-def _meant(parts: Sequence[bytes] | None) -> str:
+def _meant(parts: Sequence[bytes] | None, encoding: str | None) -> str:
     """A condition on RAW_COLUMNS. parts: of a key; compared as they are, since to make a token of each is slow."""
     lately = "micros >= pg_catalog.date_part('epoch', %(moment)s::timestamptz) * 1000000"
     before = "pg_catalog.pg_visible_in_snapshot(xid, %(prev)s::text::pg_snapshot)"
@@ -92,16 +93,16 @@ def _meant(parts: Sequence[bytes] | None) -> str:
         f"({before} OR (id <= %(after)s AND {since_then}))",
     ]
     if parts is not None:
-        conditions.append(f"({_is_key('key', parts)} OR {_is_key('old_key', parts)})")
+        conditions.append(f"({_is_key('key', parts, encoding)} OR {_is_key('old_key', parts, encoding)})")
     return " AND ".join(conditions)
 
 
-def _is_key(column: str, parts: Sequence[bytes]) -> str:
+def _is_key(column: str, parts: Sequence[bytes], encoding: str | None) -> str:
     # As bytes: what the database's encoding has no character for would be an error as text.
     same = [
         f"coalesce({column}[{nth}], '') IN ('', '_')"
         if part == b"_"
-        else f"pg_catalog.convert_to({column}[{nth}], 'UTF8') = %(part{nth - 1})s::bytea"
+        else f"{utf8(f'{column}[{nth}]', encoding=encoding)} = %(part{nth - 1})s::bytea"
         for nth, part in enumerate(parts, 1)
     ]
     return f"coalesce(pg_catalog.cardinality({column}) = {len(parts)} AND {' AND '.join(same)}, false)"

@@ -78,7 +78,8 @@ class Outbox:
         self._connection = connection
         self._lock = lock
         self._names = names
-        rows = event_rows(spec, names, database=database, generation=generation, replay=replay)
+        encoding = connection.info.parameter_status("server_encoding")
+        rows = event_rows(spec, names, database=database, encoding=encoding, generation=generation, replay=replay)
         self._poll = _POLL.format(stored=self._union(_POLL_BRANCH), raw=_RAW, rows=rows)
         self._poll_late = _POLL.format(stored=self._union(_POLL_BRANCH + _LATE_BRANCH), raw=_RAW, rows=rows)
         self._bounds = _PAGES.format(stored=self._union(_BATCH_BRANCH))

@@ -146,6 +146,7 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, 
                 Step(f"drop {thing}", f"DROP {thing}")
                 for thing in (
                     f"FUNCTION {SCHEMA}.token(text[])",
+                    f"FUNCTION IF EXISTS {SCHEMA}.utf8(text)",
                     f"TABLE IF EXISTS {SCHEMA}.gap",
                     f"TABLE IF EXISTS {SCHEMA}.request",
                     f"TABLE IF EXISTS {SCHEMA}.parked",

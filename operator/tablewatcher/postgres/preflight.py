@@ -208,12 +208,13 @@ def _rights_to_apply(spec: WatcherSpec, observed: Observed, role: str) -> list[s
 
 
 def shared_grant(observed: Observed) -> str:
-    """What lets our role use the tables, and the function, that another role made for all watchers."""
+    """What lets our role use the tables, and the functions, that another role made for all watchers."""
     role = identifier(observed.server.role)
     tables = ", ".join(f"{SCHEMA}.{name}" for name in observed.shared_tables)
+    functions = ", ".join(f"{SCHEMA}.{name}" for name in observed.shared_functions)
     return (
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {tables} TO {role};"
-        f" GRANT EXECUTE ON FUNCTION {SCHEMA}.token(text[]) TO {role}"
+        f" GRANT EXECUTE ON FUNCTION {functions} TO {role}"
     )
 
 

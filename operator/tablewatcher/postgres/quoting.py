@@ -25,3 +25,8 @@ def skipped(sequence: str) -> str:
 def ours(name: str) -> str:
     """One of our objects, qualified; the name is made from a hash and needs no quotes."""
     return f"{SCHEMA}.{name}"
+
+
+def utf8(text: str, *, encoding: str | None) -> str:
+    """SQL for a text as bytes of UTF-8, which never raises. encoding: of the database, as it tells each client."""
+    return f"pg_catalog.convert_to({text}, 'UTF8')" if encoding == "UTF8" else f"{SCHEMA}.utf8({text})"

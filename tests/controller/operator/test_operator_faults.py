@@ -77,7 +77,7 @@ async def test_every_fault_is_said_and_heals(
 
     granted = f"GRANT USAGE, CREATE ON SCHEMA tablewatcher TO {limited}; GRANT TRIGGER ON orders TO {limited}"
     granted += f"; GRANT ALL ON ALL TABLES IN SCHEMA tablewatcher TO {limited}"
-    granted += f"; GRANT EXECUTE ON FUNCTION tablewatcher.token(text[]) TO {limited}"
+    granted += f"; GRANT EXECUTE ON FUNCTION tablewatcher.token(text[]), tablewatcher.utf8(text) TO {limited}"
     faults = {
         "no-secret": Fault(spec("late"), "DatabaseReady", "SecretNotFound", secret("late", uri=orders.dsn)),
         "no-key": Fault(spec("keyless"), "DatabaseReady", "SecretKeyMissing", secret("keyless", uri=orders.dsn)),

@@ -166,15 +166,18 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n 
        EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'tablewatcher') AS schema_exists
 
 -- name: shared_rights
--- tables: those that are there; an earlier version made fewer.
+-- tables, functions: those that are there; an earlier version made fewer.
 SELECT coalesce(pg_catalog.array_agg(c.relname::text ORDER BY c.relname), '{}') AS tables,
+       ARRAY(SELECT p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')'
+             FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+             WHERE n.nspname = 'tablewatcher' AND p.proname IN ('token', 'utf8') ORDER BY 1) AS functions,
        pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')) AS owned,
        pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')
          AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
          AND pg_catalog.has_table_privilege(c.oid, 'DELETE'))
        AND coalesce((SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))
                      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-                     WHERE n.nspname = 'tablewatcher' AND p.proname = 'token'), true) AS usable,
+                     WHERE n.nspname = 'tablewatcher' AND p.proname IN ('token', 'utf8')), true) AS usable,
        pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')) FILTER (WHERE c.relname IN ('migration', 'watcher')) AS readable
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tablewatcher' AND c.relname IN ('migration', 'watcher', 'progress', 'gap', 'parked', 'request')
