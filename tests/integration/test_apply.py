@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -26,6 +27,7 @@ from tablewatcher.spec.model import Action, Capture, Condition, DeletionPolicy, 
 from ..conftest import Database
 from .capturing import names_of, opened, spec_of, watch
 from .running import running_time
+from .test_granularity import levels
 from .writing import SHORTLY, writing
 
 SPEC = spec_of(columns=("n",))
@@ -180,15 +182,58 @@ async def test_changed_columns_conditions_and_bounds_lock_nobody_out(
     specs.append(spec_of(capture=Capture(granularity=granularity, allow_skip=True, max_event_bytes=2048)))
     watched = await watch(database.dsn, specs[0])
     async with watched.reader, await database.connect() as writer, writer.transaction():
-        for nth, spec in enumerate(specs[:-1]):
+        for nth in range(len(changes)):
             await writer.execute(f"INSERT INTO t VALUES ({nth * 2 + 1}, 1), ({nth * 2 + 2}, 9)")
             steps = (await apply(database.dsn, specs[nth + 1], NAMES, patience=0)).plan.steps
             assert steps
             assert not any(step.locks_table for step in steps)
-            assert spec.capture.granularity is granularity
+            assert await levels(database) == {"statement" if granularity is Granularity.AUTO else "row"}
     after = await opened(database.dsn, specs[-1])
     async with after.reader:
         assert [event.key for event in await after.events()] == [key for _, keys in changes for key in keys]
+
+
+STRONGER = """
+SELECT DISTINCT l.mode FROM pg_locks AS l WHERE l.relation = 't'::regclass AND l.pid <> pg_backend_pid()
+  AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+"""
+
+
+async def test_changed_columns_and_conditions_under_writers(database: Database) -> None:
+    """Nobody waits for a lock on the table, for none is asked for; every row is told, by one function or the next."""
+    await database.execute("ALTER TABLE t ADD s text DEFAULT 'x', ADD j jsonb; CREATE SEQUENCE numbers")
+    every = Condition("id", Operator.GREATER_THAN, ("0",))
+    specs = [
+        spec_of(columns=columns, where=where, actions=frozenset([Action.INSERT, Action.UPDATE]))
+        for columns in (("n",), ("s", "n"), ("j",), ("*",))
+        for where in ((), (every,))
+    ]
+    watched = await watch(database.dsn, specs[0])
+    write = "INSERT INTO t SELECT nextval('numbers'), 1; UPDATE t SET n = n + 1 WHERE id = currval('numbers')"
+    modes: set[str] = set()
+
+    async def look() -> None:
+        async with await database.connect() as looking:
+            while True:
+                modes.update(mode for (mode,) in await (await looking.execute(STRONGER.encode())).fetchall())
+                await asyncio.sleep(0.002)
+
+    async with watched.reader:
+        looking = asyncio.create_task(look())
+        async with contextlib.AsyncExitStack() as stack:
+            writers = [await stack.enter_async_context(writing(database, write)) for _ in range(8)]
+            for nth in range(1, 21):
+                applied = await apply(database.dsn, specs[nth % len(specs)], NAMES, patience=0)
+                assert applied.plan
+                assert not looking.done()
+        looking.cancel()
+        events = [(event.op, event.key) for event in await watched.events()]
+    assert modes == set()
+    assert max(waits.longest for waits in writers) < SHORTLY
+    rows = [str(key) for (key,) in await database.execute("SELECT id FROM t ORDER BY id")]
+    assert len(rows) >= 100
+    told = [(op, key) for key in rows for op in "iu"]
+    assert sorted(events) == sorted(told)
 
 
 @pytest.mark.parametrize("removing", [False, True], ids=["apply", "destroy"])

@@ -18,7 +18,7 @@ from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.apply import apply, plan
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.standing import standing
-from tablewatcher.spec.model import Action, Capture, Condition, Granularity, NatsSink, Operator
+from tablewatcher.spec.model import Action, Capture, Condition, DeliveryPolicy, Granularity, NatsSink, Operator
 
 from ..conftest import Database
 from .capturing import Watched, names_of, spec_of, watch
@@ -319,6 +319,24 @@ async def test_a_transaction_may_skip_capture_where_allowed(
 async def gauged(watched: Watched) -> int:
     """How many changes were skipped, as the ring's upkeep reads it."""
     return (await Ring(watched.reader, asyncio.Lock(), watched.names).gauge()).skipped
+
+
+@pytest.mark.parametrize("write", ["UPDATE t SET n = 1", "DELETE FROM t"])
+async def test_writes_that_are_captured_row_by_row_stop_at_the_bound(
+    write: str, any_database: Database, watching: Watch
+) -> None:
+    """Nothing else looks: no row is inserted, and no listener runs."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int, v text)")
+    await any_database.execute("INSERT INTO t SELECT g, 0, repeat('x', 500) FROM generate_series(1, 6000) AS g")
+    bound = 1 << 20
+    watched = await watching(columns=("v",), include_before=True, delivery=DeliveryPolicy(overflow_bytes=bound))
+    await any_database.execute(write)
+    ((stopped,),) = await any_database.execute(f"SELECT last_value FROM tablewatcher.{watched.names.stop}")
+    assert stopped > 0
+    gauge = await Ring(watched.reader, asyncio.Lock(), watched.names).gauge()
+    # It is looked at every 1,024 rows.
+    assert bound < gauge.bytes < 3 * bound
+    assert 1000 < len(await watched.events()) < 5000
 
 
 async def test_a_smaller_bound_on_events(any_database: Database, watching: Watch) -> None:

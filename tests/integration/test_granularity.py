@@ -34,6 +34,11 @@ INEXACT = {
         "partitions",
     ),
     "child": (f"{PLAIN}; CREATE TABLE child () INHERITS (t)", {}, "inherit"),
+    "parent": (
+        "CREATE TABLE family (id int, n text); CREATE TABLE t (PRIMARY KEY (id)) INHERITS (family)",
+        {},
+        "it inherits from another table",
+    ),
     "reference to itself": (
         "CREATE TABLE t (id int PRIMARY KEY, n int REFERENCES t)",
         {},

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.postgres.database import open_session
+from tablewatcher.spec.model import Capture, Granularity
 
 from ..conftest import POSTGRES_SETTINGS, Database, poll
+from .capturing import spec_of, watch
 
 
 async def test_nobody_is_asked_while_another_session_fills_the_queue(server_directory: Path) -> None:
@@ -27,3 +32,34 @@ async def test_nobody_is_asked_while_another_session_fills_the_queue(server_dire
             await poll(session.wakeup.usable)
         finally:
             await session.close()
+
+
+WRITES = ["INSERT INTO t SELECT g FROM generate_series(1, 50) AS g", "UPDATE t SET n = 1", "DELETE FROM t"]
+
+
+@pytest.mark.parametrize("granularity", [Granularity.AUTO, Granularity.ROW])
+async def test_writers_notify_while_they_are_asked_to_and_not_after(
+    granularity: Granularity, any_database: Database
+) -> None:
+    """In each form; a listener that died leaves its wish behind, and it ends by itself."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    watched = await watch(any_database.dsn, spec_of(capture=Capture(granularity=granularity)))
+    wake = f"SELECT setval('tablewatcher.{watched.names.wake}', %s + %s * extract(epoch FROM now())::bigint)"
+    session = await open_session(any_database.dsn)
+    try:
+        woken = await session.wakeup.subscribe(watched.names.channel)
+        sentinel = await session.wakeup.subscribe("sentinel")
+        for until, asked in (((60, 1), True), ((-1, 1), False), ((0, 0), False), ((60, 1), True)):
+            await any_database.execute(wake, *until)
+            for write in WRITES:
+                woken.clear()
+                sentinel.clear()
+                await any_database.execute(write)
+                # Notifications come in the order of commits: after this one none of the write is on its way.
+                await any_database.execute("NOTIFY sentinel")
+                async with asyncio.timeout(30):
+                    await sentinel.wait()
+                assert woken.is_set() is asked, (write, until)
+    finally:
+        await session.close()
+        await watched.reader.close()

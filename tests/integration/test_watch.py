@@ -1,0 +1,139 @@
+"""One watcher in a listener of this process: what it keeps in the database, reads ahead, and asks when idle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tablewatcher.listener import keeping
+from tablewatcher.listener.observe import Observer
+from tablewatcher.listener.pace import LARGEST_PAGE
+from tablewatcher.listener.target import Target
+from tablewatcher.listener.watch import Watch
+from tablewatcher.metrics import Metrics
+from tablewatcher.postgres.apply import apply
+from tablewatcher.sinks.address import AddressPolicy
+from tablewatcher.spec.model import Batch, HttpSink
+
+from ..conftest import Database, HttpReceiver, poll
+from .capturing import names_of, spec_of
+from .sinks.events import MemorySecrets
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A watcher of table `t` that runs, and its metrics."""
+
+    rings: tuple[str, ...]
+    registry: CollectorRegistry
+
+    def sample(self, name: str, **labels: str) -> float:
+        """A metric of the watcher, 0 where nothing was counted yet."""
+        known = {"watcher_namespace": "shop", "watcher": "w", **labels}
+        return self.registry.get_sample_value(f"tablewatcher_{name}", known) or 0.0
+
+
+Run = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def run(database: Database, http_receiver: HttpReceiver) -> AsyncIterator[Run]:
+    """`await run(**fields of the spec)`: forwards the inserts into `t`, up to a hundred a request."""
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    async with AsyncExitStack() as stack:
+
+        async def start(before: str = "", **fields: Any) -> Running:
+            sink = HttpSink(http_receiver.url, batch=Batch(max_events=100), concurrency=4)
+            spec = spec_of(columns=("v",), sink=sink, **fields)
+            names, registry = names_of(spec), CollectorRegistry()
+            await apply(database.dsn, spec, names)
+            if before:
+                await database.execute(before)
+            target = Target(lambda: database.dsn)
+            stack.push_async_callback(target.close)
+            observer = Observer(spec, Metrics(registry), "here")
+            watch = Watch(spec, names, target, MemorySecrets(), observer, addresses=AddressPolicy())
+            stack.push_async_callback(watch.stop)
+            return Running(tuple(f"tablewatcher.{ring}" for ring in names.rings), registry)
+
+        yield start
+
+
+async def test_delivered_rows_stay_as_long_as_they_are_wanted(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever turns the ring but its bound; then they go."""
+    monkeypatch.setattr(keeping, "MOST_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(keeping, "UPKEEP_SECONDS", 0.01)
+    running = await run()
+    await database.execute("INSERT INTO t VALUES (1, 'kept')")
+    await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == 1, 40)
+    turned = f"SELECT last_value FROM {running.rings[0].replace('ring_', 'slot_')[:-2]}"
+
+    async def slot() -> int:
+        return int((await database.execute(turned))[0][0])
+
+    async def held() -> int:
+        return int((await database.execute(f"SELECT count(*) FROM {running.rings[0]}"))[0][0])
+
+    await poll(lambda: at_last(slot, 2), 40)
+    # The next turn would be into the slot that the row is in.
+    for _ in range(50):
+        assert (await slot(), await held()) == (2, 1)
+        await asyncio.sleep(0.02)
+    await database.execute(f"UPDATE {running.rings[0]} SET at = at - interval '11 minutes'")
+    await poll(lambda: is_empty(held), 40)
+
+
+async def at_last(slot: Callable[[], Awaitable[int]], wanted: int) -> bool:
+    return await slot() == wanted
+
+
+async def is_empty(held: Callable[[], Awaitable[int]]) -> bool:
+    return not await held()
+
+
+async def test_no_more_is_read_than_can_be_sent_soon(run: Run, http_receiver: HttpReceiver) -> None:
+    """Of a big backlog before an endpoint that takes nothing for now."""
+    rows, open_now = 12_000, asyncio.Event()
+
+    async def slow(_: object) -> int:
+        await open_now.wait()
+        return 204
+
+    http_receiver.respond = slow
+    running = await run(f"INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1, {rows}) AS g")
+    await http_receiver.wait_for(4, 40)
+    read = []
+    while len(read) < 20 or read[-1] != read[-20]:
+        read.append(running.sample("events_captured_total", action="insert"))
+        await asyncio.sleep(0.05)
+    # Two pages are held; with the third it was seen that there is room for no more.
+    assert 0 < read[-1] <= 3 * LARGEST_PAGE
+    open_now.set()
+    await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == rows, 60)
+
+
+async def test_a_watcher_without_changes_asks_seldom(database: Database, run: Run) -> None:
+    """Some five times a second, all that it does counted, where there may be hundreds of watchers."""
+    running = await run()
+    await database.execute("INSERT INTO t VALUES (1, 'last')")
+    await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == 1, 40)
+    await asyncio.sleep(1.5)
+
+    async def transactions() -> int:
+        found = await database.execute(
+            "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return int(found[0][0])
+
+    before, seconds = await transactions(), 5
+    await asyncio.sleep(seconds)
+    asked = await transactions() - before
+    assert seconds / 2 < asked < 12 * seconds
