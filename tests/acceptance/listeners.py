@@ -124,14 +124,16 @@ class Listener:
         """Events it has delivered since it started, as `/metrics` tells."""
         return await self.metric("events_delivered_total")
 
-    async def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
+    async def metric(self, name: str, label: str = "") -> float:
+        """The sum of a metric over its labels. label: of those alone that carry it, as `name="value"`."""
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
             session.get(f"http://127.0.0.1:{self.port}/metrics") as answer,
         ):
             lines = (await answer.text()).splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"tablewatcher_{name}{{"))
+        return sum(
+            float(line.split()[-1]) for line in lines if line.startswith(f"tablewatcher_{name}{{") and label in line
+        )
 
     async def forwards(self) -> bool:
         """Whether it has the lease and the sink."""
