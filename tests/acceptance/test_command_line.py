@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tablewatcher.cli.watchers import UNREACHABLE_PATIENCE
+from tablewatcher.cli.reaching import UNREACHABLE_PATIENCE
 from tablewatcher.embedded import free_port
 
 from ..conftest import Database, Stream

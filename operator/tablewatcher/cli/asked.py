@@ -9,7 +9,7 @@ from ..postgres.asking import ParkedEvent, ask, followed, listed
 from ..postgres.requests import SUSPENDED, Kind, Request, State
 from ..spec.model import WatcherSpec
 from .results import Output, Result
-from .watchers import Scope, each_watcher, patiently
+from .watchers import Scope, each_watcher
 from .watching import Watching
 
 
@@ -18,7 +18,9 @@ async def list_parked(scope: Scope, limit: int, *, key: str | None, event_id: st
 
     async def one(spec: WatcherSpec) -> Result:
         conninfo, names = scope.access(spec).conninfo, scope.names(spec)
-        events, number = await patiently(lambda: listed(conninfo, names, limit, key=key, event_id=event_id))
+        events, number = await scope.reaching.patiently(
+            conninfo, lambda: listed(conninfo, names, limit, key=key, event_id=event_id)
+        )
         extra = {"count": number, "events": [_as_json(event) for event in events]}
         return Result(spec.qualified_name, ok=True, text=_table(events, number), extra=extra)
 
@@ -51,7 +53,9 @@ async def _ask(
 ) -> list[Result]:
     async def one(spec: WatcherSpec) -> Result:
         conninfo, names = scope.access(spec).conninfo, scope.names(spec)
-        asked = await patiently(lambda: ask(conninfo, names, kind, since=since, key=key, event_id=event_id))
+        asked = await scope.reaching.patiently(
+            conninfo, lambda: ask(conninfo, names, kind, since=since, key=key, event_id=event_id)
+        )
         with Watching(spec.qualified_name, quiet=output is Output.JSON, wait=kind is Kind.REPLAY) as watching:
             return _result(spec, await followed(conninfo, names, asked, watching.progress))
 

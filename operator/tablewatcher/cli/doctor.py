@@ -71,7 +71,10 @@ def _whose_connection(scope: Scope, spec: WatcherSpec) -> str:
 async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterator[Check]:
     names = scope.names(spec)
     try:
-        found = await survey(to.conninfo, spec, names, adopt=scope.adopt, listener_role=to.listener_role)
+        found = await scope.reaching.once(
+            to.conninfo,
+            lambda: survey(to.conninfo, spec, names, adopt=scope.adopt, listener_role=to.listener_role),
+        )
     except TableWatcherError as error:
         yield Check.fault("connection", error)
         return

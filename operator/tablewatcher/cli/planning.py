@@ -42,7 +42,10 @@ async def plan(scope: Scope) -> list[Result]:
 async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[TableWatcherError]]:
     try:
         to = scope.access(spec)
-        found = await survey(to.conninfo, spec, scope.names(spec), adopt=scope.adopt, listener_role=to.listener_role)
+        found = await scope.reaching.once(
+            to.conninfo,
+            lambda: survey(to.conninfo, spec, scope.names(spec), adopt=scope.adopt, listener_role=to.listener_role),
+        )
     except TableWatcherError as error:
         return None, [error]
     return found, list(found.faults)

@@ -30,7 +30,7 @@ async def status(scope: Scope) -> list[Result]:
 
     async def one(spec: WatcherSpec) -> Result:
         conninfo, names = scope.access(spec).conninfo, scope.names(spec)
-        found = await standing(conninfo, names)
+        found = await scope.reaching.once(conninfo, lambda: standing(conninfo, names))
         if found is None:
             extra: dict[str, Any] = {"state": state(spec, None), "notes": [_NOT_INSTALLED]}
             return Result(spec.qualified_name, ok=True, text="", extra=extra)

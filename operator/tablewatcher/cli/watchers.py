@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 from ..errors import FieldError, Reason, SpecInvalid, TableWatcherError
 from ..listener.files import manifest_files
@@ -24,23 +21,26 @@ from ..postgres.survey import survey
 from ..spec.documents import API_VERSION, KIND
 from ..spec.model import Management, WatcherSpec
 from .progress import progress
+from .reaching import Reaching
 from .results import Result
 
-UNREACHABLE_PATIENCE = 10.0
 _NO_WAY_IN = frozenset({Reason.DATABASE_UNREACHABLE, Reason.TLS_FAILED, Reason.AUTHENTICATION_FAILED})
 _SQL_ASKS = "`sql` asks the database too: the script depends on the table's columns and key, and on what is there"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which watchers, in which database, as whom; adopt: the home that watchers made elsewhere may move to."""
+    """Which watchers, in which database, as whom; adopt: the home that watchers made elsewhere may move to.
+
+    reaching: what has been found out about the databases.
+    """
 
     files: tuple[Path, ...]
     dsn: str | None = field(repr=False)
     secrets_dir: Path | None
     instance: str
     adopt: str | None = None
+    reaching: Reaching = field(default_factory=Reaching, repr=False, compare=False)
 
     @property
     def secrets(self) -> DirectorySecrets:
@@ -81,7 +81,7 @@ async def apply(scope: Scope) -> list[Result]:
             return await postgres.apply(to.conninfo, spec, names, adopt=scope.adopt, listener_role=to.listener_role)
 
         try:
-            applied = await patiently(attempt)
+            applied = await scope.reaching.patiently(scope.access(spec).conninfo, attempt)
         except postgres.StepsMissing as error:
             result = Result.failed(spec.qualified_name, error)
             result.extra = steps_json(error.plan)
@@ -109,8 +109,9 @@ async def sql(scope: Scope) -> tuple[str, list[Result]]:
         # The role that delivers gets its rights: it is not the one that runs the script.
         looked = replace(spec, management=Management.OBSERVE)
         try:
-            found = await patiently(
-                lambda: survey(scope.access(looked).conninfo, looked, scope.names(spec), adopt=scope.adopt)
+            found = await scope.reaching.patiently(
+                scope.access(looked).conninfo,
+                lambda: survey(scope.access(looked).conninfo, looked, scope.names(spec), adopt=scope.adopt),
             )
         except TableWatcherError as error:
             if error.reason in _NO_WAY_IN:
@@ -131,7 +132,9 @@ async def destroy(scope: Scope) -> list[Result]:
 
     async def one(spec: WatcherSpec) -> Result:
         names = scope.names(spec)
-        done = await patiently(lambda: postgres.destroy(scope.access(spec).conninfo, spec, names))
+        done = await scope.reaching.patiently(
+            scope.access(spec).conninfo, lambda: postgres.destroy(scope.access(spec).conninfo, spec, names)
+        )
         if done.keeps_ring:
             text = f"removed, {number_of(done.steps)}" if done else f"nothing else of {names.identity} was there"
             text += "; the ring stays, with what it holds (deletionPolicy: Retain)"
@@ -184,18 +187,6 @@ def loaded(files: tuple[Path, ...], *, require_secret: bool) -> tuple[list[Watch
         nothing = FieldError("-f", text)
         faults = [SpecInvalid(", ".join(map(str, files)), (nothing,))]
     return specs, faults
-
-
-async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Tries again while the database cannot be reached, for ten seconds."""
-    deadline = time.monotonic() + UNREACHABLE_PATIENCE
-    while True:
-        try:
-            return await attempt()
-        except TableWatcherError as error:
-            if error.reason is not Reason.DATABASE_UNREACHABLE or time.monotonic() >= deadline:
-                raise
-            await asyncio.sleep(0.5)
 
 
 def no_key(spec: WatcherSpec) -> str:
