@@ -59,6 +59,31 @@ def reorder(_: History, arrivals: list[Arrival], chance: random.Random) -> list[
     return changed[:at] + early + changed[at:]
 
 
+def window(history: History, arrivals: list[Arrival], chance: random.Random) -> tuple[int, int]:
+    """A change that must arrive and does so once, and a later place of its window, where the next of its key is."""
+    once = [found.change for found in arrivals]
+    pairs = [
+        (first, then)
+        for first, found in enumerate(arrivals)
+        if found.change in history.ok
+        for then in range(first + 1, min(first + 40, len(arrivals)))
+        if arrivals[then].key == found.key and once.count(found.change) == once.count(arrivals[then].change) == 1
+    ]
+    return chance.choice(pairs)
+
+
+def forget_the_middle(history: History, arrivals: list[Arrival], chance: random.Random) -> list[Arrival]:
+    """A connection breaks with a window under way, and whoever waits for one acknowledgement is never told."""
+    first, _then = window(history, arrivals, chance)
+    return arrivals[:first] + arrivals[first + 1 :]
+
+
+def send_the_middle_again(history: History, arrivals: list[Arrival], chance: random.Random) -> list[Arrival]:
+    """The same, and only what was lost is sent again, after what had arrived behind it."""
+    first, then = window(history, arrivals, chance)
+    return [*arrivals[:first], *arrivals[first + 1 : then + 1], arrivals[first], *arrivals[then + 1 :]]
+
+
 def invent(_: History, arrivals: list[Arrival], chance: random.Random) -> list[Arrival]:
     return [*arrivals, arrival(chance.choice(KEYS), 10_000)]
 
@@ -85,6 +110,8 @@ def rewrite_repeat(_: History, arrivals: list[Arrival], chance: random.Random) -
 BUGS: list[tuple[Callable[[History, list[Arrival], random.Random], list[Arrival]], Kind]] = [
     (lose, Kind.LOSS),
     (reorder, Kind.ORDER),
+    (forget_the_middle, Kind.LOSS),
+    (send_the_middle_again, Kind.ORDER),
     (invent, Kind.PHANTOM),
     (show_rolled_back, Kind.PHANTOM),
     (rename_repeat, Kind.IDENTITY),
