@@ -36,7 +36,7 @@ async def port(observer: Observer) -> AsyncIterator[int]:
     found = free_port()
     registry = CollectorRegistry()
     Metrics(registry)
-    server = HealthServer(registry, lambda: [("shop/orders", observer)])
+    server = HealthServer(registry, lambda: [("shop/orders", observer)], tuple)
     server.start("127.0.0.1", found)
     yield found
     await server.stop()
@@ -86,7 +86,8 @@ async def test_ready_says_which_watcher_is_not_and_why(port: int, observer: Obse
     observer.unleased(Reason.DATABASE_UNREACHABLE, "nothing answers")
     status, _, body = await ask(port, "/readyz")
     told = {"ready": False, "reason": "DatabaseUnreachable", "message": "nothing answers"}
-    assert (status, json.loads(body)) == (503, {"ready": False, "watchers": {"shop/orders": told}})
+    expected = {"ready": False, "watchers": {"shop/orders": told}, "unusableManifests": []}
+    assert (status, json.loads(body)) == (503, expected)
     observer.unleased(Reason.RECONCILING, "standing by", ready=True)
     assert (await ask(port, "/readyz"))[0] == 200
 
@@ -117,7 +118,7 @@ async def test_it_stops_at_once_and_its_port_is_free(observer: Observer) -> None
     """A listener that was told to end waits for it."""
     port, seconds = free_port(), []
     for _ in range(4):
-        server = HealthServer(CollectorRegistry(), lambda: [("shop/orders", observer)])
+        server = HealthServer(CollectorRegistry(), lambda: [("shop/orders", observer)], tuple)
         server.start("127.0.0.1", port)
         assert (await ask(port, "/healthz"))[0] == 200
         began = time.monotonic()
@@ -128,6 +129,6 @@ async def test_it_stops_at_once_and_its_port_is_free(observer: Observer) -> None
 
 
 async def test_a_port_that_is_taken(port: int) -> None:
-    server = HealthServer(CollectorRegistry(), list)
+    server = HealthServer(CollectorRegistry(), list, tuple)
     with pytest.raises(TableWatcherError, match="choose another with --http-port"):
         server.start("127.0.0.1", port)

@@ -42,7 +42,7 @@ class Listener:
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             answer = await asyncio.to_thread(self._ask)
-            if answer.get("ready") and answer.get("watchers"):
+            if answer.get("ready"):
                 return
             process = self._process
             if process is None or not process.running or time.monotonic() > deadline:

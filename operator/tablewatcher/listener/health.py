@@ -12,7 +12,7 @@ import json
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
@@ -33,11 +33,21 @@ Answer = tuple[HTTPStatus, str, bytes]
 
 
 class HealthServer:
-    """/healthz: the process runs. /readyz: every watcher forwards, or waits because it is told to; else 503 and why."""
+    """/healthz: the process runs. /readyz: every manifest can be used, and every watcher forwards, or waits because it
+    is told to; else 503 and why.
 
-    def __init__(self, registry: CollectorRegistry, watchers: Callable[[], Iterable[tuple[str, Observer]]]) -> None:
+    watchers: those that run, by name. unusable: what is wrong with the manifests, a sentence each; none: nothing is.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        watchers: Callable[[], Iterable[tuple[str, Observer]]],
+        unusable: Callable[[], Sequence[str]],
+    ) -> None:
         self._registry = registry
         self._watchers = watchers
+        self._unusable = unusable
         self._server: _Server | None = None
         self._loop = asyncio.get_running_loop()
         self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
@@ -91,9 +101,11 @@ class HealthServer:
             name: {"ready": observer.ready, "reason": str(observer.reason), "message": observer.message}
             for name, observer in self._watchers()
         }
-        ready = all(entry["ready"] for entry in watchers.values())
+        unusable = [*self._unusable()]
+        ready = not unusable and all(entry["ready"] for entry in watchers.values())
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return status, _JSON, (json.dumps({"ready": ready, "watchers": watchers}) + "\n").encode()
+        told = {"ready": ready, "watchers": watchers, "unusableManifests": unusable}
+        return status, _JSON, (json.dumps(told) + "\n").encode()
 
     def _metrics(self) -> Answer:
         return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._registry)

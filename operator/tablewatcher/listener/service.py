@@ -52,6 +52,7 @@ class Service:
         self._origins: dict[str, Path] = {}
         self._targets: dict[tuple[object, ...], Target] = {}
         self._signature: object = None
+        self._unusable: tuple[str, ...] = ("the manifests have not been read yet",)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; then every watcher drains and releases its lease."""
@@ -60,7 +61,9 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         health = HealthServer(
-            self._metrics.registry, lambda: [(name, watch.observer) for name, watch in self._watches.items()]
+            self._metrics.registry,
+            lambda: [(name, watch.observer) for name, watch in self._watches.items()],
+            lambda: self._unusable,
         )
         health.start(self._options.http_host, self._options.http_port)
         looks = Looks()
@@ -112,8 +115,11 @@ class Service:
             log.error(fault.message)
         if useless:  # whoever started us tells the first
             raise SpecInvalid(found.faults[0].name, found.faults[0].errors)
+        self._unusable = tuple(fault.message for fault in found.faults)
         if not (found.specs or found.faults):
-            log.warning("no TableWatcher manifest there; waiting for one", files=[*map(str, self._options.files)])
+            files = [*map(str, self._options.files)]
+            self._unusable = (f"no TableWatcher manifest in {', '.join(files)}: put one there",)
+            log.warning("no TableWatcher manifest there; waiting for one", files=files)
         # What was good and cannot be read now, or has a mistake, goes on as it was.
         silent = {name for name in self._wanted if found.are_silent_on(name, self._origins[name])}
         self._wanted = {**found.specs, **{name: self._wanted[name] for name in silent}}
