@@ -18,6 +18,7 @@ from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.apply import apply, plan
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.standing import standing
+from tablewatcher.sinks.nats.subject import subject
 from tablewatcher.spec.model import Action, Capture, Condition, DeliveryPolicy, Granularity, NatsSink, Operator
 
 from ..conftest import Database
@@ -208,6 +209,19 @@ async def test_routing_columns(any_database: Database, watching: Watch) -> None:
     with pytest.raises(DatabaseError, match=r"column:region.*not sent") as refused:
         await apply(any_database.dsn, unsent, names_of(unsent))
     assert refused.value.reason is Reason.SPEC_INVALID
+
+
+async def test_a_routed_column_of_any_name(any_database: Database, watching: Watch) -> None:
+    await any_database.execute("""CREATE TABLE t (id int PRIMARY KEY, "a  b > *. %s" text)""")
+    column = "a  b > *. %s"
+    watched = await watching(
+        columns=(column,), sink=NatsSink(("nats://127.0.0.1:4222",), f"s.{{column:{column}}}.{{column:id}}")
+    )
+    await any_database.execute("INSERT INTO t VALUES (1, 'x y'); UPDATE t SET id = 2; DELETE FROM t")
+    routes = [event.routing for event in await watched.events()]
+    assert routes == [["x%20y", "1"], ["x%20y", "2"], ["x%20y", "2"]]
+    filled = subject(watched.spec.sink.subject, watched.spec.table, "insert", watched.spec.routing_columns)
+    assert filled.of("1", routes[0]) == "s.x%20y.1"
 
 
 @pytest.mark.parametrize("granularity", [Granularity.AUTO, Granularity.ROW])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tablewatcher.errors import FieldError, SpecInvalid
-from tablewatcher.spec import checks, schema
+from tablewatcher.spec import schema
 from tablewatcher.spec.parse import API_VERSION, KIND, parse_manifest, read_manifests
 from tablewatcher.spec.unsupported import NOT_SUPPORTED, UNSUPPORTED
 
@@ -88,26 +90,85 @@ def test_every_text_and_list_is_bounded() -> None:
     assert not unbounded
 
 
-@pytest.mark.parametrize(
-    ("path", "bounds"),
-    [
-        ("spec.columns", {"maxItems": schema.MAX_COLUMNS}),
-        ("spec.triggerColumns", {"maxItems": schema.MAX_COLUMNS}),
-        ("spec.sink.nats.servers", {"minItems": 1, "maxItems": schema.MAX_SERVERS}),
-        ("spec.sink.nats.servers[]", {"maxLength": checks.MAX_TEXT}),
-        ("spec.sink.nats.subject", {"maxLength": checks.MAX_SUBJECT}),
-        ("spec.sink.http.url", {"maxLength": checks.MAX_TEXT}),
-        ("spec.sink.http.signing.secretRefs", {"minItems": 1, "maxItems": schema.MAX_SIGNING}),
-        ("spec.sink.http.timeoutSeconds", {"minimum": 1, "maximum": schema.MAX_TIMEOUT_SECONDS}),
-        (
-            "spec.delivery.backoff.initialMilliseconds",
-            {"minimum": 1, "maximum": schema.MAX_INITIAL_MILLISECONDS},
-        ),
-        ("spec.delivery.backoff.maxSeconds", {"minimum": 1, "maximum": schema.MAX_BACKOFF_SECONDS}),
-    ],
-)
-def test_bounds_are_those_of_the_parser(path: str, bounds: dict[str, int]) -> None:
-    assert {name: ALL_NODES[path].get(name) for name in bounds} == bounds
+def of_parser(node: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same of the parser's own schema, without what stands for an absent field."""
+    while "$ref" in node or "anyOf" in node:
+        if "$ref" in node:
+            node = PARSER["$defs"][node["$ref"].removeprefix("#/$defs/")]
+        else:
+            (node,) = [each for each in node["anyOf"] if each != {"type": "null"}]
+    yield path, node
+    for name, inner in node.get("properties", {}).items():
+        yield from of_parser(inner, f"{path}.{name}")
+    if "items" in node:
+        yield from of_parser(node["items"], f"{path}[]")
+
+
+PARSER = schema.SpecShape.model_json_schema()
+PARSED = dict(of_parser(PARSER))
+BOUNDS = ("minimum", "maximum", "minItems", "maxItems", "enum")
+# Of four actions, none twice.
+BY_RULE = {"spec.actions": {"maxItems"}}
+# What stands before a text that is as long as it may be, where any letters will not do.
+BEGINNINGS = {"spec.sink.nats.servers[]": "nats://", "spec.sink.http.url": "https://"}
+
+
+def bounds(node: dict[str, Any]) -> dict[str, Any]:
+    """Numbers, and words in any order."""
+    found = {name: node[name] for name in BOUNDS if name in node}
+    return {name: sorted(bound) if name == "enum" else bound for name, bound in found.items()}
+
+
+def test_bounds_and_choices_are_those_of_the_parser() -> None:
+    declared = {path: bounds(node) for path, node in ALL_NODES.items() if path in PARSED}
+    for path, names in BY_RULE.items():
+        for name in names:
+            del declared[path][name]
+    assert declared == {path: bounds(node) for path, node in PARSED.items()}
+    assert sum(map(len, declared.values())) > 40
+
+
+def texts(shape: type[BaseModel], path: str = "spec") -> Iterator[tuple[str, TypeAdapter[str]]]:
+    """The parser's check of every text, by its path."""
+    for name, field in shape.model_fields.items():
+        kind = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        yield from texts_of(kind, f"{path}.{field.alias or name}")
+
+
+def texts_of(kind: Any, path: str) -> Iterator[tuple[str, TypeAdapter[str]]]:
+    given = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    (plain,) = [each for each in get_args(given) if each is not type(None)] if is_optional(given) else (given,)
+    if isinstance(plain, type) and issubclass(plain, BaseModel):
+        yield from texts(plain, path)
+    elif get_origin(plain) is list:
+        yield from texts_of(get_args(plain)[0], f"{path}[]")
+    elif plain is str or (get_origin(plain) is Annotated and get_args(plain)[0] is str):
+        yield path, TypeAdapter(kind)
+
+
+def is_optional(kind: Any) -> bool:
+    return type(None) in get_args(kind)
+
+
+def takes(check: TypeAdapter[str], text: str) -> bool:
+    try:
+        return check.validate_python(text) == text
+    except ValidationError:
+        return False
+
+
+def test_texts_are_as_long_as_in_the_parser() -> None:
+    found = dict(texts(schema.SpecShape))
+    del found["spec.listener.group"]  # one word
+    declared = {path for path, node in ALL_NODES.items() if node.get("type") == "string" and "enum" not in node}
+    assert found.keys() == {path for path in declared if path in PARSED} - {"spec.listener.group"}
+    for path, check in found.items():
+        node, beginning = ALL_NODES[path], BEGINNINGS.get(path, "")
+        longest = beginning + "a" * (node["maxLength"] - len(beginning))
+        assert takes(check, longest), path
+        assert not takes(check, f"{longest}a"), path
+        empty = node.get("minLength", 0) == 0 and re.match(node.get("pattern", ""), "") is not None
+        assert takes(check, "") is empty, path
 
 
 def test_defaults_are_only_the_agreed_ones() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tablewatcher.errors import FieldError, Reason, SpecInvalid
+from tablewatcher.spec import checks
 from tablewatcher.spec.model import (
     WHOLE_ROW,
     Action,
@@ -171,6 +172,26 @@ MISTAKES = {
         manifest(table={"name": "a", "zzz": 1}),
         "spec.table.zzz",
         "unknown field: known are schema, name",
+    ),
+    "null as the source of a header": (
+        http(headers=[{"name": "X", "value": "x", "valueFrom": None}]),
+        "spec.sink.http.headers[0].valueFrom",
+        "is empty (null): give it a value, or remove the field",
+    ),
+    "null below a list": (
+        http(headers=[{"name": "X", "valueFrom": {"secretKeyRef": None}}]),
+        "spec.sink.http.headers[0].valueFrom.secretKeyRef",
+        "is empty (null): give it a value, or remove the field",
+    ),
+    "null in a condition": (
+        manifest(where=[{"column": "a", "operator": "IsNull", "values": None}]),
+        "spec.where[0].values",
+        "is empty (null): give it a value, or remove the field",
+    ),
+    "control character in the name of a routed column": (
+        nats(subject="shop.{column:a\tb}"),
+        "spec.sink.nats.subject",
+        checks.SUBJECT_SIGNS,
     ),
     "null": (
         manifest(columns=None),
@@ -368,6 +389,22 @@ def test_no_message_repeats_a_password(document: dict[str, Any]) -> None:
     with pytest.raises(SpecInvalid) as refused:
         parse_manifest(document)
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_header_without_a_value() -> None:
+    """Else the request would go without it."""
+    for field in ("value", "valueFrom"):
+        document = http(headers=[{"name": "A", "value": "a"}, {"name": "X", field: None}])
+        assert errors_of(document) == {
+            "spec.sink.http.headers[1]": "must have exactly one of value and valueFrom",
+            f"spec.sink.http.headers[1].{field}": "is empty (null): give it a value, or remove the field",
+        }
+
+
+def test_a_routed_column_may_have_nearly_any_name() -> None:
+    names = ("a b", "*", ">", "a.b", "..", "$", "ü ☃", "  ")
+    found = parse_manifest(nats(subject=".".join(f"{{column:{name}}}" for name in names)))
+    assert found.routing_columns == names
 
 
 def test_all_errors_at_once() -> None:

@@ -28,12 +28,16 @@ URL_USER = (
     "must not hold a user or password, a manifest is no place for one: remove it, and sign requests with `signing`"
 )
 URL_FRAGMENT = "must not have a fragment (#...), it would never be sent: remove it"
-SUBJECT_SIGNS = "must not hold spaces or the wildcards * and >: an event is published to one subject"
+SUBJECT_SIGNS = (
+    "must not hold control characters, nor spaces or the wildcards * and > outside of {column:NAME}: an event is"
+    " published to one subject"
+)
 SUBJECT_TOKENS = "must not have an empty token: no '.' at the start, at the end, or twice in a row"
 SUBJECT_DOLLAR = "must not start with $: such subjects belong to the server"
 SUBJECT_PLACEHOLDERS = (
     "has an unknown placeholder or a stray brace: use {schema}, {table}, {action}, {key} or {column:NAME}"
 )
+CONDITION_VALUE = "must not hold a NUL character: no value in PostgreSQL does"
 HEADER_NAME = "must be the name of a header: letters, digits, '-' and '_'"
 HEADER_VALUE = "must be text of one line"
 HEADER_OURS = "is a header that is ours to set: remove it (Host, Content-*, traceparent, webhook-*, ce-* and the like)"
@@ -46,6 +50,8 @@ _SERVER = re.compile(r"(nats|tls)://[^/?#@\\\s]+\Z")
 _URL = re.compile(r"https?://[^/?#@\\\s]+([/?]\S*)?\Z")
 _USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@")
 _TEMPLATE = re.compile(r"([^{}]|\{(schema|table|action|key|column:[^{}]+)\})*\Z")
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _OUR_HEADER = re.compile(
@@ -93,11 +99,20 @@ def http_url(text: str) -> str:
 
 
 def subject_template(text: str) -> str:
-    """A NATS subject with placeholders; what they are filled with is always one token, never empty."""
+    """A NATS subject with placeholders; what they are filled with is always one token, never empty.
+
+    A column's name may hold what a subject may not, but for braces and control characters.
+    """
     _require(text, _TEMPLATE.match(text) is not None, SUBJECT_PLACEHOLDERS)
-    _require(text, not re.search(r"[\s*>\x00-\x1f\x7f]", text), SUBJECT_SIGNS)
-    _require(text, all(text.split(".")), SUBJECT_TOKENS)
+    outside = _PLACEHOLDER.sub("x", text)
+    _require(text, not _CONTROL.search(text) and not re.search(r"[\s*>]", outside), SUBJECT_SIGNS)
+    _require(text, all(outside.split(".")), SUBJECT_TOKENS)
     return _require(text, not text.startswith("$"), SUBJECT_DOLLAR)
+
+
+def condition_value(text: str) -> str:
+    """What a condition compares a column with, as text of its type."""
+    return _require(text, "\0" not in text, CONDITION_VALUE)
 
 
 def header_name(text: str) -> str:

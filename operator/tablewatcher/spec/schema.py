@@ -123,7 +123,9 @@ class TableShape(Shape):
 class ConditionShape(Shape):
     column: Identifier
     operator: Annotated[Operator, Field(strict=False)]
-    values: list[Annotated[str, Field(max_length=MAX_VALUE)]] = Field(default=[], max_length=MAX_VALUES)
+    values: list[Annotated[str, Field(max_length=MAX_VALUE), AfterValidator(checks.condition_value)]] = Field(
+        default=[], max_length=MAX_VALUES
+    )
 
 
 class CaptureShape(Shape):

@@ -34,20 +34,32 @@ def without_unsupported(
 ) -> tuple[dict[object, object], list[FieldError]]:
     """A copy of the object at `path` without what is refused here, and one error for each such field.
 
-    `objects` are the paths of the resource's own objects: only those are walked into, so that a document nested
-    a thousand deep costs nothing.
+    `objects` are the paths of the resource's own objects (`a.b`, `a.list[]`): only those are walked into, so that a
+    document nested a thousand deep costs nothing.
     """
-    kept: dict[object, object] = {}
     errors: list[FieldError] = []
+    return _kept(value, path, path, objects, errors), errors
+
+
+def _kept(
+    value: Mapping[object, object], path: str, shown: str, objects: frozenset[str], errors: list[FieldError]
+) -> dict[object, object]:
+    """shown: `path` with the places in lists, for errors, which are added to `errors`."""
+    kept: dict[object, object] = {}
     for name, inner in value.items():
-        inner_path = f"{path}.{name}"
+        inner_path, inner_shown = f"{path}.{name}", f"{shown}.{name}"
+        items = f"{inner_path}[]"
         if name in UNSUPPORTED.get(path, frozenset()):
-            errors.append(FieldError(inner_path, NOT_SUPPORTED))
+            errors.append(FieldError(inner_shown, NOT_SUPPORTED))
         elif inner is None:
-            errors.append(FieldError(inner_path, EMPTY))
+            errors.append(FieldError(inner_shown, EMPTY))
         elif isinstance(inner, Mapping) and inner_path in objects:
-            kept[name], found = without_unsupported(inner, inner_path, objects)
-            errors += found
+            kept[name] = _kept(inner, inner_path, inner_shown, objects, errors)
+        elif isinstance(inner, list) and items in objects:
+            kept[name] = [
+                _kept(item, items, f"{inner_shown}[{place}]", objects, errors) if isinstance(item, Mapping) else item
+                for place, item in enumerate(inner)
+            ]
         else:
             kept[name] = inner
-    return kept, errors
+    return kept
