@@ -60,8 +60,11 @@ def with_every_option(manifest: Path, *, binary: bool) -> Path:
         "triggerColumns": ["version"],
         "where": [{"column": "version", "operator": "GreaterThan", "values": ["0"]}],
         "includeBefore": True,
+        "capture": {"allowSkip": True},
         "format": "Binary" if binary else "Structured",
     }
+    if nats := found["spec"]["sink"].get("nats"):
+        nats["subject"] += ".{key}.{column:version}"
     manifest.write_text(json.dumps(found))
     return manifest
 

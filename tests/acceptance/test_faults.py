@@ -41,7 +41,7 @@ async def test_listener_is_killed(
     tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
 ) -> None:
     manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
-    await watched(database, manifest)
+    await watched(database, with_every_option(manifest, binary=False))
     listener, writers, chance = (
         make_listener(manifest, database.dsn),
         Writers(database.dsn),
@@ -60,16 +60,21 @@ async def test_listener_is_killed(
     assert check(writers.history, arrivals) == []
 
 
+@pytest.mark.parametrize("kind", ["nats", "http"])
 async def test_postgres_is_killed(
     tmp_path: Path,
     mortal_postgres: EmbeddedPostgres,
     mortal_database: Database,
     stream: Stream,
+    http_receiver: HttpReceiver,
     make_listener: MakeListener,
+    kind: str,
 ) -> None:
     """Some writers commit without waiting for the disk: what a crash undoes must not have been sent."""
-    manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
-    await watched(mortal_database, with_every_option(manifest, binary=True))
+    endpoint = Endpoint(http_receiver)
+    sink = nats_sink(stream.url, stream.prefix) if kind == "nats" else http_sink(endpoint.url, max_events=50)
+    manifest = write_manifest(tmp_path / "all.yaml", sink)
+    await watched(mortal_database, with_every_option(manifest, binary=kind == "nats"))
     listener = make_listener(manifest, mortal_database.dsn)
     writers, chance = Writers(mortal_database.dsn, relaxed=0.4, seed=2), random.Random(12)
     listener.start()
@@ -83,7 +88,8 @@ async def test_postgres_is_killed(
         await writers.progress(300)
     assert len(writers.faults) >= 3, "the crashes were not felt"
     await writers.resolve()
-    arrivals = await streamed_all(stream, writers.history.ok)
+    ok = writers.history.ok
+    arrivals = await streamed_all(stream, ok) if kind == "nats" else await endpoint.accepted_all(ok)
     assert check(writers.history, arrivals) == []
 
 
