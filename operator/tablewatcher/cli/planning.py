@@ -17,7 +17,8 @@ from ..sinks.address import AddressPolicy
 from ..sinks.kinds import make_sink
 from ..spec.model import WatcherSpec
 from .results import Result
-from .watchers import Scope, each_watcher, no_key, number_of, refused, steps_json
+from .steps import number_of, steps_json
+from .watchers import Scope, each_watcher, no_key, refused
 
 
 async def plan(scope: Scope) -> list[Result]:

@@ -14,7 +14,6 @@ from ..naming import WatcherNames, watcher_names
 from ..postgres import apply as postgres
 from ..postgres.conninfo import Access, access, conninfo
 from ..postgres.dsn import checked, with_tls
-from ..postgres.plan import Plan
 from ..postgres.pooling import POOLED
 from ..postgres.script import Section, script
 from ..postgres.survey import survey
@@ -22,7 +21,9 @@ from ..spec.documents import API_VERSION, KIND
 from ..spec.model import Management, WatcherSpec
 from .progress import progress
 from .reaching import Reaching
+from .removed import removal_json, removal_text
 from .results import Result
+from .steps import number_of, steps_json
 
 _NO_WAY_IN = frozenset({Reason.DATABASE_UNREACHABLE, Reason.TLS_FAILED, Reason.AUTHENTICATION_FAILED})
 _SQL_ASKS = "`sql` asks the database too: the script depends on the table's columns and key, and on what is there"
@@ -135,14 +136,7 @@ async def destroy(scope: Scope) -> list[Result]:
         done = await scope.reaching.patiently(
             scope.access(spec).conninfo, lambda: postgres.destroy(scope.access(spec).conninfo, spec, names)
         )
-        if done.keeps_ring:
-            text = f"removed, {number_of(done.steps)}" if done else f"nothing else of {names.identity} was there"
-            text += "; the ring stays, with what it holds (deletionPolicy: Retain)"
-        elif done:
-            text = f"removed, {number_of(done.steps)}"
-        else:
-            text = f"nothing of {names.identity} was there (--instance says whose)"
-        return Result(spec.qualified_name, ok=True, text=text, extra={"changed": bool(done)} | steps_json(done))
+        return Result(spec.qualified_name, ok=True, text=removal_text(done, names), extra=removal_json(done))
 
     return await each_watcher(scope, one)
 
@@ -195,13 +189,3 @@ def no_key(spec: WatcherSpec) -> str:
         f"{spec.table.schema}.{spec.table.name} has no immediate primary key: the whole row is the key,"
         " and order holds only between rows that are equal"
     )
-
-
-def number_of(steps: Sequence[object]) -> str:
-    """How many steps there are, in words."""
-    return "1 step" if len(steps) == 1 else f"{len(steps)} steps"
-
-
-def steps_json(found: Plan) -> dict[str, object]:
-    """The steps of a plan, for programs."""
-    return {"steps": [{"what": step.what, "sql": step.sql, "locksTable": step.locks_table} for step in found.steps]}

@@ -20,6 +20,7 @@ from .preflight import refuse_foreign
 from .quoting import ours
 from .removal_sql import removal_sql
 from .session import Connection, connected, encrypted
+from .standing import Undelivered, undelivered
 from .survey import observe
 
 # For what no writer waits behind: other applies, the ring of a watcher that is removed. LockTries has those for tables.
@@ -46,6 +47,13 @@ class Applied:
     encrypted: bool
     pooled: bool
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Removed(Plan):
+    """The steps of a removal, and what had not been delivered when capture had stopped; None: not counted."""
+
+    left: Undelivered | None = None
 
 
 class StepsMissing(DatabaseError):
@@ -145,7 +153,7 @@ async def destroy(
     policy: DeletionPolicy | None = None,
     *,
     patience: float = LOCK_PATIENCE,
-) -> Plan:
+) -> Removed:
     """Removes one watcher: trigger and function always, the ring unless the policy is Retain. Raises DatabaseError."""
     kept = policy or spec.deletion_policy
 
@@ -156,14 +164,15 @@ async def destroy(
     async with connected(conninfo) as connection:
         if spec.management is Management.OBSERVE:
             await _refuse_removal(connection, spec, names, kept)
-            return Plan(())
+            return Removed(())
         await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=patience)
+        left = await undelivered(connection, names)
         try:
             done = await _execute(connection, spec, names, decide, patience=patience, with_connection=True)
         except TableLocked as error:
             raise TableLocked(error.where, error.who, "capture has stopped, and nothing else was changed") from None
         await _drop_empty_schema(connection)
-        return done
+        return Removed(done.steps, done.keeps_ring, left)
 
 
 async def _refuse_removal(

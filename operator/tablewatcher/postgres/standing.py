@@ -7,6 +7,8 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from ..naming import SCHEMA, WatcherNames
 from .holders import Holder, holders, writers
 from .progress import UNDELIVERED, installed
@@ -14,6 +16,8 @@ from .quoting import literal, ours, skipped
 from .session import Connection, connected
 
 _STATEMENT_SECONDS = 30
+# A ring of a gigabyte is counted in less.
+_COUNT_SECONDS = 10
 # A transaction that is open for longer is worth a word.
 LONG_SECONDS = 60
 _AGAIN_SECONDS = 1.0
@@ -74,6 +78,14 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Undelivered:
+    """Events that wait in the ring of a watcher, and events of it that were put aside."""
+
+    waiting: int = 0
+    parked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """Who keeps the ring from being emptied, and what decides how writers wake the listener.
 
@@ -92,10 +104,7 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
         if not await installed(connection, [names]):
             return None
         lease = await _one(connection, _LEASE.format(log=_log(names), hash=literal(names.hash), schema=SCHEMA))
-        undelivered = " UNION ALL ".join(
-            UNDELIVERED.format(columns=_EVENTS_LEFT, ring=ours(name)) for name in names.rings
-        )
-        waiting = await _one(connection, _WAITING.format(log=_log(names), undelivered=undelivered))
+        waiting = await _one(connection, _waiting(names))
         sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in names.rings)
         ring = await _one(
             connection,
@@ -105,6 +114,21 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
         )
         parked, gaps = await _parked(connection, names), await _gaps(connection, names)
         return Standing(**lease, **waiting, **ring, parked=parked, gaps=gaps, pooled=connection.pooled)
+
+
+async def undelivered(connection: Connection, names: WatcherNames) -> Undelivered | None:
+    """What would be lost with the watcher; None: that cannot be counted, or not in some seconds."""
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL statement_timeout = '{_COUNT_SECONDS}s'")
+            if not await installed(connection, [names]):
+                return Undelivered()
+            waiting = (await _one(connection, _waiting(names)))["waiting"]
+            return Undelivered(waiting, await _parked(connection, names) or 0)
+    except psycopg.Error:
+        if connection.closed or connection.broken:
+            raise
+        return None
 
 
 async def surroundings(conninfo: str, names: WatcherNames) -> Surroundings:
@@ -156,6 +180,11 @@ async def _one(connection: Connection, query: str) -> dict[str, Any]:
     row = await (await connection.execute(query.encode())).fetchone()
     assert row is not None  # noqa: S101 - each of these queries gives exactly one row
     return row
+
+
+def _waiting(names: WatcherNames) -> str:
+    left = " UNION ALL ".join(UNDELIVERED.format(columns=_EVENTS_LEFT, ring=ours(name)) for name in names.rings)
+    return _WAITING.format(log=_log(names), undelivered=left)
 
 
 def _log(names: WatcherNames) -> str:
