@@ -119,13 +119,19 @@ def statement(draw: st.DrawFn, key: str, columns: tuple[str, ...]) -> str:
             f" AS s (id, {names}) ON t.id::text::int = s.id::text::int + 1"
             " WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (s.*)"
         ),
+        "merge in three ways": lambda: (
+            f"MERGE INTO public.t USING (VALUES {rows(draw, key, columns, unique=True)})"
+            f" AS s (id, {names}) ON t.id::text::int = s.id::text::int + 1"
+            f" WHEN MATCHED AND s.id::text::int > {least} THEN DELETE WHEN MATCHED THEN UPDATE SET c0 = s.c0"
+            " WHEN NOT MATCHED THEN INSERT VALUES (s.*)"
+        ),
         "both": lambda: (
             f"WITH a AS (INSERT INTO public.t VALUES {rows(draw, key, columns, unique=True)} RETURNING id)"
             f" UPDATE public.t SET c0 = {value(draw, columns[0])} WHERE id::text::int > {least}"
         ),
     }
     if OLDEST < 15:
-        del forms["merge"]
+        del forms["merge"], forms["merge in three ways"]
     return forms[draw(st.sampled_from([*forms, "insert", "ignore"]))]()
 
 
