@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ..errors import Reason
+from ..errors import Reason, TableWatcherError
 from ..postgres.asking import ParkedEvent, ask, followed, listed
-from ..postgres.requests import SUSPENDED, Kind, Request, State
+from ..postgres.requests import SUSPENDED, TABLE, Kind, Request, State
 from ..spec.model import WatcherSpec
 from .results import Output, Result
 from .watchers import Scope, each_watcher
@@ -57,9 +60,41 @@ async def _ask(
             conninfo, lambda: ask(conninfo, names, kind, since=since, key=key, event_id=event_id)
         )
         with Watching(spec.qualified_name, quiet=output is Output.JSON, wait=kind is Kind.REPLAY) as watching:
-            return _result(spec, await followed(conninfo, names, asked, watching.progress))
+            last = Last(asked, time.monotonic(), watching.progress)
+            try:
+                found = await scope.reaching.patiently(
+                    conninfo, lambda: followed(conninfo, names, last.asked, last.progress), lambda: last.at
+                )
+            except TableWatcherError as error:
+                return _left(spec, error, last.asked)
+            return _result(spec, found)
 
     return await each_watcher(scope, one)
+
+
+@dataclass(slots=True)
+class Last:
+    """What was last heard of a request, and when, on the monotonic clock; `progress` of it, as `followed` wants it."""
+
+    asked: Request
+    at: float
+    show: Callable[[Request, bool], bool]
+
+    def progress(self, asked: Request, active: bool) -> bool:
+        self.asked, self.at = asked, time.monotonic()
+        return self.show(asked, active)
+
+
+def _left(spec: WatcherSpec, error: TableWatcherError, asked: Request) -> Result:
+    """The result where we cannot see any more what becomes of a request."""
+    result = Result.failed(spec.qualified_name, error)
+    if error.reason is Reason.DATABASE_UNREACHABLE:
+        result.text += (
+            f"; request {asked.id} stays {asked.state}, and a listener of this watcher does it when the database is"
+            f" back: the row of {TABLE} with id {asked.id} says how far it is"
+        )
+    result.extra |= {"request": asked.id, "state": str(asked.state), "events": asked.done, "detail": result.text}
+    return result
 
 
 def _result(spec: WatcherSpec, asked: Request) -> Result:
