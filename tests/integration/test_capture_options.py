@@ -370,6 +370,27 @@ async def test_a_smaller_bound_on_events(any_database: Database, watching: Watch
     ]
 
 
+@pytest.mark.parametrize("include_before", [False, True])
+async def test_a_truncated_update_of_the_key_names_the_old_one(
+    include_before: bool, any_database: Database, watching: Watch
+) -> None:
+    await any_database.execute("CREATE TABLE t (a int, b text, v text, PRIMARY KEY (a, b))")
+    watched = await watching(columns=("v",), include_before=include_before, capture=Capture(max_event_bytes=1024))
+    await any_database.execute(
+        "INSERT INTO t VALUES (1, 'x', repeat('v', 2000)); UPDATE t SET a = 2; UPDATE t SET v = repeat('w', 2000);"
+        " UPDATE t SET b = repeat('y', 900), a = 3; UPDATE t SET b = repeat('z', 900), a = 4"
+    )
+    _, moved, changed, wider, widest = await watched.data()
+    assert (moved["key"], moved["before"]) == ({"a": 2, "b": "x"}, {"a": 1, "b": "x"})
+    assert moved["truncated"]
+    assert changed["truncated"]
+    assert "before" not in changed
+    assert wider["before"] == {"a": 2, "b": "x"}
+    # Both together would be more than an event may be.
+    assert widest["key"]["a"] == 4
+    assert "before" not in widest
+
+
 async def test_a_ring_of_before_skips_is_brought_up(any_database: Database, watching: Watch) -> None:
     await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     watched = await watching()

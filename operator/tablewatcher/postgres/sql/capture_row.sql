@@ -61,7 +61,17 @@
       END IF;
       key_parts := coalesce(key_parts, ARRAY[NULL::text]);
       IF octet_length(key_json) > {max_event} THEN key_json := NULL; END IF;
-      body := '"key":' || coalesce(key_json, 'null') || ',"truncated":true'{filter_of_truncated};
+      before := NULL;
+      IF old_key_parts IS NOT NULL THEN
+        -- Or whoever keeps a copy would not know which row is no more.
+        BEGIN
+          before := ',"before":' || {key_of_old};
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+          before := NULL;
+        END;
+        IF coalesce(octet_length(key_json), 0) + octet_length(before) > {max_event} THEN before := NULL; END IF;
+      END IF;
+      body := '"key":' || coalesce(key_json, 'null') || coalesce(before, '') || ',"truncated":true'{filter_of_truncated};
     END IF;
     BEGIN
       -- In the database's own encoding: a conversion may raise.
