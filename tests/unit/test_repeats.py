@@ -59,6 +59,14 @@ def test_what_is_never_sent_again_is_forgotten_with_the_window() -> None:
     assert not made.possible(106.0)
 
 
+def test_what_is_forgotten_is_not_kept_though_nobody_asks() -> None:
+    """As on a stream of one copy: it would grow with each event put aside, and every call would go through it."""
+    made = long_open()
+    made.settled([event(1)], [LOST], 0.0)
+    made.settled([event(2)], [DELIVERED], 1000.0)
+    assert not made._doubtful
+
+
 @pytest.mark.parametrize("stream", ["SHOP", None])
 @pytest.mark.parametrize("middle", [b"", b',"domain":"d"'])
 def test_a_repeat_that_is_stored_is_delivered_and_one_that_is_only_noted_is_not(

@@ -31,16 +31,21 @@ class Repeats:
 
     def possible(self, now: float) -> bool:
         """Whether what is sent next may have been sent before."""
-        forgotten = now - self.window - _SLACK
-        while self._doubtful and next(iter(self._doubtful.values())) < forgotten:
-            del self._doubtful[next(iter(self._doubtful))]
-        return self._opened > forgotten or bool(self._doubtful)
+        return self._opened > self._forget(now) or bool(self._doubtful)
 
     def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], now: float) -> None:
         """What came of `events`. Whatever is not acknowledged may be there, or be noted."""
+        self._forget(now)
         if not self._doubtful and outcomes.count(DELIVERED) == len(events):
             return
         for event, outcome in zip(events, outcomes, strict=True):
             self._doubtful.pop(event.message_id, None)
             if outcome.verdict is not Verdict.DELIVERED:
                 self._doubtful[event.message_id] = now  # as the newest
+
+    def _forget(self, now: float) -> float:
+        """Drops what the stream has forgotten: it may never be sent again. The moment before which that is all."""
+        forgotten = now - self.window - _SLACK
+        while self._doubtful and next(iter(self._doubtful.values())) < forgotten:
+            del self._doubtful[next(iter(self._doubtful))]
+        return forgotten
