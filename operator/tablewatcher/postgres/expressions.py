@@ -28,13 +28,16 @@ def names_array(names: Sequence[str]) -> str:
 
 def parts(record: str, columns: Iterable[Column]) -> str:
     """The texts of several columns of `record`, as the elements of an array."""
-    return ", ".join(value_as_text(column, f"{record}.{identifier(column.name)}") for column in columns)
+    return ", ".join(_texts(record, columns))
 
 
 def routes(record: str, columns: Iterable[Column]) -> str:
     """The same as words of the subject."""
-    texts = (value_as_text(column, f"{record}.{identifier(column.name)}") for column in columns)
-    return ", ".join(map(cut_route, texts))
+    return ", ".join(map(cut_route, _texts(record, columns)))
+
+
+def _texts(record: str, columns: Iterable[Column]) -> Iterable[str]:
+    return (value_as_text(column, f"{record}.{identifier(column.name)}") for column in columns)
 
 
 def routes_again(columns: Sequence[Column]) -> dict[str, str]:

@@ -45,11 +45,11 @@ class History:
             **{f"part{nth}": part for nth, part in enumerate(parts or ())},
         }
         meant = _meant(parts, self._connection.info.parameter_status("server_encoding"))
-        found = [await self._of_ring(ours(name), meant, parameters) for name in self._names.rings]
+        found = [each for name in self._names.rings for each in await self._of_ring(ours(name), meant, parameters)]
         return min((first for first, _ in found if first), default=0), sum(number for _, number in found)
 
-    async def _of_ring(self, ring: str, meant: str, parameters: dict[str, Any]) -> tuple[int, int]:
-        """The answer to `since` in one of the tables."""
+    async def _of_ring(self, ring: str, meant: str, parameters: dict[str, Any]) -> list[tuple[int, int]]:
+        """The answers to `since` in the stretches of one of the tables."""
         stretch = f"(SELECT * FROM {ring} WHERE ctid >= %(from)s::text::tid AND ctid < %(to)s::text::tid)"
         query = (
             "SELECT coalesce(min(id), 0) AS first, count(*) AS number,"
@@ -57,7 +57,8 @@ class History:
             f" pg_catalog.pg_relation_size('{ring}') / pg_catalog.current_setting('block_size')::bigint AS blocks"
             f" FROM ({events_in(stretch)}) AS r WHERE {meant}"
         )
-        file, at, end, found = None, 0, 0, [(0, 0)]
+        file, at, end = None, 0, 0
+        found: list[tuple[int, int]] = []
         while True:
             bounds = {"from": f"({at},0)", "to": f"({at + STRETCH_BLOCKS},0)"}
             async with self._lock:
@@ -65,7 +66,7 @@ class History:
             assert row is not None  # noqa: S101 - an aggregate always has its one row
             if file not in (None, row["file"]):
                 # Emptied meanwhile, or written anew (VACUUM FULL): what is there now is elsewhere in it.
-                file, at, found = None, 0, [(0, 0)]
+                file, at, found = None, 0, []
                 continue
             if file is None:
                 # What is written later is not delivered at that position.
@@ -73,7 +74,7 @@ class History:
             found.append((row["first"], row["number"]))
             at += STRETCH_BLOCKS
             if at >= end:
-                return min((first for first, _ in found if first), default=0), sum(number for _, number in found)
+                return found
 
     @translating
     async def oldest(self) -> tuple[bool, datetime | None]:
