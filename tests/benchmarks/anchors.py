@@ -18,9 +18,27 @@ from pathlib import Path
 import nats
 import psycopg
 from stage import INSERT, INSERT_MANY, TABLE, Stage, memory_megabytes, new_stream, stored
-from writing import SHAPES
 
 ROWS = 1000
+# notify: how EctoWatch does it; log: how outbox tables mostly look.
+SHAPES = {
+    "bare": "",
+    "notify": """
+CREATE FUNCTION bench_row() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_notify('bench', json_build_object('id', NEW.id, 'status', NEW.status)::text); RETURN NULL; END $$;
+CREATE TRIGGER bench_row AFTER INSERT ON bench FOR EACH ROW EXECUTE FUNCTION bench_row();
+""",
+    "log": """
+CREATE TABLE bench_log (id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+                        at timestamptz NOT NULL DEFAULT clock_timestamp(),
+                        delivered boolean NOT NULL DEFAULT false, payload jsonb NOT NULL);
+CREATE INDEX ON bench_log (at) WHERE NOT delivered;
+CREATE FUNCTION bench_row() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO bench_log (payload) VALUES (to_jsonb(NEW)); RETURN NULL; END $$;
+CREATE TRIGGER bench_row AFTER INSERT ON bench FOR EACH ROW EXECUTE FUNCTION bench_row();
+""",
+    "captured": "",
+}
 _FLOOR = "import asyncio, psycopg, nats; print(flush=True); input()"
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import nats
 import psycopg
 from anchors import (
+    SHAPES,
     floor_megabytes,
     in_thousands,
     notified_after,
@@ -40,7 +41,6 @@ from stage import (
     stored,
     wait_until,
 )
-from writing import SHAPES
 
 Figures = dict[str, float]
 # What is made by hand is several times slower, and a rate is a rate.

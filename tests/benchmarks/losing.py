@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import nats
 import psycopg
+from anchors import SHAPES
 from stage import INSERT, STREAM, TABLE, Stage, new_stream, stored, wait_until
-from writing import SHAPES
 
 Figures = dict[str, float]
 

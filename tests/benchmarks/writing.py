@@ -1,4 +1,4 @@
-"""What writers keep of their speed, beside three other shapes of trigger in the same run."""
+"""What writers keep of their speed, beside what people make by hand, in the same run."""
 
 from __future__ import annotations
 
@@ -11,29 +11,14 @@ import time
 from collections.abc import Iterator
 
 import psycopg
+from anchors import SHAPES, relaying
 from stage import INSERT, INSERT_MANY, TABLE, Stage, new_stream
 
 Figures = dict[str, float]
 
-# notify: how EctoWatch does it; log: how outbox tables mostly look.
-SHAPES = {
-    "bare": "",
-    "notify": """
-CREATE FUNCTION bench_row() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_notify('bench', json_build_object('id', NEW.id, 'status', NEW.status)::text); RETURN NULL; END $$;
-CREATE TRIGGER bench_row AFTER INSERT ON bench FOR EACH ROW EXECUTE FUNCTION bench_row();
-""",
-    "log": """
-CREATE TABLE bench_log (id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-                        at timestamptz NOT NULL DEFAULT clock_timestamp(),
-                        delivered boolean NOT NULL DEFAULT false, payload jsonb NOT NULL);
-CREATE INDEX ON bench_log (at) WHERE NOT delivered;
-CREATE FUNCTION bench_row() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN INSERT INTO bench_log (payload) VALUES (to_jsonb(NEW)); RETURN NULL; END $$;
-CREATE TRIGGER bench_row AFTER INSERT ON bench FOR EACH ROW EXECUTE FUNCTION bench_row();
-""",
-    "captured": "",
-}
+# `log` has nobody who reads it; `relayed` has a relay, as what is captured has a listener.
+TURNS = ("bare", "notify", "log", "relayed", "captured")
+
 # How long a plain CREATE TRIGGER waits here; without a bound, it and all writers wait until the transaction ends.
 PLAIN_SECONDS = 3
 BULK = f"{INSERT_MANY} FROM generate_series(1, 10000) g"
@@ -52,19 +37,18 @@ def bulk(stage: Stage, seconds: int, rounds: int) -> Figures:
 def _compared(stage: Stage, rounds: int, runs: dict[str, tuple[str, int, int]]) -> Figures:
     rates: dict[tuple[str, str], list[float]] = {}
     _warm(stage)
-    shapes = list(SHAPES)
     for turn in range(rounds):
         # Each round begins with another shape: who comes first, or after whom, must not count.
-        for shape in shapes[turn % len(shapes) :] + shapes[: turn % len(shapes)]:
+        for shape in TURNS[turn % len(TURNS) :] + TURNS[: turn % len(TURNS)]:
             for name, (script, clients, seconds) in runs.items():
                 with _shaped(stage, shape):
                     rates.setdefault((shape, name), []).append(stage.pgbench(script, clients, seconds))
     found = {f"{shape}_{name}": statistics.median(values) for (shape, name), values in rates.items()}
     for name in runs:
-        for shape in SHAPES:
-            if shape != "bare":
-                pairs = zip(rates[shape, name], rates["bare", name], strict=True)
-                found[f"{shape}_of_bare_{name}"] = statistics.median(mine / bare for mine, bare in pairs)
+        compared = [(shape, "bare") for shape in TURNS[1:]] + [("captured", "relayed")]
+        for shape, other in compared:
+            pairs = zip(rates[shape, name], rates[other, name], strict=True)
+            found[f"{shape}_of_{other}_{name}"] = statistics.median(mine / theirs for mine, theirs in pairs)
     return found
 
 
@@ -83,10 +67,14 @@ def _shaped(stage: Stage, shape: str) -> Iterator[None]:
             time.sleep(1.5)  # the listener's own start is not what is measured
             yield
         return
-    stage.sql(TABLE + SHAPES[shape])
+    stage.sql(TABLE + SHAPES["log" if shape == "relayed" else shape])
     if shape == "notify":
         with psycopg.connect(stage.dsn, autocommit=True) as listening:
             listening.execute("LISTEN bench")
+            yield
+    elif shape == "relayed":
+        with relaying(stage, stage.nats.url):
+            time.sleep(1.5)
             yield
     else:
         yield
