@@ -51,6 +51,23 @@ class Terminal:
                 states.append(lines[-1])
         return lines, states
 
+    def frames(self) -> list[list[str]]:
+        """Every state of the screen, as lines without what is empty at the end: of programs that move up to redraw."""
+        text = re.sub(r"\x1b\[(?:[0-9;]*m|\?[0-9]+[hl])", "", self.text)
+        lines, row, frames = [""], 0, list[list[str]]()
+        for token in re.findall(r"\x1b\[\d*[AK]|[\r\n]|[^\r\n\x1b]+", text):
+            if token == "\n":
+                row += 1
+                lines += [""] * (row + 1 - len(lines))
+            elif token.endswith("A"):
+                row -= int(token[2:-1])
+            elif token.endswith("K"):
+                lines[row] = ""
+            elif token != "\r":
+                lines[row] += token
+                frames.append([line.rstrip() for line in lines if line])
+        return frames
+
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._screen)
         for end in self._ends:

@@ -343,11 +343,15 @@ async def test_a_place_that_is_none_is_refused_by_name(orders: Path, option: str
     assert "Traceback" not in answer.err
 
 
-async def test_a_person_sees_how_far_it_is_and_a_program_sees_json_only(shop: Database, tmp_path: Path) -> None:
-    files = write(tmp_path / "manifests", *(manifest(f"orders-{nth}") for nth in range(3)))
-    command = (PROGRAM, "apply", "-f", files, "--dsn", shop.dsn, "-o", "json")
+@pytest.mark.parametrize("command", ["plan", "apply"])
+async def test_a_person_sees_how_far_it_is_and_a_program_sees_json_only(
+    shop: Database, stream: Stream, tmp_path: Path, command: str
+) -> None:
+    sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
+    files = write(tmp_path / "manifests", *(manifest(f"orders-{nth}", sink=sink) for nth in range(3)))
+    words = (PROGRAM, command, "-f", files, "--dsn", shop.dsn, "-o", "json")
     with terminal(100) as screen:
-        with started(*command, stderr=screen.keyboard, TERM="xterm-256color", COLUMNS="100") as program:
+        with started(*words, stderr=screen.keyboard, TERM="xterm-256color", COLUMNS="100") as program:
             assert await program.ended(90) == 0
         shown = await screen.finished()
     assert [found["ok"] for found in json.loads(program.out)] == [True] * 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 
 from tablewatcher.postgres.chunks import IDS_A_ROW
 
-from ..conftest import Database, HttpReceiver, Stream, poll
+from ..conftest import Database, HttpReceiver, ReceivedRequest, Stream, poll
 from .arrivals import Endpoint
 from .checker import check
 from .commands import tablewatcher
 from .conftest import MakeListener
 from .listeners import Listener, apply, http_sink, nats_sink, write_manifest
+from .programs import PROGRAM, started
+from .terminal import terminal
 from .writers import TABLES, Writers, put
 
 
@@ -55,6 +58,43 @@ async def test_replay_into_jetstream(
     assert [json.loads(message.data)["partitionkey"] for message in (await stream.messages(10))[8:]] == ["a", "a"]
     await put(database, "d")
     assert "replay" not in json.loads((await stream.messages(11))[10].data)
+
+
+async def test_a_person_sees_how_far_a_replay_is(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Of which watcher, and how much of it: two lines, neither drawn over the other. Nothing of them stays."""
+    rows = 3000
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(http_receiver.url, max_events=100))
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    make_listener(manifest, database.dsn).start()
+    await database.execute(f"INSERT INTO account (key, version) SELECT n, 1 FROM generate_series(1, {rows}) AS n")
+
+    def sent() -> int:
+        return sum(len(json.loads(request.body)) for request in http_receiver.requests)
+
+    await poll(lambda: sent() == rows, 40)
+
+    async def slow(_: ReceivedRequest) -> int:
+        await asyncio.sleep(1)
+        return 204
+
+    http_receiver.respond = slow
+    with terminal(100) as screen:
+        command = (PROGRAM, "replay", "-f", manifest, "--dsn", database.dsn, "--since", "1h")
+        both = {"stdout": screen.keyboard, "stderr": screen.keyboard}
+        with started(*command, **both, TERM="xterm-256color", COLUMNS="100") as program:
+            assert await program.ended(90) == 0
+        await screen.finished()
+        frames = screen.frames()
+    watchers, events = re.compile(r"\S faults/http .* 0/1 .*"), re.compile(rf"faults/http .* (\d+)/{rows}")
+    together = [frame for frame in frames if len(frame) == 2 and watchers.fullmatch(frame[0])]
+    done = [int(found[1]) for frame in together if (found := events.fullmatch(frame[1]))]
+    assert any(0 < number < rows for number in done), frames[-20:]
+    assert done == sorted(done)
+    assert not any(events.fullmatch(frame[0]) for frame in frames), "over the other"
+    assert frames[-1] == [f"faults/http: {rows} sent again"]
 
 
 async def test_replay_under_writers(

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+@cache
+def screen() -> Console:
+    """Where a person watches. One for all bars of a command: two would each draw over the other's line."""
+    return Console(stderr=True, highlight=False)
 
 
 @contextmanager
@@ -15,7 +22,7 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
 
     Shows nothing where standard error is no terminal, and nothing stays on the screen afterwards.
     """
-    console = Console(stderr=True)
+    console = screen()
     name, passed = TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     columns = (SpinnerColumn(), name, BarColumn(), MofNCompleteColumn(), passed)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

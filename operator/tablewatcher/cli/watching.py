@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from ..postgres.requests import Request
+from .progress import screen
 
 # A listener may just be starting, or handing over to another.
 _PATIENCE = 10
@@ -19,10 +19,11 @@ class Watching:
     """Shows how far a request is. quiet: nothing is printed; wait: also where nobody does it now."""
 
     def __init__(self, name: str, *, quiet: bool, wait: bool) -> None:
-        self._console = console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+        console = screen()
         columns = (TextColumn(name, markup=False), BarColumn(), MofNCompleteColumn())
         hidden = quiet or not console.is_terminal
         self._bar = Progress(*columns, console=console, transient=True, disable=hidden)
+        self._quiet = quiet
         self._wait = wait
         self._told = ""
         self._idle = 0
@@ -47,7 +48,8 @@ class Watching:
             return False
         if self._idle > _PATIENCE and self._told != obstacle:
             self._told = obstacle
-            self._console.print(f"{obstacle}; waiting (Ctrl-C leaves the request)")
+            if not self._quiet:
+                screen().print(f"{obstacle}; waiting (Ctrl-C leaves the request)", markup=False, soft_wrap=True)
         if self._task is None and asked.total:
             self._task = self._bar.add_task("", total=asked.total)
         if self._task is not None:
