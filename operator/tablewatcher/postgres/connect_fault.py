@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from ..errors import DatabaseError, Reason
 
 _AUTHENTICATION, _TLS, _UNREACHABLE = Reason.AUTHENTICATION_FAILED, Reason.TLS_FAILED, Reason.DATABASE_UNREACHABLE
-# libpq gives no SQLSTATE for a connection that failed, only a text; first match wins.
+_CLIENT_CERTIFICATE = (
+    "a client certificate, give it one that it trusts, and not expired, in spec.database.tls.clientCertSecretRef (or"
+    " sslcert and sslkey)"
+)
+# libpq gives no SQLSTATE for a connection that failed, only a text: patterns of what may stand in it, first match wins.
 _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     (
         "invalid sslmode value",
@@ -27,11 +33,10 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
         "the pooler has no free server connection: raise its pool_size, or end transactions that stay open",
     ),
     (
-        "invalid response to ssl negotiation",
+        "invalid response to ssl negotiation|expected authentication request",
         _UNREACHABLE,
         "what answers there is no Postgres: correct host and port",
     ),
-    ("expected authentication request", _UNREACHABLE, "what answers there is no Postgres: correct host and port"),
     (
         "password authentication failed",
         _AUTHENTICATION,
@@ -152,10 +157,7 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     (
         "ssl",
         _TLS,
-        (
-            "no TLS connection could be made as sslmode asks; if the server wants a client certificate, give it one"
-            " that it trusts, and not expired, in spec.database.tls.clientCertSecretRef (or sslcert and sslkey)"
-        ),
+        f"no TLS connection could be made as sslmode asks; if the server wants {_CLIENT_CERTIFICATE}",
     ),
     (
         "session is read-only",
@@ -168,13 +170,7 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
         "the database has an encoding that PostgreSQL cannot turn into UTF-8, which events are: it cannot be watched",
     ),
     (
-        "translate host name",
-        _UNREACHABLE,
-        ("the database's host name does not resolve: correct it in the Secret, or in --dsn"),
-    ),
-    ("resolve", _UNREACHABLE, "the database's host name does not resolve: correct it in the Secret, or in --dsn"),
-    (
-        "name or service not known",
+        "translate host name|resolve|name or service not known",
         _UNREACHABLE,
         ("the database's host name does not resolve: correct it in the Secret, or in --dsn"),
     ),
@@ -184,32 +180,19 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
         ("nothing answers at the database's host and port (connection refused): correct them, or start the server"),
     ),
     (
-        "timeout",
+        "timeout|timed out",
         _UNREACHABLE,
         ("the database does not answer (timed out): correct host and port, or let the network through"),
     ),
     (
-        "timed out",
-        _UNREACHABLE,
-        ("the database does not answer (timed out): correct host and port, or let the network through"),
-    ),
-    (
-        "too many clients",
-        _UNREACHABLE,
-        ("the database has no free connection slot: raise max_connections, or end connections that are idle"),
-    ),
-    (
-        "remaining connection slots",
+        "too many clients|remaining connection slots",
         _UNREACHABLE,
         ("the database has no free connection slot: raise max_connections, or end connections that are idle"),
     ),
     (
         "closed the connection unexpectedly",
         _UNREACHABLE,
-        (
-            "what answers there hangs up without a word: see its log; where it wants a client certificate, give it one"
-            " that it trusts, and not expired, in spec.database.tls.clientCertSecretRef (or sslcert and sslkey)"
-        ),
+        f"what answers there hangs up without a word: see its log; where it wants {_CLIENT_CERTIFICATE}",
     ),
     ("starting up", _UNREACHABLE, "the database is starting up: wait"),
     ("shutting down", _UNREACHABLE, "the database is shutting down: start it again"),
@@ -222,7 +205,7 @@ def connect_error(error: Exception) -> DatabaseError:
     """The fault of a failed connection, without host, user or password: they come from a Secret."""
     text = str(error).lower()
     for sign, reason, message in _FAULTS:
-        if sign in text:
+        if re.search(sign, text):
             return DatabaseError(reason, message)
     return DatabaseError(
         Reason.DATABASE_UNREACHABLE, "no connection to the database could be made: check host, port and network"
