@@ -77,12 +77,12 @@ async def apply(scope: Scope) -> list[Result]:
     """Installs or repairs every watcher; one that cannot be does not stop the others."""
 
     async def one(spec: WatcherSpec) -> Result:
-        async def attempt() -> postgres.Applied:
-            to, names = scope.access(spec), scope.names(spec)
-            return await postgres.apply(to.conninfo, spec, names, adopt=scope.adopt, listener_role=to.listener_role)
-
+        to, names = scope.access(spec), scope.names(spec)
         try:
-            applied = await scope.reaching.patiently(scope.access(spec).conninfo, attempt)
+            applied = await scope.reaching.patiently(
+                to.conninfo,
+                lambda: postgres.apply(to.conninfo, spec, names, adopt=scope.adopt, listener_role=to.listener_role),
+            )
         except postgres.StepsMissing as error:
             result = Result.failed(spec.qualified_name, error)
             result.extra = steps_json(error.plan)
@@ -109,10 +109,10 @@ async def sql(scope: Scope) -> tuple[str, list[Result]]:
     async def one(spec: WatcherSpec) -> Result:
         # The role that delivers gets its rights: it is not the one that runs the script.
         looked = replace(spec, management=Management.OBSERVE)
+        to, names = scope.access(looked), scope.names(spec)
         try:
             found = await scope.reaching.patiently(
-                scope.access(looked).conninfo,
-                lambda: survey(scope.access(looked).conninfo, looked, scope.names(spec), adopt=scope.adopt),
+                to.conninfo, lambda: survey(to.conninfo, looked, names, adopt=scope.adopt)
             )
         except TableWatcherError as error:
             if error.reason in _NO_WAY_IN:
@@ -132,10 +132,8 @@ async def destroy(scope: Scope) -> list[Result]:
     """Removes every watcher from the database."""
 
     async def one(spec: WatcherSpec) -> Result:
-        names = scope.names(spec)
-        done = await scope.reaching.patiently(
-            scope.access(spec).conninfo, lambda: postgres.destroy(scope.access(spec).conninfo, spec, names)
-        )
+        to, names = scope.access(spec), scope.names(spec)
+        done = await scope.reaching.patiently(to.conninfo, lambda: postgres.destroy(to.conninfo, spec, names))
         return Result(spec.qualified_name, ok=True, text=removal_text(done, names), extra=removal_json(done))
 
     return await each_watcher(scope, one)
