@@ -12,10 +12,10 @@ from ..postgres.conninfo import Access
 from ..postgres.dsn import brings_tls
 from ..postgres.pooling import Pooling
 from ..postgres.standing import standing, surroundings
-from ..postgres.survey import survey, way
+from ..postgres.survey import way
 from ..spec.model import WatcherSpec
 from .checks import Check, Level, database_checks, pooler_check, sink_checks, standing_checks, surrounding_checks
-from .planning import look_at_sink
+from .looking import look_at_database, look_at_sink
 from .results import Result
 from .watchers import Scope, each_watcher
 
@@ -69,12 +69,8 @@ def _whose_connection(scope: Scope, spec: WatcherSpec) -> str:
 
 
 async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterator[Check]:
-    names = scope.names(spec)
     try:
-        found = await scope.reaching.once(
-            to.conninfo,
-            lambda: survey(to.conninfo, spec, names, adopt=scope.adopt, listener_role=to.listener_role),
-        )
+        found = await look_at_database(scope, spec, to)
     except TableWatcherError as error:
         yield Check.fault("connection", error)
         return
@@ -86,6 +82,7 @@ async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterato
         yield check
     if found.observed.registered_table is None:
         return
+    names = scope.names(spec)
     try:
         stands = await standing(to.conninfo, names)
         around = await surroundings(to.conninfo, names) if stands is not None else None

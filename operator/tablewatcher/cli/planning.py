@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -12,10 +11,9 @@ from rich.text import Text
 from ..errors import TableWatcherError
 from ..postgres.granularity import notes
 from ..postgres.pooling import POOLED, Pooling
-from ..postgres.survey import Survey, survey
-from ..sinks.address import AddressPolicy
-from ..sinks.kinds import make_sink
+from ..postgres.survey import Survey
 from ..spec.model import WatcherSpec
+from .looking import look_at_database, look_at_sink
 from .results import Result
 from .steps import number_of, steps_json
 from .watchers import Scope, each_watcher, no_key, refused
@@ -42,39 +40,10 @@ async def plan(scope: Scope) -> list[Result]:
 
 async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[TableWatcherError]]:
     try:
-        to = scope.access(spec)
-        found = await scope.reaching.once(
-            to.conninfo,
-            lambda: survey(to.conninfo, spec, scope.names(spec), adopt=scope.adopt, listener_role=to.listener_role),
-        )
+        found = await look_at_database(scope, spec, scope.access(spec))
     except TableWatcherError as error:
         return None, [error]
     return found, list(found.faults)
-
-
-@dataclass(frozen=True, slots=True)
-class SinkFound:
-    """fault: why the sink would not take events now. makes: what a listener would make there first. notes: what works,
-    and may still cost somebody events. The latter two a sentence each."""
-
-    fault: TableWatcherError | None
-    makes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-async def look_at_sink(scope: Scope, spec: WatcherSpec) -> SinkFound:
-    """What the sink of `spec` would say to events. Changes nothing there."""
-    try:
-        sink = make_sink(spec, scope.secrets, addresses=AddressPolicy())
-    except TableWatcherError as error:
-        return SinkFound(error)
-    try:
-        makes = await sink.look()
-    except TableWatcherError as error:
-        return SinkFound(error)
-    finally:
-        await sink.close()
-    return SinkFound(None, tuple(makes), tuple(sink.notes))
 
 
 def _notes(spec: WatcherSpec, found: Survey | None) -> list[str]:
