@@ -21,7 +21,7 @@ from .faults import server_names
 from .login import Login
 from .message import MessageWriter
 from .repeats import Repeats
-from .stream import answers, create_missing, find_streams, missing
+from .stream import StreamToMake, answers, create_missing, find_streams, missing
 from .subject import covered
 from .ways import DEADLINE_SECONDS, LATE, CoreWay, FastWay, Way, WindowWay
 
@@ -54,7 +54,10 @@ class NatsSink:
         subjects = self._writer.subjects
         self._patterns = sorted({subjects[op].pattern for op, name in ACTION_NAMES.items() if name in actions})
         self._gap_pattern = subjects["g"].pattern
-        self._all_patterns = sorted({each.pattern for each in subjects.values()})
+        self._to_make: StreamToMake | None = None
+        if spec.jet_stream and spec.stream is not None and spec.create is not None:
+            patterns = sorted({each.pattern for each in subjects.values()})
+            self._to_make = StreamToMake(spec.stream, patterns, spec.create)
         self._gaps_otherwise = next(op for op, name in ACTION_NAMES.items() if name in actions)
         self._notes: tuple[str, ...] = ()
         self._repeats = Repeats(time.monotonic())
@@ -89,8 +92,8 @@ class NatsSink:
         self._repeats = Repeats(time.monotonic())
         connection = await self._connect()
         try:
-            if self._spec.jet_stream and self._spec.create is not None and self._spec.stream is not None:
-                await create_missing(connection, self._spec.stream, self._all_patterns, self._spec.create)
+            if self._to_make is not None:
+                await create_missing(connection, self._to_make)
             await self._look(connection)
         except BaseException:
             await connection.close()
@@ -103,20 +106,15 @@ class NatsSink:
         """As `open`, but a stream that is missing is not made, only told."""
         connection = await self._connect()
         try:
-            created = await self._to_create(connection)
-            if created is None:
+            config = await missing(connection, self._to_make) if self._to_make is not None else None
+            if config is None:
                 await self._look(connection)
                 return ()
-            self._notes = notes([created], batches=connection.takes_batches)
-            takes = ", ".join(created.subjects or ())
-            return (f"stream {created.name!r} does not exist yet: a listener makes it when it starts, for {takes}",)
+            self._notes = notes([config], batches=connection.takes_batches)
+            takes = ", ".join(config.subjects or ())
+            return (f"stream {config.name!r} does not exist yet: a listener makes it when it starts, for {takes}",)
         finally:
             await connection.close()
-
-    async def _to_create(self, connection: Connection) -> StreamConfig | None:
-        if not self._spec.jet_stream or self._spec.create is None or self._spec.stream is None:
-            return None
-        return await missing(connection, self._spec.stream, self._all_patterns, self._spec.create)
 
     async def _look(self, connection: Connection) -> None:
         """What the streams allow decides how events are published from now on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nats import errors as nats_errors
@@ -76,36 +77,44 @@ async def answers(connection: Connection) -> None:
         ) from None
 
 
-async def missing(
-    connection: Connection, name: str, subjects: Sequence[str], wanted: CreateStream
-) -> StreamConfig | None:
-    """What stream `name` over `subjects` would be, where there is none, and None where it is there. Makes nothing.
+@dataclass(frozen=True, slots=True)
+class StreamToMake:
+    """Stream `name` over `subjects` (NATS wildcard subjects), as the manifest has us make it where there is none."""
+
+    name: str
+    subjects: Sequence[str]
+    wanted: CreateStream
+
+
+async def missing(connection: Connection, stream: StreamToMake) -> StreamConfig | None:
+    """What `stream` would be, where there is none, and None where it is there. Makes nothing.
 
     Raises SinkError NoStreamForSubject where another stream has one of the subjects already, as far as this user may
     see that, and as `find_streams`. Whether the server has the room for it, only making it shows.
     """
-    with _said(connection, subjects[0]):
-        if await config_of(connection, name) is not None:
-            return None
-    for pattern in subjects:
+    with _said(connection, stream.subjects[0]):
+        config = await _unless_there(connection, stream)
+    if config is None:
+        return None
+    for pattern in stream.subjects:
         try:
             others = await _names(connection, pattern)
         except (nats_errors.Error, JetStreamError, OSError, TimeoutError):
             break  # a user who may make a stream need not be one who may ask for the names of others
         if others:
-            raise _not_made(pattern, name, f"its subjects overlap with those of stream {', '.join(others)}")
-    return _config(connection, name, subjects, wanted)
+            raise _not_made(pattern, stream.name, f"its subjects overlap with those of stream {', '.join(others)}")
+    return config
 
 
-async def create_missing(connection: Connection, name: str, subjects: Sequence[str], wanted: CreateStream) -> None:
-    """Make stream `name` over `subjects` where there is none; one that is there is left as it is.
+async def create_missing(connection: Connection, stream: StreamToMake) -> None:
+    """Make `stream` where there is none; one that is there is left as it is.
 
     Raises SinkError NoStreamForSubject where the server refuses it, and as `find_streams`.
     """
-    with _said(connection, subjects[0]):
-        if await config_of(connection, name) is not None:
+    with _said(connection, stream.subjects[0]):
+        config = await _unless_there(connection, stream)
+        if config is None:
             return
-        config = _config(connection, name, subjects, wanted)
         try:
             await connection.client.jsm(timeout=_SECONDS).add_stream(config)
         except APIError as error:
@@ -113,18 +122,20 @@ async def create_missing(connection: Connection, name: str, subjects: Sequence[s
                 raise
             # Another listener may have made it meanwhile: whether it will do is looked at next.
             if error.err_code != _NAME_IN_USE:
-                raise _not_made(subjects[0], name, str(error.description)) from None
+                raise _not_made(stream.subjects[0], stream.name, str(error.description)) from None
 
 
-def _config(connection: Connection, name: str, subjects: Sequence[str], wanted: CreateStream) -> StreamConfig:
-    """Of a stream that we make."""
+async def _unless_there(connection: Connection, stream: StreamToMake) -> StreamConfig | None:
+    """The configuration to make `stream` with; None where one of its name is there."""
+    if await config_of(connection, stream.name) is not None:
+        return None
     return StreamConfig(
-        name=name,
-        subjects=list(subjects),
+        name=stream.name,
+        subjects=list(stream.subjects),
         storage=StorageType.FILE,
         discard=DiscardPolicy.OLD,
-        max_bytes=wanted.max_bytes,
-        num_replicas=wanted.replicas or 1,
+        max_bytes=stream.wanted.max_bytes,
+        num_replicas=stream.wanted.replicas or 1,
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
         allow_batched=connection.takes_batches or None,
     )
