@@ -1,6 +1,7 @@
 """The least that a role needs in order to capture, or to read and deliver what another role captures. Pure.
 
-The lists of objects are read from the SQL that makes them, so that what a migration adds is not forgotten here.
+The shared objects are read from the migrations, as the parts of a ring are from its SQL: what is added there is not
+forgotten here.
 """
 
 from __future__ import annotations
@@ -10,20 +11,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from ..naming import RING_SLOTS, SCHEMA, WatcherNames
-from .chunks import IDS_A_ROW
+from ..naming import SCHEMA, WatcherNames
 from .quoting import identifier
-from .sql import RING, RING_SKIPS, RING_SLOT, migrations
+from .ring_parts import parts
+from .sql import migrations
 
 _TABLE = re.compile(rf"^CREATE TABLE {SCHEMA}\.(\S+)", re.MULTILINE)
-_SEQUENCE = re.compile(rf"^CREATE SEQUENCE {SCHEMA}\.(\S+)", re.MULTILINE)
 _FUNCTION = re.compile(rf"^CREATE FUNCTION {SCHEMA}\.(\w+)\((?:\w+ )?([\w\[\]]*)\)", re.MULTILINE)
 # What all watchers share, where a listener need not do everything.
 _SHARED = {"migration": ("SELECT",), "watcher": ("SELECT", "UPDATE"), "progress": ("SELECT", "INSERT", "UPDATE")}
 _EVERYTHING = ("SELECT", "INSERT", "UPDATE", "DELETE")
 # A gap event is inserted by the listener; a slot is locked and emptied by it, which TRUNCATE allows.
-_RING = ("SELECT", "INSERT", "TRUNCATE")
-_SEQUENCES = ("USAGE", "SELECT", "UPDATE")
+_RING = {"TABLE": ("SELECT", "INSERT", "TRUNCATE"), "SEQUENCE": ("USAGE", "SELECT", "UPDATE")}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,11 +76,8 @@ def _needed(names: WatcherNames) -> Iterator[Right]:
             yield from (Right("TABLE", table, each) for each in _SHARED.get(table, _EVERYTHING))
         for function, arguments in _FUNCTION.findall(text):
             yield Right("FUNCTION", f"{function}({arguments})", "EXECUTE")
-    texts = [text.format(hash=names.hash, identity="''", ids_a_row=IDS_A_ROW) for text in (RING, RING_SKIPS)]
-    texts += [RING_SLOT.format(hash=names.hash, identity="''", slot=slot) for slot in range(RING_SLOTS)]
-    for text in texts:
-        yield from (Right("TABLE", table, each) for table in _TABLE.findall(text) for each in _RING)
-        yield from (Right("SEQUENCE", name, each) for name in _SEQUENCE.findall(text) for each in _SEQUENCES)
+    for part in parts(names):
+        yield from (Right(part.kind, part.name, each) for each in _RING[part.kind])
 
 
 def _statements(lacking: Iterable[Right], role: str) -> Iterator[str]:

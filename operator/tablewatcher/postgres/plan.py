@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import DatabaseError, Reason
-from ..naming import RING_SLOTS, SCHEMA, WatcherNames
+from ..naming import SCHEMA, WatcherNames
 from ..spec.model import DeletionPolicy, WatcherSpec
 from .capture_rights import capture_grants
 from .catalog import Observed, TableFacts
-from .chunks import IDS_A_ROW
 from .comparison import captures, function_in_sync, is_registered, must_rebuild, trigger_in_sync, was_replaced
 from .ddl import Desired, create_function, desired, neutral_source, source_digest
 from .gap_sql import insert_gap, note_gap
@@ -21,9 +20,10 @@ from .grants import missing, needed
 from .home import Home, adoption, moves_here
 from .preflight import check, check_maker, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
+from .ring_parts import first_cursor, whole_ring
 from .ring_repair import repair_steps
 from .ring_upgrade import locking_steps
-from .sql import RING, RING_SKIPS, RING_SLOT, migrations
+from .sql import migrations
 
 # On the schema only where we made it: one made by a DBA, with its grants, outlives the last watcher.
 SCHEMA_COMMENT = "made by tablewatcher; removed with the last watcher"
@@ -175,25 +175,15 @@ def _schema_steps(observed: Observed) -> list[Step]:
 
 
 def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
-    owner = literal(names.identity)
     if observed.objects:
         upgrade = locking_steps(observed, names)
         return [
             *(Step(what, sql) for what, sql in repair_steps(observed, names)),
             *(Step(what, sql, locks_table=True, excludes_readers=True) for what, sql in upgrade),
         ]
-    steps = [Step("create the ring's sequences", RING.format(hash=names.hash, identity=owner, ids_a_row=IDS_A_ROW))]
-    steps.append(Step("add to the ring's sequences", RING_SKIPS.format(hash=names.hash, identity=owner)))
-    steps += [
-        Step(f"create slot {slot} of the ring", RING_SLOT.format(hash=names.hash, identity=owner, slot=slot))
-        for slot in range(RING_SLOTS)
-    ]
+    steps = [Step(what, sql) for what, sql in whole_ring(names)]
     # Nothing can be in the ring before this transaction commits, so any snapshot taken in it is early enough.
-    first = (
-        f"INSERT INTO {ours(names.cursors[0])} (epoch, n, holder, expires_at, prev, after_id)"
-        " VALUES (0, 0, '', '-infinity', pg_catalog.pg_current_snapshot(), 0)"
-    )
-    return [*steps, Step("set the cursor to now", first)]
+    return [*steps, Step("set the cursor to now", first_cursor(names, "pg_catalog.pg_current_snapshot()"))]
 
 
 def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:
