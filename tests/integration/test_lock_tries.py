@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +17,7 @@ from tablewatcher.postgres.lock_tries import LONGEST_STATEMENT_MS, LockTries
 from tablewatcher.postgres.session import connected
 
 from ..conftest import Database, poll
+from ..relay import Relay
 from .capturing import names_of, opened, spec_of
 from .writing import SHORTLY, writing
 
@@ -141,23 +141,13 @@ async def test_a_far_away_apply_does_not_keep_the_lock_for_its_way(database: Dat
     """Each answer takes a fifth of a second, and three triggers have to be made."""
     way = 0.2
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner, outer = await asyncio.open_connection("127.0.0.1", database.server.port)
+    class Far(Relay):
+        async def passing(self, data: bytes, *, answer: bool) -> None:
+            await asyncio.sleep(way if answer else 0)
 
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, delay: float) -> None:
-            while found := await source.read(65536):
-                await asyncio.sleep(delay)
-                sink.write(found)
-            sink.close()
-
-        with contextlib.suppress(OSError):
-            await asyncio.gather(pump(reader, outer, 0), pump(inner, writer, way))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    far = database.dsn.replace(f":{database.server.port}/", f":{port}/")
-    async with server, writing(database, "INSERT INTO t (n) VALUES (1)") as waits:
-        assert (await apply(far, SPEC, NAMES)).plan
+    async with Far(database.server.port) as far, writing(database, "INSERT INTO t (n) VALUES (1)") as waits:
+        dsn = database.dsn.replace(f":{database.server.port}/", f":{far.port}/")
+        assert (await apply(dsn, SPEC, NAMES)).plan
     async with (await opened(database.dsn, SPEC)).reader:
         pass
     assert waits.longest_ever >= way

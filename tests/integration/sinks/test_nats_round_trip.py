@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from json import JSONDecodeError
 from typing import Any
 
@@ -14,44 +13,37 @@ from tablewatcher.errors import SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.sinks.nats.client import PipelinedClient
 
+from ...relay import Relay
 from .conftest import nats_sink
 from .events import events
 from .servers import NatsServer
 
 
-@dataclass
-class Front:
+class Front(Relay):
     """Stands before a server: keeps what clients have sent, and may put in a word of its own."""
 
-    server: NatsServer
-    sent: bytearray = field(default_factory=bytearray)
-    clients: list[asyncio.StreamWriter] = field(default_factory=list)
-    url: str = ""
+    def __init__(self, to: int) -> None:
+        super().__init__(to)
+        self.sent = bytearray()
+        self.clients: list[asyncio.StreamWriter] = []
 
-    async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    async def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         self.clients.append(writer)
-        theirs, ours = await asyncio.open_connection("127.0.0.1", self.server.port)
-        await asyncio.gather(self._copied(reader, ours, self.sent), self._copied(theirs, writer, bytearray()))
+        return b""
 
-    async def _copied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
-        try:
-            while part := await reader.read(65536):
-                seen.extend(part)
-                writer.write(part)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
+    async def passing(self, data: bytes, *, answer: bool) -> None:
+        if not answer:
+            self.sent.extend(data)
 
 
 @pytest.fixture
 async def front(nats_server: NatsServer) -> AsyncIterator[Front]:
-    made = Front(nats_server)
-    listening = await asyncio.start_server(made.relay, "127.0.0.1", 0)
-    made.url = f"nats://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    yield made
-    listening.close()
+    async with Front(nats_server.port) as made:
+        yield made
 
 
 async def test_a_round_trip_follows_all_that_was_handed_over(front: Front) -> None:
