@@ -10,7 +10,8 @@ from typing import Any
 from tablewatcher.event import Event
 from tablewatcher.naming import WatcherNames, watcher_names
 from tablewatcher.postgres.apply import Applied, apply
-from tablewatcher.postgres.outbox import Outbox, Page, Position
+from tablewatcher.postgres.outbox import Outbox, Page
+from tablewatcher.postgres.position import Position
 from tablewatcher.postgres.session import Connection, connect
 from tablewatcher.postgres.snapshot import Snapshot
 from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec

@@ -18,7 +18,8 @@ from tablewatcher.postgres import cursor_log
 from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.cursor_log import CursorLog, Held, Lease
 from tablewatcher.postgres.gaps import Gaps
-from tablewatcher.postgres.outbox import PAGE_BYTES, Outbox, Position
+from tablewatcher.postgres.outbox import PAGE_BYTES, Outbox
+from tablewatcher.postgres.position import Position
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.session import Connection, connect
 from tablewatcher.postgres.snapshot import Snapshot

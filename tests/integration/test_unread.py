@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tablewatcher.postgres.outbox import Position
+from tablewatcher.postgres.position import Position
 from tablewatcher.postgres.unread import COUNTED, Unread, unread
 
 from ..conftest import Database

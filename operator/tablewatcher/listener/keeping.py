@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..postgres.cursor_log import LeaseLost
-from ..postgres.outbox import Position
+from ..postgres.position import Position
 from ..postgres.ring import Gauge, may_resume
 from .aside import Aside
 from .flow import Flow

@@ -11,7 +11,8 @@ import structlog
 
 from ..event import Event
 from ..postgres.history import too_old
-from ..postgres.outbox import Outbox, Position
+from ..postgres.outbox import Outbox
+from ..postgres.position import Position
 from ..postgres.requests import Request, State
 from ..postgres.snapshot import Snapshot
 from .aside import Aside

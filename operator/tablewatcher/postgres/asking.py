@@ -12,6 +12,7 @@ from psycopg.rows import class_row, dict_row
 from ..errors import DatabaseError, Reason
 from ..event import ACTION_NAMES
 from ..naming import WatcherNames
+from .cursor_sql import newest
 from .history import oldest, too_old
 from .parked import TABLE as PARKED
 from .quoting import ours
@@ -126,11 +127,8 @@ async def _require(connection: Connection, names: WatcherNames) -> None:
 
 
 async def _is_active(connection: Connection, names: WatcherNames) -> bool:
-    log = " UNION ALL ".join(f"SELECT epoch, n, expires_at FROM {ours(name)}" for name in names.cursors)
-    found = await connection.execute(
-        f"SELECT expires_at > pg_catalog.clock_timestamp() AS active FROM ({log}) AS l"
-        " ORDER BY epoch DESC, n DESC LIMIT 1"
-    )
+    query = newest(names, "expires_at > pg_catalog.clock_timestamp() AS active")
+    found = await connection.execute(query.encode())
     row = await found.fetchone()
     return row is not None and bool(row["active"])
 

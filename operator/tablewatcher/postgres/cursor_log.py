@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..naming import WatcherNames
-from .outbox import Position
+from .cursor_sql import SECONDS_LEFT, newest, not_superseded
+from .position import Position
 from .quoting import ours
 from .session import Connection, translating
 from .snapshot import Snapshot
@@ -64,9 +65,9 @@ class CursorLog:
         self._proof: tuple[int, int] | None = None
         self._known_since = 0.0
         self.slot = 0
-        log = " UNION ALL ".join(f"SELECT * FROM {ours(name)}" for name in names.cursors)
-        self._newest = _NEWEST.format(log=log, slot=ours(names.slot))
-        self._append = [(_APPEND.format(log=log, cursor=ours(name))) for name in names.cursors]
+        self._newest = newest(names, _COLUMNS.format(slot=ours(names.slot)))
+        alone = not_superseded(names)
+        self._append = [(_APPEND.format(cursor=ours(name), not_superseded=alone)) for name in names.cursors]
 
     @translating
     async def acquire(self, is_dead: Callable[[str], bool]) -> Lease | Held:
@@ -116,9 +117,7 @@ class CursorLog:
                 "n": self._n,
                 "holder": self._holder,
                 "ttl": ttl,
-                "prev": position.prev.text,
-                "cur": position.cur.text if position.cur else None,
-                "after": position.after_id,
+                **position.parameters,
                 "durability": "local" if durable else "off",
             },
         )
@@ -132,18 +131,15 @@ class CursorLog:
         return row
 
 
-_NEWEST = """
-SELECT epoch, n, holder, prev::text AS prev, cur::text AS cur, after_id,
-       coalesce(extract(epoch FROM CASE WHEN expires_at = '-infinity' THEN NULL
-                                   ELSE expires_at - pg_catalog.clock_timestamp() END), 0)::float8 AS seconds,
-       (SELECT last_value::integer FROM {slot}) AS slot
-FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1
-"""
+_COLUMNS = (
+    f"epoch, n, holder, prev::text AS prev, cur::text AS cur, after_id, coalesce({SECONDS_LEFT}, 0) AS seconds,"
+    " (SELECT last_value::integer FROM {slot}) AS slot"
+)
 _APPEND = """
 INSERT INTO {cursor} (epoch, n, holder, expires_at, prev, cur, after_id)
 SELECT %(epoch)s, %(n)s, %(holder)s,
        coalesce(pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %(ttl)s::float8), '-infinity'),
        %(prev)s::text::pg_snapshot, %(cur)s::text::pg_snapshot, %(after)s
-WHERE NOT EXISTS (SELECT FROM ({log}) AS l WHERE l.epoch > %(epoch)s)
+WHERE {not_superseded}
   AND pg_catalog.set_config('synchronous_commit', %(durability)s, true) IS NOT NULL
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..naming import WatcherNames, key_parts
 from .chunks import TAKEN_AT, events_in
-from .outbox import Position
+from .position import GIVEN, Position
 from .quoting import ours, utf8
 from .session import Connection, translating
 
@@ -37,13 +37,8 @@ class History:
         parts = None if key is None else key_parts(key)
         if key is not None and parts is None:
             return 0, 0
-        parameters: dict[str, Any] = {
-            "moment": moment,
-            "prev": position.prev.text,
-            "cur": None if position.cur is None else position.cur.text,
-            "after": position.after_id,
-            **{f"part{nth}": part for nth, part in enumerate(parts or ())},
-        }
+        given = {f"part{nth}": part for nth, part in enumerate(parts or ())}
+        parameters: dict[str, Any] = {"moment": moment, **position.parameters, **given}
         meant = _meant(parts, self._connection.info.parameter_status("server_encoding"))
         found = [each for name in self._names.rings for each in await self._of_ring(ours(name), meant, parameters)]
         return min((first for first, _ in found if first), default=0), sum(number for _, number in found)
@@ -86,12 +81,10 @@ class History:
 def _meant(parts: Sequence[bytes] | None, encoding: str | None) -> str:
     """A condition on RAW_COLUMNS. parts: of a key; compared as they are, since to make a token of each is slow."""
     lately = "micros >= pg_catalog.date_part('epoch', %(moment)s::timestamptz) * 1000000"
-    before = "pg_catalog.pg_visible_in_snapshot(xid, %(prev)s::text::pg_snapshot)"
-    since_then = "coalesce(pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot), false)"
     conditions = [
         "op <> 'g'",
         f"(%(moment)s::timestamptz IS NULL OR {lately})",
-        f"({before} OR (id <= %(after)s AND {since_then}))",
+        GIVEN.delivered("xid", "id"),
     ]
     if parts is not None:
         conditions.append(f"({_is_key('key', parts, encoding)} OR {_is_key('old_key', parts, encoding)})")

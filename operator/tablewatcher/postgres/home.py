@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
 from .chunks import LAST_ID
+from .cursor_sql import free_cursor, newest
 from .gap_sql import insert_gap
+from .position import of_cursor
 from .quoting import literal, ours
 
 _COLUMNS = "id, at, op, key, old_key, data, context, traceparent, routing, taken_at, bodies"
@@ -80,21 +82,21 @@ def _carry_over(names: WatcherNames) -> str:
     so one snapshot: what is not visible to it stays and is read after. The cursor is set by the xmin, which our own
     id is never below; the snapshot itself would leave our id out and count what we carry over as seen.
     """
-    log = " UNION ALL ".join(f"SELECT epoch, n, prev, cur, after_id FROM {ours(name)}" for name in names.cursors)
     emptied = ", ".join(
         f"e{slot} AS (DELETE FROM {ours(ring)} RETURNING xid, {_COLUMNS})" for slot, ring in enumerate(names.rings)
     )
     rows = " UNION ALL ".join(f"SELECT * FROM e{slot}" for slot in range(len(names.rings)))
     here = "pg_catalog.pg_current_snapshot()"
+    epoch = "coalesce((SELECT epoch FROM c), 0) + 1"
+    seen = (
+        f"pg_catalog.format('%s:%s:', pg_catalog.pg_snapshot_xmin({here}), pg_catalog.pg_snapshot_xmin({here}))"
+        "::pg_catalog.pg_snapshot"
+    )
     return (
-        f"WITH c AS MATERIALIZED (SELECT * FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1), {emptied},"
+        f"WITH c AS MATERIALIZED ({newest(names, '*')}), {emptied},"
         f" kept AS (INSERT INTO {ours(names.rings[0])} ({_COLUMNS}) SELECT {_COLUMNS} FROM ({rows}) AS r"
-        " LEFT JOIN c ON true WHERE c.prev IS NULL OR NOT (pg_catalog.pg_visible_in_snapshot(r.xid, c.prev)"
-        f" OR coalesce(pg_catalog.pg_visible_in_snapshot(r.xid, c.cur) AND {LAST_ID} <= c.after_id, false))"
+        f" LEFT JOIN c ON true WHERE c.prev IS NULL OR NOT {of_cursor('c').delivered('r.xid', LAST_ID)}"
         f" OR (pg_catalog.pg_snapshot_xmax(c.prev) > pg_catalog.pg_snapshot_xmax({here})"
         f" AND r.xid < pg_catalog.pg_snapshot_xmax({here})) ORDER BY id)"
-        f" INSERT INTO {ours(names.cursors[0])} (epoch, n, holder, expires_at, prev, after_id)"
-        " SELECT coalesce((SELECT epoch FROM c), 0) + 1, 0, '', '-infinity',"
-        f" pg_catalog.format('%s:%s:', pg_catalog.pg_snapshot_xmin({here}),"
-        f" pg_catalog.pg_snapshot_xmin({here}))::pg_catalog.pg_snapshot, 0"
+        f" {free_cursor(names, epoch, seen)}"
     )

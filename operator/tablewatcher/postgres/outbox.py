@@ -27,21 +27,13 @@ from ..naming import WatcherNames
 from ..spec.model import WatcherSpec
 from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in
 from .envelope import EVENT_COLUMNS, event_rows
+from .position import Position
 from .quoting import ours
 from .session import Connection, translating
 from .snapshot import Snapshot, late_commits
 
 PAGE_BYTES = 8 << 20
 _FLUSH_WAITS = (0.0005, 0.001)
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a watcher has delivered: all that `prev` shows, and of the batch up to `cur` the ids to `after_id`."""
-
-    prev: Snapshot
-    cur: Snapshot | None = None
-    after_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

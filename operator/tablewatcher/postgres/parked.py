@@ -14,7 +14,7 @@ from typing import Any
 from ..event import Event, body_of, parts_of
 from ..naming import SCHEMA, WatcherNames, source, token
 from ..spec.model import Format, WatcherSpec
-from .quoting import ours
+from .cursor_sql import not_superseded
 from .session import Connection, translating
 
 # Read in pieces: a key that is hot may have gathered many.
@@ -57,8 +57,7 @@ class Parked:
         self._structured = spec.format is Format.STRUCTURED
         self._source = source(spec.namespace, spec.name)
         self._table = f"{token(spec.table.schema)}.{token(spec.table.name)}"
-        log = " UNION ALL ".join(f"SELECT epoch FROM {ours(name)}" for name in names.cursors)
-        self._insert = _INSERT.format(table=TABLE, log=log)
+        self._insert = _INSERT.format(table=TABLE, not_superseded=not_superseded(names))
 
     @translating
     async def write(self, epoch: int, rows: Sequence[Row]) -> Held | None:
@@ -182,7 +181,7 @@ _INSERT = (
     f"INSERT INTO {{table}} AS p ({_COLUMNS})"
     " SELECT %(hash)s, %(ring_id)s, %(event_id)s, %(op)s, %(key)s, %(old_key)s::text, %(time)s, %(captured_at)s,"
     " %(sequence)s, %(traceparent)s::text, %(data)s, %(routing)s::text[], %(attempts)s, %(reason)s, %(message)s"
-    " WHERE NOT EXISTS (SELECT FROM ({log}) AS l WHERE l.epoch > %(epoch)s)"
+    " WHERE {not_superseded}"
     " ON CONFLICT (hash, ring_id, event_id) DO UPDATE SET attempts = p.attempts + excluded.attempts,"
     " reason = CASE WHEN excluded.attempts > 0 THEN excluded.reason ELSE p.reason END,"
     " message = CASE WHEN excluded.attempts > 0 THEN excluded.message ELSE p.message END"

@@ -14,13 +14,14 @@ from ..spec.model import DeletionPolicy, WatcherSpec
 from .capture_rights import capture_grants
 from .catalog import Observed, TableFacts
 from .comparison import captures, function_in_sync, is_registered, must_rebuild, trigger_in_sync, was_replaced
+from .cursor_sql import free_cursor
 from .ddl import Desired, create_function, desired, neutral_source, source_digest
 from .gap_sql import insert_gap, note_gap
 from .grants import missing, needed
 from .home import Home, adoption, moves_here
 from .preflight import check, check_maker, refuse_foreign, shared_grant
 from .quoting import identifier, literal, ours
-from .ring_parts import first_cursor, whole_ring
+from .ring_parts import whole_ring
 from .ring_repair import repair_steps
 from .ring_upgrade import locking_steps
 from .sql import migrations
@@ -183,7 +184,7 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
         ]
     steps = [Step(what, sql) for what, sql in whole_ring(names)]
     # Nothing can be in the ring before this transaction commits, so any snapshot taken in it is early enough.
-    return [*steps, Step("set the cursor to now", first_cursor(names, "pg_catalog.pg_current_snapshot()"))]
+    return [*steps, Step("set the cursor to now", free_cursor(names, "0", "pg_catalog.pg_current_snapshot()"))]
 
 
 def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:

@@ -11,7 +11,7 @@ import psycopg
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
-from .chunks import EVENTS, LAST_ID, TAKEN_AT
+from .cursor_sql import SECONDS_LEFT, newest, with_undelivered
 from .quoting import literal, ours
 from .session import Connection, connect, connected, translated
 
@@ -124,12 +124,7 @@ async def _is_drained(connection: Connection, names: WatcherNames) -> bool:
     )
     if await locks.fetchone() is not None:
         return False
-    undelivered = " UNION ALL ".join(UNDELIVERED.format(columns="", ring=ring) for ring in rings)
-    log = " UNION ALL ".join(f"SELECT * FROM {ours(name)}" for name in names.cursors)
-    left = await connection.execute(
-        f"WITH p AS MATERIALIZED (SELECT prev, cur, after_id FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1)"
-        f" SELECT FROM ({undelivered}) AS u LIMIT 1"
-    )
+    left = await connection.execute(f"{with_undelivered(names, '')} SELECT FROM undelivered LIMIT 1".encode())
     return await left.fetchone() is None
 
 
@@ -145,13 +140,10 @@ async def installed(connection: Connection, wanted: list[WatcherNames]) -> list[
 
 
 async def _reports(connection: Connection, wanted: list[WatcherNames]) -> dict[str, Report]:
-    branches = " UNION ALL ".join(_BRANCH.format(hash=literal(names.hash), log=_log(names)) for names in wanted)
+    leases = [newest(names, f"{literal(names.hash)} AS hash, epoch, n, {SECONDS_LEFT} AS seconds") for names in wanted]
+    branches = " UNION ALL ".join(f"({lease})" for lease in leases)
     cursor = await connection.execute((_REPORTS.format(schema=SCHEMA, leases=branches)).encode())
     return {row.pop("hash"): _report(**row) for row in await cursor.fetchall()}
-
-
-def _log(names: WatcherNames) -> str:
-    return " UNION ALL ".join(f"SELECT epoch, n, expires_at FROM {ours(name)}" for name in names.cursors)
 
 
 def _report(
@@ -160,25 +152,10 @@ def _report(
     return Report((epoch, n), max(seconds, 0.0), spoken, generation, forwarding, reason, message)
 
 
-_BRANCH = """
-(SELECT {hash} AS hash, epoch, n, expires_at FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1)
-"""
 _REPORTS = """
 SELECT l.hash, l.epoch, l.n, p.epoch IS NOT NULL AS spoken,
-       CASE WHEN l.expires_at = '-infinity' THEN 0
-            ELSE extract(epoch FROM l.expires_at - pg_catalog.clock_timestamp())::float8 END AS seconds,
+       coalesce(l.seconds, 0) AS seconds,
        coalesce(p.spec_generation, 0) AS generation, coalesce(p.forwarding, false) AS forwarding,
        coalesce(p.reason, '') AS reason, coalesce(p.message, '') AS message
 FROM ({leases}) AS l LEFT JOIN {schema}.progress AS p ON p.hash = l.hash AND p.epoch = l.epoch
-"""
-# Rows of a slot that are not delivered yet, given the newest cursor as `p`, with `columns`.
-# A row below the xmin of a snapshot is one it shows: the index on xid leaves only the newest to look at.
-# A ring of an earlier version has neither chunks nor their columns: they are NULL then.
-UNDELIVERED = f"""
-SELECT {{columns}} FROM p CROSS JOIN (SELECT NULL::timestamptz AS taken_at, NULL::text[] AS bodies) AS earlier
-CROSS JOIN LATERAL (
-    SELECT xid, {TAKEN_AT} AS at, {EVENTS} AS number, {LAST_ID} AS last FROM {{ring}}
-    WHERE xid >= pg_catalog.pg_snapshot_xmin(p.prev)) AS r
-WHERE NOT pg_catalog.pg_visible_in_snapshot(r.xid, p.prev)
-  AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(r.xid, p.cur) AND r.last <= p.after_id, false)
 """

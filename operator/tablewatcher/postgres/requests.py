@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from ..naming import SCHEMA, WatcherNames
 from .cursor_log import LeaseLost
-from .quoting import ours
+from .cursor_sql import not_superseded
 from .session import Connection, translating
 
 LOOK_SECONDS = 1.0
@@ -118,8 +118,7 @@ class Requests:
         self._lock = lock
         self._hash = names.hash
         self._epoch = epoch
-        log = " UNION ALL ".join(f"SELECT epoch FROM {ours(name)}" for name in names.cursors)
-        self._update = f"UPDATE {TABLE} SET {{}} WHERE id = %(id)s AND {_OWNED.format(log=log)}"
+        self._update = f"UPDATE {TABLE} SET {{}} WHERE id = %(id)s AND {not_superseded(names)}"
 
     @translating
     async def open(self) -> list[Request]:
@@ -194,7 +193,6 @@ def _meant(asked: Request) -> dict[str, Any]:
     return {"key": asked.key, "event_id": asked.event_id}
 
 
-_OWNED = "NOT EXISTS (SELECT FROM ({log}) AS l WHERE l.epoch > %(epoch)s)"
 _MEANT = (
     "hash = %(hash)s AND (%(key)s::text IS NULL OR key = %(key)s OR old_key = %(key)s)"
     " AND (%(event_id)s::text IS NULL OR event_id = %(event_id)s)"

@@ -14,7 +14,7 @@ from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..spec.model import DeliveryPolicy
 from .chunks import TAKEN_AT
 from .holders import holders
-from .outbox import Position
+from .position import Position
 from .quoting import ours, skipped
 from .session import Connection, translating
 from .snapshot import Snapshot

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..naming import RING_SLOTS, SCHEMA, WatcherNames
 from .chunks import IDS_A_ROW
-from .quoting import literal, ours
+from .quoting import literal
 from .sql import RING, RING_SKIPS, RING_SLOT
 
 _CREATE = re.compile(rf"CREATE (TABLE|SEQUENCE) {SCHEMA}\.(\w+)")
@@ -45,14 +45,3 @@ def parts(names: WatcherNames) -> list[Part]:
     return [
         Part(kind, name, tuple(each for each in statements if name in _OBJECT.findall(each))) for kind, name in made
     ]
-
-
-def first_cursor(names: WatcherNames, seen: str) -> str:
-    """INSERT of the cursor that a ring begins with: all that the snapshot `seen`, SQL, shows counts as delivered.
-
-    It ends in a SELECT without FROM, to which a condition may be added.
-    """
-    return (
-        f"INSERT INTO {ours(names.cursors[0])} (epoch, n, holder, expires_at, prev, after_id)"
-        f" SELECT 0, 0, '', '-infinity', {seen}, 0"
-    )

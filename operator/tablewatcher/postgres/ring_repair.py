@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from ..naming import SCHEMA, WatcherNames
 from .catalog import Observed
 from .chunks import IDS_A_ROW
+from .cursor_sql import free_cursor, log
 from .gap_sql import insert_gap
 from .quoting import literal, ours
-from .ring_parts import first_cursor, parts
+from .ring_parts import parts
 
 # The snapshot of a cursor that nobody knows any more: all that is in the ring is unseen.
 _FROM_THE_BEGINNING = "1:1:"
@@ -26,7 +27,8 @@ def repair_steps(observed: Observed, names: WatcherNames) -> Iterator[tuple[str,
         yield f"make {part.name} again", ";\n".join(part.statements)
     missing = {part.name for part in lost}
     if missing & set(names.cursors):
-        yield "have a cursor in any case", _cursor_if_none(names)
+        first = free_cursor(names, "0", literal(_FROM_THE_BEGINNING))
+        yield "have a cursor in any case", f"{first} WHERE NOT EXISTS ({log(names)})"
     if names.ids in missing:
         # Nobody knows how far the ids had come: a sequence of events compares by its generation first.
         yield "go on behind the last id", _after_the_last_id(names)
@@ -41,19 +43,14 @@ def repair_steps(observed: Observed, names: WatcherNames) -> Iterator[tuple[str,
         yield "announce the gap", insert_gap(names, 0, told)
 
 
-def _cursor_if_none(names: WatcherNames) -> str:
-    log = _union(f"SELECT epoch FROM {ours(name)}" for name in names.cursors)
-    return f"{first_cursor(names, literal(_FROM_THE_BEGINNING))} WHERE NOT EXISTS ({log})"
-
-
 def _after_the_last_id(names: WatcherNames) -> str:
     ids = _union(f"SELECT id FROM {ours(name)}" for name in names.rings)
     return f"SELECT pg_catalog.setval('{ours(names.ids)}', coalesce(max(id), 0) + {IDS_A_ROW}) FROM ({ids}) AS rows"
 
 
 def _slot_of_cursor(names: WatcherNames) -> str:
-    log = _union(f"SELECT {slot} AS slot, epoch, n FROM {ours(name)}" for slot, name in enumerate(names.cursors))
-    newest = f"SELECT slot FROM ({log}) AS log ORDER BY epoch DESC, n DESC LIMIT 1"
+    rows = _union(f"SELECT {slot} AS slot, epoch, n FROM {ours(name)}" for slot, name in enumerate(names.cursors))
+    newest = f"SELECT slot FROM ({rows}) AS log ORDER BY epoch DESC, n DESC LIMIT 1"
     return f"SELECT pg_catalog.setval('{ours(names.slot)}', slot) FROM ({newest}) AS newest"
 
 

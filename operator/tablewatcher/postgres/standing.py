@@ -10,8 +10,9 @@ from typing import Any
 import psycopg
 
 from ..naming import SCHEMA, WatcherNames
+from .cursor_sql import SECONDS_LEFT, newest, with_undelivered
 from .holders import Holder, holders, writers
-from .progress import UNDELIVERED, installed
+from .progress import installed
 from .quoting import literal, ours, skipped
 from .session import Connection, connected
 
@@ -103,7 +104,14 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
         await connection.use({"statement_timeout": f"{_STATEMENT_SECONDS}s"})
         if not await installed(connection, [names]):
             return None
-        lease = await _one(connection, _LEASE.format(log=_log(names), hash=literal(names.hash), schema=SCHEMA))
+        lease = await _one(
+            connection,
+            _LEASE.format(
+                newest=newest(names, f"epoch, holder, {SECONDS_LEFT} AS seconds"),
+                hash=literal(names.hash),
+                schema=SCHEMA,
+            ),
+        )
         waiting = await _one(connection, _waiting(names))
         sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in names.rings)
         ring = await _one(
@@ -183,12 +191,10 @@ async def _one(connection: Connection, query: str) -> dict[str, Any]:
 
 
 def _waiting(names: WatcherNames) -> str:
-    left = " UNION ALL ".join(UNDELIVERED.format(columns=_EVENTS_LEFT, ring=ours(name)) for name in names.rings)
-    return _WAITING.format(log=_log(names), undelivered=left)
-
-
-def _log(names: WatcherNames) -> str:
-    return " UNION ALL ".join(f"SELECT * FROM {ours(name)}" for name in names.cursors)
+    return (
+        f"{with_undelivered(names, _EVENTS_LEFT)} SELECT coalesce(sum(number), 0)::bigint AS waiting,"
+        " extract(epoch FROM pg_catalog.clock_timestamp() - min(at))::float8 AS oldest_seconds FROM undelivered"
+    )
 
 
 _LEASE = """
@@ -199,9 +205,7 @@ SELECT pg_catalog.split_part(l.holder, '/', 1) AS last_host,
        coalesce(p.reason, '') AS reason, coalesce(p.message, '') AS message,
        coalesce(p.forwarding, false) AS forwarding, coalesce(p.spec_generation, 0) AS generation,
        extract(epoch FROM pg_catalog.clock_timestamp() - p.changed_at)::float8 AS said_seconds
-FROM (SELECT epoch, holder, extract(epoch FROM CASE WHEN expires_at = '-infinity' THEN NULL
-             ELSE expires_at - pg_catalog.clock_timestamp() END)::float8 AS seconds
-      FROM ({log}) AS c ORDER BY epoch DESC, n DESC LIMIT 1) AS l
+FROM ({newest}) AS l
 LEFT JOIN {schema}.progress AS p ON p.hash = {hash} AND p.epoch = l.epoch
 """
 # Of a chunk that was delivered in part, the rest.
@@ -209,9 +213,3 @@ _EVENTS_LEFT = (
     "r.at, CASE WHEN pg_catalog.pg_visible_in_snapshot(r.xid, p.cur) THEN least(r.number, r.last - p.after_id)"
     " ELSE r.number END AS number"
 )
-_WAITING = """
-WITH p AS MATERIALIZED (SELECT prev, cur, after_id FROM ({log}) AS l ORDER BY epoch DESC, n DESC LIMIT 1)
-SELECT coalesce(sum(number), 0)::bigint AS waiting,
-       extract(epoch FROM pg_catalog.clock_timestamp() - min(at))::float8 AS oldest_seconds
-FROM ({undelivered}) AS u
-"""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..naming import WatcherNames
 from .chunks import EVENTS, LAST_ID, TAKEN_AT
-from .outbox import Position
+from .position import GIVEN, Position
 from .quoting import ours
 from .session import Connection
 from .snapshot import late_commits
@@ -36,9 +36,7 @@ async def unread(connection: Connection, names: WatcherNames, position: Position
     parameters: dict[str, Any] = {
         "xmax": str(position.prev.xmax),
         "late": [str(xid) for xid in late],
-        "prev": position.prev.text,
-        "cur": None if position.cur is None else position.cur.text,
-        "after": position.after_id,
+        **position.parameters,
         "counted": COUNTED,
         "sampled": SAMPLED,
     }
@@ -57,10 +55,7 @@ async def _row(connection: Connection, query: str, parameters: dict[str, Any]) -
     return row
 
 
-_WAITS = (
-    "NOT pg_catalog.pg_visible_in_snapshot(xid, %(prev)s::text::pg_snapshot)"
-    " AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(xid, %(cur)s::text::pg_snapshot) AND last <= %(after)s, false)"
-)
+_WAITS = f"NOT {GIVEN.delivered('xid', 'last')}"
 _FIRST = f"""
 SELECT *, count(*) OVER () = %(counted)s::bigint AS cut
 FROM (SELECT xid, {TAKEN_AT} AS at, {EVENTS} AS number, {LAST_ID} AS last FROM {{ring}} WHERE {{where}}

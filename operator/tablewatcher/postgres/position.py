@@ -1,0 +1,48 @@
+"""How far a watcher has delivered, and the condition that tells by it what of a ring is delivered. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a watcher has delivered: all that `prev` shows, and of the batch up to `cur` the ids to `after_id`."""
+
+    prev: Snapshot
+    cur: Snapshot | None = None
+    after_id: int = 0
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of a query that a position is given to as GIVEN."""
+        return {"prev": self.prev.text, "cur": None if self.cur is None else self.cur.text, "after": self.after_id}
+
+
+@dataclass(frozen=True, slots=True)
+class PositionSql:
+    """A position as it stands in a query: SQL of its snapshots, and of its id."""
+
+    prev: str
+    cur: str
+    after_id: str
+
+    def delivered(self, xid: str, last: str) -> str:
+        """Whether a row is delivered, all of it: a condition on the transaction that wrote it and its last event's id.
+
+        NULL only where there is no `prev`.
+        """
+        before = f"pg_catalog.pg_visible_in_snapshot({xid}, {self.prev})"
+        since_then = f"pg_catalog.pg_visible_in_snapshot({xid}, {self.cur})"
+        return f"({before} OR coalesce({since_then} AND {last} <= {self.after_id}, false))"
+
+
+GIVEN = PositionSql("%(prev)s::text::pg_snapshot", "%(cur)s::text::pg_snapshot", "%(after)s")
+
+
+def of_cursor(row: str) -> PositionSql:
+    """The position in a row of a cursor table, by its name in the query."""
+    return PositionSql(f"{row}.prev", f"{row}.cur", f"{row}.after_id")
