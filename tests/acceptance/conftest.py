@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import nats
@@ -12,11 +12,13 @@ from nats.js.api import StreamConfig
 
 from tablewatcher.embedded import EmbeddedNats, EmbeddedPostgres
 
-from ..conftest import Database, Stream
+from ..conftest import Database, Stream, poll
 from ..versions import newest_postgres
-from .listeners import Listener
+from .listeners import Listener, apply
+from .writers import TABLES
 
 MakeListener = Callable[..., Listener]
+Forwarding = Callable[[Path, Database], Awaitable[Listener]]
 
 
 @pytest.fixture
@@ -36,6 +38,21 @@ async def make_listener(tmp_path: Path) -> AsyncIterator[MakeListener]:
         text = listener.log.read_text() if listener.log.exists() else ""
         assert "Traceback" not in text, text[-4000:]
         assert "unexpected fault" not in text, text[-4000:]
+
+
+@pytest.fixture
+def forwarding(make_listener: MakeListener) -> Forwarding:
+    """`await forwarding(manifest, database)`: a listener that forwards, of a watcher just applied on new tables."""
+
+    async def made(manifest: Path, database: Database) -> Listener:
+        await database.execute(TABLES)
+        await apply(manifest, database.dsn)
+        listener = make_listener(manifest, database.dsn)
+        listener.start()
+        await poll(listener.forwards, 40)
+        return listener
+
+    return made
 
 
 @pytest.fixture

@@ -8,23 +8,19 @@ from pathlib import Path
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .checker import check
-from .conftest import MakeListener
+from .conftest import Forwarding
 from .full_ring import BOUND, all_accepted, flood, is_full
 from .listeners import apply, http_sink, write_manifest
-from .writers import TABLES, Writers
+from .writers import Writers
 
 
 async def test_prepared_transactions(
-    tmp_path: Path, two_phase: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    tmp_path: Path, two_phase: Database, http_receiver: HttpReceiver, forwarding: Forwarding
 ) -> None:
     """A NOTIFY would make PREPARE fail, so writers are never asked for one here, however quiet it is."""
     endpoint = Endpoint(http_receiver)
     manifest = write_manifest(tmp_path / "two.yaml", http_sink(endpoint.url))
-    await two_phase.execute(TABLES)
-    await apply(manifest, two_phase.dsn)
-    listener = make_listener(manifest, two_phase.dsn)
-    listener.start()
-    await poll(listener.forwards, 40)
+    await forwarding(manifest, two_phase)
     for nth in range(5):
         began = time.monotonic()
         await two_phase.execute(f"INSERT INTO account VALUES ('plain-{nth}', 1)")
@@ -40,22 +36,18 @@ async def test_prepared_transactions(
 
 
 async def test_a_dump_that_runs_over_a_full_ring_is_named(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding
 ) -> None:
     """pg_dump locks every table of the schema until its end: the ring cannot be emptied, though all is delivered."""
     endpoint = Endpoint(http_receiver)
     manifest = write_manifest(
         tmp_path / "dumped.yaml", http_sink(endpoint.url, max_events=100), overflow={"maxBytes": BOUND}
     )
-    await database.execute(TABLES)
-    await apply(manifest, database.dsn)
-    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=19, count=4)
-    listener.start()
+    listener, writers = await forwarding(manifest, database), Writers(database.dsn, seed=19, count=4)
     tables = await database.execute(
         "SELECT string_agg('tablewatcher.' || tablename, ', ') FROM pg_tables WHERE tablename LIKE 'ring%'"
     )
     async with await database.connect() as dump, writers.running():
-        await poll(listener.forwards, 40)
         await dump.execute(f"BEGIN; LOCK TABLE {tables[0][0]} IN ACCESS SHARE MODE".encode())
         await flood(writers, 8000)
         await poll(lambda: is_full(listener), 40)
@@ -76,15 +68,11 @@ async def test_a_dump_that_runs_over_a_full_ring_is_named(
 
 
 async def test_a_listener_says_that_its_trigger_is_gone(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding
 ) -> None:
     endpoint = Endpoint(http_receiver)
     manifest = write_manifest(tmp_path / "drift.yaml", http_sink(endpoint.url))
-    await database.execute(TABLES)
-    await apply(manifest, database.dsn)
-    listener = make_listener(manifest, database.dsn)
-    listener.start()
-    await poll(listener.forwards, 40)
+    listener = await forwarding(manifest, database)
     await database.execute("ALTER TABLE account DISABLE TRIGGER USER")
 
     async def drifted() -> bool:

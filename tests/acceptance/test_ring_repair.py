@@ -12,24 +12,19 @@ from tablewatcher.naming import watcher_names
 
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
-from .conftest import MakeListener
+from .conftest import Forwarding
 from .listeners import apply, http_sink, write_manifest
-from .writers import TABLES
 
 NAMES = watcher_names("local", "faults", "dropped")
 
 
 @pytest.mark.parametrize("part", ["rings", "cursors", "ids", "slot", "wake", "stop"])
 async def test_a_part_of_the_ring_is_dropped(
-    part: str, tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    part: str, tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding
 ) -> None:
     endpoint = Endpoint(http_receiver)
     manifest = write_manifest(tmp_path / "dropped.yaml", http_sink(endpoint.url))
-    await database.execute(TABLES)
-    await apply(manifest, database.dsn)
-    listener = make_listener(manifest, database.dsn)
-    listener.start()
-    await poll(listener.forwards, 40)
+    listener = await forwarding(manifest, database)
     await database.execute("INSERT INTO account VALUES ('before', 1)")
     await poll(lambda: len(endpoint.accepted) == 1, 40)
     gone = getattr(NAMES, part)
