@@ -208,6 +208,18 @@ async def test_turning_never_loses_a_row(database: Database, watched: Watched, w
     assert await ring.turn(slot, await delivered(watched), keep_seconds=0) == 0
 
 
+async def test_a_clock_that_was_ahead_for_a_while_keeps_no_rows(
+    database: Database, watched: Watched, writer: Connection
+) -> None:
+    await database.execute("INSERT INTO t VALUES (1)")
+    await database.execute(
+        f"UPDATE tablewatcher.{NAMES.rings[0]} SET at = at + interval '1 year', taken_at = taken_at + interval '1 year'"
+    )
+    seen, ring = await delivered(watched), ring_of(writer)
+    for keep in (600, 0):
+        assert [await ring.turn(slot, seen, keep_seconds=keep) for slot in range(3)] == [1, 2, 0]
+
+
 async def test_turning_skips_a_slot_that_is_being_dumped(
     database: Database, watched: Watched, writer: Connection
 ) -> None:

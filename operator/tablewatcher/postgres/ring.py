@@ -153,15 +153,18 @@ class Ring:
     def _needed(self, ring: str, slot: int, delivered: Snapshot, keep_seconds: float) -> str:
         """The condition under which `ring` must not be emptied. Numbers only, nothing to quote.
 
-        The slot is looked at again: a paused owner may remember one that its successor has turned past.
+        The slot is looked at again: a paused owner may remember one that its successor has turned past. A clock that
+        was wrong for a while may have left a time that is far ahead: rows are kept while it is near, on either side.
         """
+        keep = f"pg_catalog.make_interval(secs => {float(keep_seconds)!r})"
+        now = "pg_catalog.clock_timestamp()"
         running = ", ".join(f"'{xid}'" for xid in sorted(delivered.xip))
         return (
             f"(SELECT last_value FROM {ours(self._names.slot)}) <> {slot:d}"
             f" OR EXISTS (SELECT FROM {ring} WHERE xid >= '{delivered.xmax:d}'::xid8)"
             f" OR EXISTS (SELECT FROM {ring} WHERE xid = ANY (ARRAY[{running}]::xid8[]))"
-            f" OR coalesce((SELECT {TAKEN_AT} FROM {ring} ORDER BY xid DESC LIMIT 1)"
-            f" > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => {float(keep_seconds)!r}), false)"
+            f" OR coalesce((SELECT {TAKEN_AT} > {now} - {keep} AND {TAKEN_AT} < {now} + {keep}"
+            f" FROM {ring} ORDER BY xid DESC LIMIT 1), false)"
         )
 
 
