@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
+from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.asking import ask
 from tablewatcher.postgres.database import open_session
@@ -72,6 +75,23 @@ async def test_apply_may_take_its_time(any_database: Database) -> None:
     )
     await limit(any_database)
     assert (await apply(any_database.dsn, SPEC, NAMES)).plan
+
+
+async def test_sessions_that_are_read_only_are_said_with_the_setting(any_database: Database) -> None:
+    """Its role alone may be set otherwise: that is enough."""
+    await any_database.execute(f"ALTER DATABASE {any_database.name} SET default_transaction_read_only = on")
+    with pytest.raises(DatabaseError, match="default_transaction_read_only = off") as refused:
+        await open_session(any_database.dsn)
+    assert refused.value.reason is Reason.READ_ONLY_REPLICA
+    name = f"ro_{any_database.name}"
+    async with await any_database.connect() as connection:
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'".encode())
+        await connection.execute(f"ALTER ROLE {name} SET default_transaction_read_only = off".encode())
+        try:
+            await (await open_session(any_database.dsn_of(name, "secret"))).close()
+        finally:
+            await connection.execute(f"DROP ROLE {name}".encode())
 
 
 async def test_a_listener_may_have_nothing_to_do(

@@ -162,7 +162,11 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     (
         "session is read-only",
         Reason.READ_ONLY_REPLICA,
-        "the server is a standby or read-only; connect to the primary",
+        (
+            "sessions are read-only here: if the server is a standby, connect to the primary; else"
+            " default_transaction_read_only is on for the server, the database or the role, and ALTER ROLE ... SET"
+            " default_transaction_read_only = off for the role that connects is enough"
+        ),
     ),
     (
         "conversion between utf8 and",
