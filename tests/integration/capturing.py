@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.event import Event
 from tablewatcher.naming import WatcherNames, watcher_names
 from tablewatcher.postgres.apply import Applied, apply
@@ -40,11 +41,20 @@ class Watched:
     reader: Connection
     outbox: Outbox
     position: Position = FIRST
+    generation: int = 1
 
     async def page(self, limit: int = 1000) -> Page | None:
         """The next page with events, noted as delivered."""
         while True:
-            page = await self.outbox.next_page(self.position, limit)
+            try:
+                page = await self.outbox.next_page(self.position, limit)
+            except DatabaseError as error:
+                if error.reason is not Reason.RECONCILING:
+                    raise
+                # Another generation has begun: a listener starts anew.
+                self.generation += 1
+                self.outbox = _outbox(self.reader, self.spec, self.generation)
+                continue
             if page is None:
                 return None
             self.position = page.position(None)
@@ -77,9 +87,11 @@ async def opened(dsn: str, spec: WatcherSpec) -> Watched:
     """The ring of a watcher that is applied already."""
     reader = await connect(dsn)
     await reader.execute("SET enable_seqscan = off")
-    names = names_of(spec)
-    outbox = Outbox(reader, asyncio.Lock(), spec, names, database="test")
-    return Watched(spec, names, dsn, reader, outbox)
+    return Watched(spec, names_of(spec), dsn, reader, _outbox(reader, spec, 1))
+
+
+def _outbox(reader: Connection, spec: WatcherSpec, generation: int) -> Outbox:
+    return Outbox(reader, asyncio.Lock(), spec, names_of(spec), database="test", generation=generation)
 
 
 __all__ = ["ALL", "FIRST", "Applied", "Watched", "names_of", "opened", "spec_of", "watch"]

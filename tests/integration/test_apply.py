@@ -25,7 +25,7 @@ from tablewatcher.postgres.session import connected
 from tablewatcher.spec.model import Action, Capture, Condition, DeletionPolicy, Granularity, Operator, WatcherSpec
 
 from ..conftest import Database
-from .capturing import names_of, opened, spec_of, watch
+from .capturing import ALL, names_of, opened, spec_of, watch
 from .running import running_time
 from .test_granularity import levels
 from .writing import SHORTLY, writing
@@ -72,6 +72,7 @@ async def test_no_name_is_longer_than_is_compared_with_the_server(database: Data
 DRIFT = {
     "trigger dropped": f'DROP TRIGGER "{NAMES.trigger}" ON t',
     "trigger disabled": f'ALTER TABLE t DISABLE TRIGGER "{NAMES.trigger}"',
+    "triggers off and on again": "ALTER TABLE t DISABLE TRIGGER USER; ALTER TABLE t ENABLE TRIGGER USER",
     "trigger for replicas only": f'ALTER TABLE t ENABLE REPLICA TRIGGER "{NAMES.trigger}"',
     "trigger renamed": f'ALTER TRIGGER "{NAMES.trigger}" ON t RENAME TO zz',
     "truncate trigger dropped": f'DROP TRIGGER "{NAMES.trigger}_truncate" ON t',
@@ -95,6 +96,9 @@ INTERRUPTED = {
     "truncate trigger dropped",
     "insert trigger disabled",
     "trigger disabled",
+    # Somebody has written its row again, and nobody can tell what else was done to it.
+    "trigger renamed",
+    "triggers off and on again",
     "trigger for replicas only",
     "function dropped",
     "rename swap",
@@ -142,6 +146,37 @@ async def test_a_trigger_disabled_on_one_partition_is_repaired(database: Databas
         await database.execute("INSERT INTO p VALUES (1)")
         assert [(event.op, event.key) for event in await watched.events()] == [("g", "_"), ("i", "1")]
         assert not await plan(database.dsn, watched.spec, NAMES)
+
+
+async def test_a_trigger_that_was_off_on_one_partition_for_a_while(any_database: Database) -> None:
+    """As a loader leaves it that writes to partitions; making, attaching and detaching them is no such thing."""
+    await any_database.execute(
+        "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+        " CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)"
+    )
+    watched = await watch(any_database.dsn, spec_of("p", actions=ALL - {Action.TRUNCATE}))
+    async with watched.reader:
+        await any_database.execute(
+            "CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20); CREATE TABLE p3 (LIKE p INCLUDING ALL);"
+            " ALTER TABLE p ATTACH PARTITION p3 FOR VALUES FROM (20) TO (30); ALTER TABLE p DETACH PARTITION p2;"
+            " ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (10) TO (20)"
+        )
+        await any_database.execute("VACUUM FULL pg_trigger")
+        await any_database.execute("VACUUM (FREEZE, FULL) pg_depend")
+        assert not await plan(any_database.dsn, watched.spec, watched.names)
+        for name in ("p1", "p3"):
+            await any_database.execute(
+                f"ALTER TABLE {name} DISABLE TRIGGER USER; TRUNCATE {name}; ALTER TABLE {name} ENABLE TRIGGER USER"
+            )
+            assert (await apply(any_database.dsn, watched.spec, watched.names)).plan
+            assert [event.op for event in await watched.events()] == ["g"]
+            assert not await plan(any_database.dsn, watched.spec, watched.names)
+
+
+async def test_triggers_that_fire_always_are_left_so(database: Database) -> None:
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute(f'ALTER TABLE t ENABLE ALWAYS TRIGGER "{NAMES.trigger}"')
+    assert not await plan(database.dsn, SPEC, NAMES)
 
 
 async def test_changed_actions_and_columns(database: Database) -> None:

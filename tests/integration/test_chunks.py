@@ -137,7 +137,7 @@ async def test_a_database_that_moves_keeps_the_rest(
     page = await watched.outbox.next_page(lease.position, 1000)
     assert page is not None
     await log.commit(lease.epoch, page.position(page.events[50].ring_id), release=True)
-    await any_database.execute(";".join(adoption(NAMES, Home("7", 1, 1))))
+    await any_database.execute(";".join(adoption(NAMES, Home("7", 1, 1), table_oid=0)))
     moved = await log.acquire(lambda _: False)
     assert isinstance(moved, Lease)
     watched.position = moved.position

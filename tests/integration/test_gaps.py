@@ -169,6 +169,7 @@ async def test_a_changed_manifest_is_no_gap(any_database: Database, watched: Wat
 
 TAMPERING = {
     "ALTER TABLE t DISABLE TRIGGER USER": "turned off",
+    "ALTER TABLE t DISABLE TRIGGER USER; ALTER TABLE t ENABLE TRIGGER USER": "for a while",
     f'ALTER TABLE t ENABLE REPLICA TRIGGER "{NAMES.trigger}"': "turned off",
     f'DROP TRIGGER "{NAMES.trigger}" ON t': "missing",
     f"DROP FUNCTION tablewatcher.{NAMES.function} CASCADE": "missing",

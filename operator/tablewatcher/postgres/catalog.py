@@ -75,12 +75,16 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger that calls our capture function; `type` and `enabled` as pg_trigger has them."""
+    """A trigger that calls our capture function; `type` and `enabled` as pg_trigger has them.
+
+    touched: it fires, and its row was changed since it was made, so that it may have been turned off in between.
+    """
 
     name: str
     table_oid: int
     type: int
     enabled: str
+    touched: bool = False
     new_table: str | None = None
     old_table: str | None = None
 

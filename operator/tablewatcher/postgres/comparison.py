@@ -12,15 +12,18 @@ _ENABLED = ("O", "A")
 
 
 def captures(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
-    """Whether capture went on until now: triggers of ours stand and fire, by whatever name.
+    """Whether capture went on until now: triggers of ours stand and fire, by whatever name, and always have.
 
     Where the function is as wanted, nobody has changed the manifest, and every one of its triggers must be there;
-    else any will do: they may be for other actions.
+    else any will do: they may be for other actions. A table that has taken the place of another brought rows that none
+    of ours has seen; in a copy of the database that is told by itself.
     """
+    if is_exchanged(observed, facts):
+        return False
     here = [each for each in observed.triggers if each.table_oid == facts.shape.oid]
     if is_partition(facts.shape) and any(each.type == STATEMENT_INSERT for each in here):
         return False  # rows come in by way of its root, and fire no statement trigger of its own
-    alive = {each.type for each in here if each.enabled in _ENABLED}
+    alive = {each.type for each in here if each.enabled in _ENABLED and not each.touched}
     if not function_in_sync(wanted, observed):
         return bool(alive)
     return all(each.type in alive for each in wanted.triggers if each.table_oid == facts.shape.oid)
@@ -33,6 +36,13 @@ def was_replaced(observed: Observed) -> bool:
         and observed.installed_source is not None
         and source_digest(observed.function.source) != observed.installed_source
     )
+
+
+def is_exchanged(observed: Observed, facts: TableFacts) -> bool:
+    """Whether, in the watcher's own database, another table has the name of the one that it was applied to."""
+    here, recorded = observed.here, observed.recorded
+    at_home = here is not None and recorded is not None and not here.is_copy_of(recorded)
+    return at_home and observed.registered_table not in (None, facts.shape.oid)
 
 
 def is_registered(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
@@ -70,12 +80,13 @@ def function_in_sync(wanted: Desired, observed: Observed) -> bool:
 
 
 def trigger_in_sync(wanted: WantedTrigger, observed: Observed) -> bool:
-    """Whether the trigger stands as it would be made now, and fires."""
+    """Whether the trigger stands as it would be made now, and has fired ever since it was made."""
     return any(
         trigger.name == wanted.name
         and trigger.table_oid == wanted.table_oid
         and trigger.type == wanted.type
         and (trigger.new_table, trigger.old_table) == (wanted.new_table, wanted.old_table)
         and trigger.enabled in _ENABLED
+        and not trigger.touched
         for trigger in observed.triggers
     )

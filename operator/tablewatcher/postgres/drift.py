@@ -41,9 +41,11 @@ class Drift:
         async with self._lock:
             row = await (await self._connection.execute(self._query)).fetchone()
         if row is not None and row["exchanged"]:
-            return f"{self._table} is another table by now, whose changes are not captured; {_REMEDY}"
+            return f"{self._table} is another table than the one that was applied, and changes pass unseen; {_REMEDY}"
         if row is None or row["fires"] & self._wanted != self._wanted:
             return f"trigger {self._trigger} is missing or turned off, so changes are not captured; {_REMEDY}"
+        if row["touched"]:
+            return f"trigger {self._trigger} was turned off for a while, and changes may have passed unseen; {_REMEDY}"
         if row["passed_by"]:
             return f"the table is a partition by now, and inserts through its parent are not captured; {_REMEDY}"
         if row["partly_off"]:
@@ -53,13 +55,17 @@ class Drift:
         return ""
 
 
-# By name, not by function: a watcher may have several of both.
+# By name, not by function: a watcher may have several of both. A trigger whose row is of another transaction than what
+# it depends on was changed after it was made: turned off and on again, if it fires now.
 _LOOK = """
 SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('O', 'A')), 0)::integer AS fires,
        EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = {table_schema} AND c.relname = {table} AND c.oid <> w.table_oid) AS exchanged,
        EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = min(p.oid) AND c.tgenabled NOT IN ('O', 'A'))
          AS partly_off,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = min(p.oid) AND c.tgenabled = 'O' AND NOT EXISTS (
+                 SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_trigger'::regclass
+                   AND d.objid = c.oid AND d.xmin = c.xmin)) AS touched,
        EXISTS (SELECT FROM pg_catalog.pg_trigger i JOIN pg_catalog.pg_class c ON c.oid = i.tgrelid
                WHERE i.tgfoid = min(p.oid) AND i.tgtype = {insert} AND c.relispartition) AS passed_by,
        w.source_digest IS NULL OR w.source_digest = coalesce(pg_catalog.encode(

@@ -63,10 +63,13 @@ def refusal(recorded: Home, here: Home) -> DatabaseError:
     )
 
 
-def adoption(names: WatcherNames, here: Home) -> tuple[str, str, str]:
-    """Statements that make `here` the home, in one transaction: what is undelivered is kept, a gap is announced."""
+def adoption(names: WatcherNames, here: Home, table_oid: int) -> tuple[str, str, str]:
+    """Statements that make `here` the home, in one transaction: what is undelivered is kept, a gap is announced.
+
+    table_oid: of the watched table here.
+    """
     moved = (
-        f"UPDATE {SCHEMA}.watcher SET generation = generation + 1, system_identifier ="
+        f"UPDATE {SCHEMA}.watcher SET generation = generation + 1, table_oid = {table_oid:d}, system_identifier ="
         f" {literal(here.system_identifier)}, database_oid = {here.database_oid:d}, timeline = {here.timeline:d}"
         f" WHERE hash = {literal(names.hash)}"
     )

@@ -22,8 +22,9 @@ from typing import Any
 
 from psycopg.rows import tuple_row
 
+from ..errors import DatabaseError, Reason
 from ..event import Event
-from ..naming import WatcherNames
+from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WatcherSpec
 from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in
 from .envelope import EVENT_COLUMNS, event_rows
@@ -70,6 +71,7 @@ class Outbox:
         self._connection = connection
         self._lock = lock
         self._names = names
+        self._generation = generation
         encoding = connection.info.parameter_status("server_encoding")
         rows = event_rows(spec, names, database=database, encoding=encoding, generation=generation, replay=replay)
         self._poll = _POLL.format(stored=self._union(_POLL_BRANCH), raw=_RAW, rows=rows)
@@ -89,7 +91,8 @@ class Outbox:
     async def next_page(self, position: Position, limit: int) -> Page | None:
         """The next events after `position`, about `limit`: a chunk is not divided; None: nothing new has committed.
 
-        A page without events is the end of a batch that an earlier page had reached already.
+        A page without events is the end of a batch that an earlier page had reached already. Raises DatabaseError, also
+        where another generation has begun.
         """
         async with self._lock:
             if position.cur is None:
@@ -112,11 +115,15 @@ class Outbox:
             "late": [str(xid) for xid in late],
             "limit": limit,
             "bytes": PAGE_BYTES,
+            "hash": self._names.hash,
         }
         rows = await self._rows(query, parameters)
         if not rows:
             return None
-        text, seen, lsn, flushed = rows[0][_WIDTH:]
+        text, seen, lsn, flushed, generation = rows[0][_WIDTH:]
+        if generation is not None and generation > self._generation:
+            # Begun by `apply`, together with the first rows that this very snapshot shows: they go out as part of it.
+            raise DatabaseError(Reason.RECONCILING, "a new generation has begun in the database; starting anew")
         cur = Snapshot.parse(text)
         if not flushed:
             await self._await_flush(lsn)
@@ -195,10 +202,12 @@ page AS MATERIALIZED (
 raw AS ({{raw}}),
 head AS MATERIALIZED (
     SELECT (SELECT min(id) FROM seen) AS first_id, pg_catalog.pg_current_snapshot()::text AS cur,
-           (SELECT sum({EVENTS})::bigint FROM seen) AS seen, pg_catalog.pg_current_wal_insert_lsn() AS lsn)
+           (SELECT sum({EVENTS})::bigint FROM seen) AS seen, pg_catalog.pg_current_wal_insert_lsn() AS lsn,
+           (SELECT generation FROM {SCHEMA}.watcher WHERE hash = %(hash)s) AS generation)
 SELECT e.*, CASE WHEN e.id = h.first_id THEN h.cur END, CASE WHEN e.id = h.first_id THEN h.seen END,
        CASE WHEN e.id = h.first_id THEN h.lsn::text END,
-       CASE WHEN e.id = h.first_id THEN pg_catalog.pg_current_wal_flush_lsn() >= h.lsn END
+       CASE WHEN e.id = h.first_id THEN pg_catalog.pg_current_wal_flush_lsn() >= h.lsn END,
+       CASE WHEN e.id = h.first_id THEN h.generation END
 FROM {{rows}} AS e CROSS JOIN head AS h ORDER BY e.id
 """
 _IN_BATCH = (

@@ -62,7 +62,7 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     wanted = desired(spec, facts.shape, names)
     steps = [*_schema_steps(observed), *_ring_steps(observed, names)]
     if moves and observed.here is not None:
-        steps += [Step("adopt the watcher here", sql) for sql in adoption(names, observed.here)]
+        steps += [Step("adopt the watcher here", sql) for sql in adoption(names, observed.here, facts.shape.oid)]
     stale = observed.function is not None and must_rebuild(wanted, observed)
     if stale:
         steps.append(_drop_function(names))
@@ -207,6 +207,7 @@ def _drop_function(names: WatcherNames) -> Step:
 
 
 def _register(wanted: Desired, facts: TableFacts, here: Home | None, names: WatcherNames) -> str:
+    """With another table of the same name a generation begins: a dump that brought it may have set back the ids."""
     home = (
         f"{literal(here.system_identifier)}, {here.database_oid:d}, {here.timeline:d}" if here else "NULL, NULL, NULL"
     )
@@ -215,7 +216,8 @@ def _register(wanted: Desired, facts: TableFacts, here: Home | None, names: Watc
         " (hash, identity, table_oid, source_digest, system_identifier, database_oid, timeline)"
         f" VALUES ({literal(names.hash)}, {literal(names.identity)}, {facts.shape.oid},"
         f" {literal(source_digest(wanted.function_source))}, {home})"
-        " ON CONFLICT (hash) DO UPDATE SET table_oid = excluded.table_oid, source_digest = excluded.source_digest,"
+        " ON CONFLICT (hash) DO UPDATE SET generation = w.generation + (w.table_oid <> excluded.table_oid)::integer,"
+        " table_oid = excluded.table_oid, source_digest = excluded.source_digest,"
         " system_identifier = coalesce(w.system_identifier, excluded.system_identifier),"
         " database_oid = coalesce(w.database_oid, excluded.database_oid),"
         " timeline = coalesce(w.timeline, excluded.timeline)"

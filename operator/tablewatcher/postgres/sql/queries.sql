@@ -216,11 +216,15 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespa
 WHERE n.nspname = 'tablewatcher' AND p.proname = %(function)s AND p.pronargs = 0
 
 -- name: capture_triggers
--- A trigger that is switched off on one partition alone counts as off.
+-- A trigger that is switched off on one partition alone counts as off. touched: its row was written again after it was
+-- made, as by DISABLE TRIGGER and ENABLE TRIGGER; what it depends on is noted once, by the transaction that made it.
 SELECT t.tgname::text AS name, t.tgrelid::bigint AS table_oid, t.tgtype::integer AS type,
        CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = t.tgfoid AND c.tgname = t.tgname
                                 AND c.tgenabled NOT IN ('O', 'A'))
             THEN 'D' ELSE t.tgenabled::text END AS enabled,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = t.tgfoid AND c.tgname = t.tgname AND c.tgenabled = 'O'
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_trigger'::regclass
+                                   AND d.objid = c.oid AND d.xmin = c.xmin)) AS touched,
        t.tgnewtable::text AS new_table, t.tgoldtable::text AS old_table
 FROM pg_catalog.pg_trigger t
 WHERE t.tgfoid = %(function_oid)s AND NOT t.tgisinternal AND t.tgparentid = 0

@@ -1,0 +1,53 @@
+"""A backup that is restored into the database it was taken of, while a listener runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ..conftest import Database, Stream, poll
+from .conftest import MakeListener
+from .listeners import apply, nats_sink, write_manifest
+from .writers import TABLES
+
+
+async def test_events_after_a_restore_compare_above_those_before(
+    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+) -> None:
+    manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await poll(listener.forwards, 40)
+    await database.execute("INSERT INTO account VALUES ('kept', 1)")
+    await stream.messages(1)
+    command = [database.server.bin / "pg_dump", "--clean", database.dsn]
+    dump = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    await database.execute("INSERT INTO account VALUES ('a', 1); UPDATE account SET version = 2 WHERE key = 'a'")
+    before = [json.loads(message.data) for message in await stream.messages(3)]
+
+    restore = [database.server.bin / "psql", "-v", "ON_ERROR_STOP=1", "-1", "-q", database.dsn]
+    await asyncio.to_thread(subprocess.run, restore, input=dump.stdout, check=True, capture_output=True)
+
+    async def says_so() -> bool:
+        _, reason, message = await listener.state()
+        return reason == "TriggersDrifted" and "another table" in message
+
+    await poll(says_so, 60)
+    await apply(manifest, database.dsn)
+    await poll(listener.forwards, 40)
+    await database.execute("INSERT INTO account VALUES ('a', 3)")
+
+    async def arrived() -> list[dict[str, Any]]:
+        found = [json.loads(message.data) for message in await stream.messages(await stream.count())]
+        last = found[-1]["data"]
+        return found if last.get("after", {}).get("version") == 3 else []
+
+    found = await poll(arrived, 40)
+    after = found[-1]
+    assert after["sequence"] > max(event["sequence"] for event in before)
+    assert [event["data"]["gap"]["reason"] for event in found if "gap" in event["data"]] == ["triggerRepaired"]

@@ -1,0 +1,108 @@
+"""Dumps that are restored over a watched table, or over its whole database: never in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tablewatcher.postgres.apply import apply, plan
+from tablewatcher.postgres.drift import Drift
+from tablewatcher.postgres.session import connect
+
+from ..conftest import Database
+from .capturing import Watched, names_of, spec_of, watch
+from .test_home import delivered, sequence, told
+
+SPEC = spec_of()
+NAMES = names_of(SPEC)
+
+
+@pytest.fixture
+async def watched(database: Database) -> AsyncIterator[Watched]:
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)")
+    found = await watch(database.dsn, SPEC)
+    async with found.reader:
+        yield found
+
+
+async def dumped(database: Database, *options: str) -> bytes:
+    """What pg_dump writes of it."""
+    command = [database.server.bin / "pg_dump", *options, database.dsn]
+    return (await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)).stdout
+
+
+async def restored(database: Database, dump: bytes) -> None:
+    """Runs a dump there, in one transaction."""
+    command = [database.server.bin / "psql", "-v", "ON_ERROR_STOP=1", "-1", "-q", database.dsn]
+    await asyncio.to_thread(subprocess.run, command, input=dump, check=True, capture_output=True)
+
+
+async def drift(database: Database) -> str:
+    async with await connect(database.dsn) as connection:
+        return await Drift(connection, asyncio.Lock(), NAMES, SPEC).look()
+
+
+async def test_data_that_are_loaded_past_the_triggers(database: Database, watched: Watched, tmp_path: Path) -> None:
+    """`pg_restore --disable-triggers` turns ours off and on again."""
+    (tmp_path / "dump").write_bytes(await dumped(database, "-Fc", "-t", "t"))
+    await database.execute("TRUNCATE t")
+    assert [event.op for event in await watched.events()] == ["t"]
+    command = [database.server.bin / "pg_restore", "--data-only", "--disable-triggers", "-d", database.dsn]
+    await asyncio.to_thread(subprocess.run, [*command, tmp_path / "dump"], check=True, capture_output=True)
+    assert await database.execute("SELECT id FROM t") == [(1,)]
+    assert "for a while" in await drift(database)
+    assert (await apply(database.dsn, SPEC, NAMES)).plan
+    assert told(await watched.events()) == ["triggerRepaired"]
+    assert not await plan(database.dsn, SPEC, NAMES)
+    assert await drift(database) == ""
+
+
+async def test_a_dump_without_what_is_ours(database: Database, watched: Watched, tmp_path: Path) -> None:
+    """As the documentation has it: our triggers are left out of what is restored."""
+    dump, wanted, pg_restore = tmp_path / "dump", tmp_path / "wanted", database.server.bin / "pg_restore"
+    dump.write_bytes(await dumped(database, "-Fc", "--exclude-schema=tablewatcher"))
+    listed = await asyncio.to_thread(subprocess.run, [pg_restore, "--list", dump], check=True, capture_output=True)
+    lines = listed.stdout.decode().splitlines(keepends=True)
+    wanted.write_text("".join(line for line in lines if "00_tablewatcher_" not in line))
+    assert len(wanted.read_text().splitlines()) < len(lines)
+    await database.execute("DROP SCHEMA tablewatcher CASCADE; DROP TABLE t")
+    command = [pg_restore, "--single-transaction", "--use-list", wanted, "-d", database.dsn, dump]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    assert await database.execute("SELECT id FROM t") == [(1,)]
+
+
+async def test_a_table_that_a_dump_has_made_again(database: Database, watched: Watched) -> None:
+    """Its trigger comes last, so that the rows are not seen; from then on all is as before."""
+    dump = await dumped(database, "--clean", "-t", "t")
+    await database.execute("UPDATE t SET n = 1; INSERT INTO t VALUES (2)")
+    assert told(await watched.events()) == ["1", "2"]
+    await restored(database, dump)
+    await database.execute("INSERT INTO t VALUES (3)")
+    assert "another table" in await drift(database)
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute("INSERT INTO t VALUES (4)")
+    assert told(await watched.events()) == ["3", "triggerRepaired", "4"]
+    assert not await plan(database.dsn, SPEC, NAMES)
+
+
+async def test_a_database_that_is_restored_where_it_was(database: Database, watched: Watched) -> None:
+    """The ids of its ring are drawn once more, and what compares by them must go on."""
+    await database.execute("INSERT INTO t VALUES (2)")
+    assert told(await delivered(database.dsn, generation=1)) == ["2"]
+    await watched.reader.close()
+    dump = await dumped(database, "--clean")
+    await database.execute("INSERT INTO t VALUES (3); UPDATE t SET n = 3 WHERE id = 3; DELETE FROM t WHERE id = 1")
+    before = await delivered(database.dsn, generation=1)
+    await restored(database, dump)
+    assert await database.execute("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute("INSERT INTO t VALUES (3)")
+    after = await delivered(database.dsn, generation=2)
+    assert told(after) == ["triggerRepaired", "3"]
+    assert min(map(sequence, after)) > max(map(sequence, before))
+    assert {event.event_id for event in after}.isdisjoint(event.event_id for event in before)
+    assert not await plan(database.dsn, SPEC, NAMES)
