@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -157,10 +157,6 @@ async def destroy(
     """Removes one watcher: trigger and function always, the ring unless the policy is Retain. Raises DatabaseError."""
     kept = policy or spec.deletion_policy
 
-    async def decide(connection: Connection, seen: Observed) -> Plan:
-        last = not await _others(connection, seen, names)
-        return plans.removal(seen, names, kept, last=last)
-
     async with connected(conninfo) as connection:
         if spec.management is Management.OBSERVE:
             await _refuse_removal(connection, spec, names, kept)
@@ -168,7 +164,9 @@ async def destroy(
         await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=patience)
         left = await undelivered(connection, names)
         try:
-            done = await _execute(connection, spec, names, decide, patience=patience, with_connection=True)
+            done = await _execute(
+                connection, spec, names, lambda seen: plans.removal(seen, names, kept), patience=patience
+            )
         except TableLocked as error:
             raise TableLocked(error.where, error.who, "capture has stopped, and nothing else was changed") from None
         await _drop_empty_schema(connection)
@@ -192,10 +190,9 @@ async def _execute(
     connection: Connection,
     spec: WatcherSpec,
     names: WatcherNames,
-    decide: Callable[..., Plan | Awaitable[Plan]],
+    decide: Callable[[Observed], Plan],
     *,
     patience: float,
-    with_connection: bool = False,
     listener_role: str | None = None,
 ) -> Plan:
     tries = LockTries(connection, patience)
@@ -208,8 +205,7 @@ async def _execute(
                 await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_FROZEN_MS}")
                 await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
                 seen = await observe(connection, spec, names, listener_role)
-                decided = decide(connection, seen) if with_connection else decide(seen)
-                found = decided if isinstance(decided, Plan) else await decided
+                found = decide(seen)
                 tries.expect(_contested(found, seen, names))
                 await _run(connection, found.steps, tries)
                 return found
@@ -242,13 +238,6 @@ def _contested(found: Plan, seen: Observed, names: WatcherNames) -> Contested:
         tables |= {seen.table.shape.oid, *(oid for oid, _ in seen.table.shape.partitions)}
     rings = tuple(ours(name) for name in names.rings) if exclusive else ()
     return Contested(tuple(tables), rings, exclusive=exclusive)
-
-
-async def _others(connection: Connection, seen: Observed, names: WatcherNames) -> bool:
-    if not seen.migrations:
-        return False
-    cursor = await connection.execute(f"SELECT FROM {SCHEMA}.watcher WHERE hash <> %s LIMIT 1", [names.hash])
-    return await cursor.fetchone() is not None
 
 
 async def _drop_empty_schema(connection: Connection) -> None:

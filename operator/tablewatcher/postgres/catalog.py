@@ -93,6 +93,7 @@ class Trigger:
 class Observed:
     """Everything `plan` compares with what is desired.
 
+    registered_table: the oid of the table that the watcher was last applied to; others: more watchers are registered.
     here: this database (None on a standby); recorded: the one the watcher was made in. installed_source: digest of the
     source that the function was last written with. grantee: the role that delivers, where it is not ours. capturers:
     ours, and the function's owner, with what each holds of the rights to capture. not_ours: which of `objects` belong
@@ -109,6 +110,7 @@ class Observed:
     function: Function | None = None
     triggers: tuple[Trigger, ...] = ()
     registered_table: int | None = None
+    others: bool = False
     here: Home | None = None
     recorded: Home | None = None
     installed_source: str | None = None
@@ -138,6 +140,7 @@ async def observe(
     readable = version["installed"] and server.may_see_schema is True and shared["readable"] is True
     triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
     migrated = await _migrations(connection) if readable else ()
+    registered_table, others = await _registered(connection, names) if readable else (None, False)
     objects = await _objects(connection, names)
     return Observed(
         server=server,
@@ -152,7 +155,8 @@ async def observe(
         ids_apart=await _ids_apart(connection, names),
         function=function,
         triggers=tuple(Trigger(**row) for row in triggers),
-        registered_table=await _registered(connection, names) if readable else None,
+        registered_table=registered_table,
+        others=others,
         here=await _home(connection, "home"),
         recorded=await _home(connection, "recorded_home", hash=names.hash) if HOME_MIGRATION in migrated else None,
         installed_source=await _installed_source(connection, names) if HOME_MIGRATION in migrated else None,
@@ -279,6 +283,7 @@ async def _migrations(connection: Connection) -> tuple[int, ...]:
     return tuple(row["version"] for row in await _all(connection, "applied_migrations"))
 
 
-async def _registered(connection: Connection, names: WatcherNames) -> int | None:
-    rows = await _all(connection, "watchers")
-    return next((row["table_oid"] for row in rows if row["hash"] == names.hash), None)
+async def _registered(connection: Connection, names: WatcherNames) -> tuple[int | None, bool]:
+    """The table that the watcher is registered for, and whether there are other watchers."""
+    tables = {row["hash"]: row["table_oid"] for row in await _all(connection, "watchers")}
+    return tables.get(names.hash), bool(tables.keys() - {names.hash})

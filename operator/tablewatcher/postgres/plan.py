@@ -120,8 +120,8 @@ def neutralise(observed: Observed, names: WatcherNames) -> Plan:
     )
 
 
-def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, last: bool) -> Plan:
-    """The steps that remove a watcher, and with `last` what all watchers share.
+def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy) -> Plan:
+    """The steps that remove a watcher, and with the last one what all watchers share.
 
     The function, whose end takes the trigger along, goes last: no step waits while we hold the watched table.
     """
@@ -142,7 +142,7 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy, *, 
                 Step("forget the watcher", f"DELETE FROM {SCHEMA}.watcher WHERE hash = {literal(names.hash)}"),
                 Step("forget its progress", f"DELETE FROM {SCHEMA}.progress WHERE hash = {literal(names.hash)}"),
             ]
-        if last and observed.migrations and observed.shared_owned:
+        if observed.migrations and not observed.others and observed.shared_owned:
             steps += [
                 Step(f"drop {thing}", f"DROP {thing}")
                 for thing in (

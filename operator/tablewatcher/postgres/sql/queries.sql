@@ -230,7 +230,7 @@ FROM pg_catalog.pg_trigger t
 WHERE t.tgfoid = %(function_oid)s AND NOT t.tgisinternal AND t.tgparentid = 0
 
 -- name: watchers
-SELECT w.hash, w.identity, w.generation, w.table_oid::bigint AS table_oid FROM tablewatcher.watcher w ORDER BY w.identity
+SELECT w.hash, w.table_oid::bigint AS table_oid FROM tablewatcher.watcher w
 
 -- name: held_rights
 -- Which of the rights asked for a role holds; an object that is not there gives none.
