@@ -16,11 +16,13 @@ def note_gap(names: WatcherNames, reason: str, *, certain: bool, since: str = "N
     )
 
 
-def insert_gap(names: WatcherNames, slot: int, members: str) -> str:
-    """INSERT of a gap event that ends now. members: SQL text of the first members of its `gap` object."""
-    until = "pg_catalog.to_json(pg_catalog.clock_timestamp())::text"
-    return (
-        f"INSERT INTO {ours(names.rings[slot])} (id, op, key, data)"
-        f" VALUES (pg_catalog.nextval('{ours(names.ids)}'), 'g', ARRAY[NULL::text],"
-        f""" '"gap":{{' || {members} || ',"until":' || {until} || '}}')"""
-    )
+def insert_gap(names: WatcherNames, slot: int, reason: str) -> str:
+    """INSERT of a gap event that ends now and began nobody knows when: changes may have been missed for `reason`."""
+    members = literal(f'"reason":"{reason}","certain":false,"until":')
+    return gap_events(names, slot, f"{members} || pg_catalog.to_json(pg_catalog.clock_timestamp())::text")
+
+
+def gap_events(names: WatcherNames, slot: int, members: str, source: str = "") -> str:
+    """INSERT of a gap event for each row of `source`, SQL from FROM on. members: SQL text of its `gap` object."""
+    event = f"""pg_catalog.nextval('{ours(names.ids)}'), 'g', ARRAY[NULL::text], '"gap":{{' || {members} || '}}'"""
+    return f"INSERT INTO {ours(names.rings[slot])} (id, op, key, data) SELECT {event} {source}".rstrip()

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ..naming import SCHEMA, WatcherNames
-from .gap_sql import note_gap
+from ..naming import RING_SLOTS, SCHEMA, WatcherNames
+from .gap_sql import gap_events, note_gap
 from .quoting import literal, ours
 from .session import Connection, translating
 
@@ -27,9 +27,10 @@ class Gaps:
         self._connection = connection
         self._lock = lock
         self._names = names
-        objects = {"ids": ours(names.ids), "stop": ours(names.stop)}
-        self._over = [_OVER.format(ring=ours(ring), **objects) for ring in names.rings]
-        self._open = [_OPEN.format(ring=ours(ring), **objects) for ring in names.rings]
+        over, open_still = _OVER.format(stop=ours(names.stop)), _OPEN.format(stop=ours(names.stop))
+        slots = range(RING_SLOTS)
+        self._over = [over + gap_events(names, slot, _ENDED, "FROM over ORDER BY until") for slot in slots]
+        self._open = [open_still + gap_events(names, slot, _UNENDED, "FROM open ORDER BY until") for slot in slots]
 
     @translating
     async def resume_capture(self, stopped_at: int) -> None:
@@ -63,6 +64,8 @@ class Gaps:
 
 _MEMBERS = """'"reason":' || pg_catalog.to_json(reason)::text || ',"certain":' || certain::text
        || coalesce(',"from":' || pg_catalog.to_json(since)::text, '')"""
+_ENDED = f"""{_MEMBERS} || ',"until":' || pg_catalog.to_json(until)::text"""
+_UNENDED = f"""{_MEMBERS} || ',"open":true'"""
 # A lock is compared by the 32 bits of its transaction's id: those that run now are few, and differ in these.
 _OVER = f"""
 WITH over AS (
@@ -82,10 +85,6 @@ WITH over AS (
             UNION SELECT p.relid::oid FROM {SCHEMA}.watcher AS w
               CROSS JOIN pg_catalog.pg_partition_tree(w.table_oid::regclass) AS p WHERE w.hash = g.hash))
     RETURNING reason, certain, since, until)
-INSERT INTO {{ring}} (id, op, key, data)
-SELECT pg_catalog.nextval('{{ids}}'), 'g', ARRAY[NULL::text], '"gap":{{{{' || {_MEMBERS}
-       || ',"until":' || pg_catalog.to_json(until)::text || '}}}}'
-FROM over ORDER BY until
 """
 _OPEN = f"""
 WITH open AS (
@@ -93,7 +92,4 @@ WITH open AS (
     WHERE hash = %(hash)s AND NOT told AND (reason <> '{OVERFLOW}' OR (SELECT last_value FROM {{stop}}) = 0)
       AND until < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(patience)s::float8)
     RETURNING reason, certain, since, until)
-INSERT INTO {{ring}} (id, op, key, data)
-SELECT pg_catalog.nextval('{{ids}}'), 'g', ARRAY[NULL::text], '"gap":{{{{' || {_MEMBERS} || ',"open":true}}}}'
-FROM open ORDER BY until
 """

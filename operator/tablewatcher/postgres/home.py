@@ -74,7 +74,7 @@ def adoption(names: WatcherNames, here: Home, table_oid: int) -> tuple[str, str,
         f" WHERE hash = {literal(names.hash)}"
     )
     # What was written in the old home after the copy was taken is not known here.
-    return _carry_over(names), moved, insert_gap(names, 0, literal('"reason":"moved","certain":false'))
+    return _carry_over(names), moved, insert_gap(names, 0, "moved")
 
 
 def _carry_over(names: WatcherNames) -> str:

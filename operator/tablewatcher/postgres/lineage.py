@@ -8,7 +8,6 @@ from typing import Any
 from ..naming import SCHEMA, WatcherNames
 from .gap_sql import insert_gap
 from .home import Home, refusal
-from .quoting import literal
 from .session import Connection, translating
 from .sql import QUERIES
 
@@ -45,8 +44,7 @@ class Lineage:
                 return generation
             if recorded is not None:
                 generation += 1
-                members = literal('"reason":"failover","certain":false')
-                await self._connection.execute(insert_gap(self._names, slot, members))
+                await self._connection.execute(insert_gap(self._names, slot, "failover").encode())
             await self._connection.execute(
                 f"UPDATE {SCHEMA}.watcher SET generation = %s, system_identifier = %s, database_oid = %s, timeline = %s"
                 " WHERE hash = %s",

@@ -90,7 +90,7 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     ]
     if observed.registered_table is not None and not captures(wanted, observed, facts):
         # After the triggers, which have waited for every writer: nobody is left who ran without them.
-        steps.append(Step("announce the gap", _gap(names)))
+        steps.append(Step("announce the gap", insert_gap(names, 0, "triggerRepaired")))
     return Plan(tuple(steps))
 
 
@@ -190,11 +190,6 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
 def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:
     grants = missing(needed(names), observed.grantee) if observed.grantee is not None else ""
     return [Step("let the listener's role read and deliver", grants)] if grants else []
-
-
-def _gap(names: WatcherNames) -> str:
-    """A gap event: the watcher was installed, and something took or turned off its trigger, nobody knows when."""
-    return insert_gap(names, 0, literal('"reason":"triggerRepaired","certain":false'))
 
 
 def _drop_function(names: WatcherNames) -> Step:

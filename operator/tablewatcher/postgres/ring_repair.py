@@ -39,8 +39,7 @@ def repair_steps(observed: Observed, names: WatcherNames) -> Iterator[tuple[str,
     if names.slot in missing:
         yield "write where the newest cursor is", _slot_of_cursor(names)
     if missing & set(names.rings):
-        told = literal('"reason":"ringRepaired","certain":false')
-        yield "announce the gap", insert_gap(names, 0, told)
+        yield "announce the gap", insert_gap(names, 0, "ringRepaired")
 
 
 def _after_the_last_id(names: WatcherNames) -> str:
