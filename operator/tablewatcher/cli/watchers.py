@@ -13,7 +13,7 @@ from ..listener.secrets import DirectorySecrets
 from ..naming import WatcherNames, watcher_names
 from ..postgres import apply as postgres
 from ..postgres.conninfo import Access, access, conninfo
-from ..postgres.dsn import checked, with_tls
+from ..postgres.dsn import checked
 from ..postgres.pooling import POOLED
 from ..postgres.script import Section, script
 from ..postgres.survey import survey
@@ -50,16 +50,11 @@ class Scope:
 
     def access(self, spec: WatcherSpec) -> Access:
         """The watcher's database, for changes. Raises SecretError, or SpecInvalid for a DSN that cannot be read."""
-        return Access(self._given(self.dsn, spec)) if self.dsn else access(spec, self.secrets)
+        return access(spec, self.secrets, self.dsn)
 
     def listener_conninfo(self, spec: WatcherSpec) -> str:
         """The same, as the listener connects."""
-        if self.dsn:
-            return self._given(self.dsn, spec)
-        return conninfo(spec.database, self.secrets, namespace=spec.namespace)
-
-    def _given(self, dsn: str, spec: WatcherSpec) -> str:
-        return with_tls(dsn, spec.database.tls, self.secrets)
+        return conninfo(spec.database, self.secrets, namespace=spec.namespace, dsn=self.dsn)
 
     def names(self, spec: WatcherSpec) -> WatcherNames:
         """The watcher's names under our instance."""

@@ -16,7 +16,6 @@ from ..errors import SpecInvalid, TableWatcherError
 from ..metrics import Metrics
 from ..naming import watcher_names
 from ..postgres.conninfo import conninfo
-from ..postgres.dsn import with_tls
 from ..spec.model import WatcherSpec
 from .draining import Figures
 from .files import Looks, signature
@@ -167,9 +166,7 @@ class Service:
         )
 
     def _conninfo(self, spec: WatcherSpec) -> str:
-        if self._options.dsn:
-            return with_tls(self._options.dsn, spec.database.tls, self._secrets)
-        return conninfo(spec.database, self._secrets, namespace=spec.namespace)
+        return conninfo(spec.database, self._secrets, namespace=spec.namespace, dsn=self._options.dsn)
 
 
 def serve(options: Options, show: Callable[[str], None] | None = None) -> None:

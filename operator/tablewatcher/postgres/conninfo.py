@@ -12,7 +12,7 @@ from psycopg.errors import ProgrammingError
 from ..errors import Reason, SecretError
 from ..spec.model import Database, Management, WatcherSpec
 from ..spec.secrets import Secrets
-from .dsn import PORT_FORM, are_ports
+from .dsn import PORT_FORM, are_ports, with_tls
 from .tls import tls_parameters
 
 _URI_KEYS = ("fqdn-uri", "uri")
@@ -28,11 +28,14 @@ _WRITES = frozenset({"sslkeylogfile"})
 _LIBPQ = {"host": "host", "port": "port", "username": "user", "password": "password", "database": "dbname"}
 
 
-def conninfo(database: Database, secrets: Secrets, *, namespace: str) -> str:
+def conninfo(database: Database, secrets: Secrets, *, namespace: str, dsn: str | None = None) -> str:
     """The libpq connection string of the role that reads and delivers, from the Secret of `database`.
 
-    Raises SecretError naming the Secret, and the keys that were looked for, never a value.
+    dsn: a person's own, which takes the place of the Secret. Raises SecretError naming the Secret, and the keys that
+    were looked for, never a value; TableWatcherError(SpecInvalid) for a DSN that cannot be read.
     """
+    if dsn:
+        return with_tls(dsn, database.tls, secrets)
     return _conninfo(database, database.secret_name, secrets, namespace)
 
 
@@ -44,12 +47,15 @@ class Access:
     listener_role: str | None = None
 
 
-def access(spec: WatcherSpec, secrets: Secrets) -> Access:
-    """The connection that installs and removes `spec`: the admin's where there is one. Raises SecretError."""
+def access(spec: WatcherSpec, secrets: Secrets, dsn: str | None = None) -> Access:
+    """The connection that installs and removes `spec`: the admin's where there is one. Raises as `conninfo`.
+
+    dsn: a person's own, which takes the place of both Secrets.
+    """
     database = spec.database
-    own = conninfo(database, secrets, namespace=spec.namespace)
+    own = conninfo(database, secrets, namespace=spec.namespace, dsn=dsn)
     # Where a DBA runs the SQL, we only look, as the role that is to deliver.
-    if database.admin_secret_name is None or spec.management is Management.OBSERVE:
+    if dsn or database.admin_secret_name is None or spec.management is Management.OBSERVE:
         return Access(own)
     admin = _conninfo(database, database.admin_secret_name, secrets, spec.namespace)
     role, owner = (str(conninfo_to_dict(text).get("user") or "") for text in (own, admin))
