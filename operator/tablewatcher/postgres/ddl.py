@@ -23,21 +23,9 @@ from ..naming import WatcherNames
 from ..spec.model import WatcherSpec
 from .capture_source import CaptureSource
 from .granularity import as_set, by_statement
-from .quoting import identifier, literal, ours
-from .shape import SESSION_SETTINGS, Column, TableShape
+from .quoting import literal, ours
+from .shape import SESSION_SETTINGS, TableShape
 from .triggers import WantedTrigger, wanted_triggers
-
-__all__ = [
-    "Column",
-    "Desired",
-    "TableShape",
-    "create_function",
-    "desired",
-    "identifier",
-    "literal",
-    "neutral_source",
-    "ours",
-]
 
 
 @dataclass(frozen=True, slots=True)
