@@ -123,7 +123,7 @@ class WatchedDatabase:
         self.last_working = self._conninfo
         self._due.catalog = now + CATALOG_SECONDS
         if in_sync_before:
-            self.repaired = tuple(_objects(self.applied))
+            self.repaired = self.applied.plan.kinds
 
     async def _bounded(self, spec: WatcherSpec) -> Applied:
         try:
@@ -150,12 +150,3 @@ class WatchedDatabase:
     def _lost(self) -> None:
         self.demand()
         self._changed()
-
-
-def _objects(applied: Applied) -> list[str]:
-    """What kinds of objects the steps of a repair were about."""
-    kinds = []
-    for kind, sign in (("function", "write function"), ("trigger", "install trigger"), ("ring", "create ")):
-        if any(step.what.startswith(sign) for step in applied.plan.steps):
-            kinds.append(kind)
-    return kinds or (["database"] if applied.plan.steps else [])

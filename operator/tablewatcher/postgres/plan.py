@@ -6,7 +6,9 @@ nothing is ever half-installed; the only ones that lock the watched table come l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
@@ -25,9 +27,19 @@ from .ring_parts import whole_ring
 from .ring_repair import repair_steps
 from .ring_upgrade import locking_steps
 from .sql import migrations
+from .triggers import WantedTrigger
 
 # On the schema only where we made it: one made by a DBA, with its grants, outlives the last watcher.
 SCHEMA_COMMENT = "made by tablewatcher; removed with the last watcher"
+
+
+class Kind(StrEnum):
+    """What of a watcher a step is about; DATABASE: of the schema, of rights, or of our records."""
+
+    FUNCTION = "function"
+    TRIGGER = "trigger"
+    RING = "ring"
+    DATABASE = "database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,7 @@ class Step:
 
     what: str
     sql: str
+    kind: Kind = Kind.DATABASE
     locks_table: bool = False
     excludes_readers: bool = False
 
@@ -50,6 +63,12 @@ class Plan:
 
     def __bool__(self) -> bool:
         return bool(self.steps)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What the steps are about, each once; DATABASE where they are about nothing else."""
+        found = {step.kind for step in self.steps}
+        return tuple(kind for kind in Kind if kind in found and (kind is not Kind.DATABASE or len(found) == 1))
 
 
 def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: str | None = None) -> Plan:
@@ -78,16 +97,8 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     if not is_registered(wanted, observed, facts):
         steps.append(Step("register the watcher", _register(wanted, facts, observed.here, names)))
     steps += _grant_steps(observed, names)
-    replace = observed.server.version >= 140_000
-    steps += [
-        Step(
-            f"install trigger {trigger.name} on {trigger.table}",
-            trigger.create(names, replace=replace),
-            locks_table=True,
-        )
-        for trigger in wanted.triggers
-        if stale or not trigger_in_sync(trigger, observed)
-    ]
+    absent = [each for each in wanted.triggers if stale or not trigger_in_sync(each, observed)]
+    steps += _trigger_steps(absent, observed, names)
     if observed.registered_table is not None and not captures(wanted, observed, facts):
         # After the triggers, which have waited for every writer: nobody is left who ran without them.
         steps.append(Step("announce the gap", insert_gap(names, 0, "triggerRepaired")))
@@ -97,11 +108,27 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
 def _function_steps(wanted: Desired, facts: TableFacts, names: WatcherNames) -> list[Step]:
     function = f"FUNCTION {ours(names.function)}()"
     return [
-        Step(f"write function {names.function}", create_function(names, wanted.function_source, wanted.settings)),
-        Step("keep it from others", f"REVOKE ALL ON {function} FROM PUBLIC"),
-        # Who makes or attaches a partition has the trigger put on it in their own name.
-        Step("let the table's owner add partitions", f"GRANT EXECUTE ON {function} TO {identifier(facts.owner)}"),
-        Step("mark it as ours", f"COMMENT ON {function} IS {literal(names.identity)}"),
+        Step(what, sql, Kind.FUNCTION)
+        for what, sql in (
+            (f"write function {names.function}", create_function(names, wanted.function_source, wanted.settings)),
+            ("keep it from others", f"REVOKE ALL ON {function} FROM PUBLIC"),
+            # Who makes or attaches a partition has the trigger put on it in their own name.
+            ("let the table's owner add partitions", f"GRANT EXECUTE ON {function} TO {identifier(facts.owner)}"),
+            ("mark it as ours", f"COMMENT ON {function} IS {literal(names.identity)}"),
+        )
+    ]
+
+
+def _trigger_steps(triggers: Iterable[WantedTrigger], observed: Observed, names: WatcherNames) -> list[Step]:
+    replace = observed.server.version >= 140_000
+    return [
+        Step(
+            f"install trigger {trigger.name} on {trigger.table}",
+            trigger.create(names, replace=replace),
+            Kind.TRIGGER,
+            locks_table=True,
+        )
+        for trigger in triggers
     ]
 
 
@@ -115,6 +142,7 @@ def neutralise(observed: Observed, names: WatcherNames) -> Plan:
             Step(
                 f"stop capture in {names.function}",
                 create_function(names, neutral_source(), ("search_path=pg_catalog, pg_temp",)),
+                Kind.FUNCTION,
             ),
         )
     )
@@ -135,8 +163,8 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy) -> 
     if policy is DeletionPolicy.DELETE:
         tables = [name for name in (*names.rings, *names.cursors) if name in observed.objects]
         sequences = [name for name in names.sequences if name in observed.objects]
-        steps += [Step(f"drop {name}", f"DROP TABLE {ours(name)}") for name in tables]
-        steps += [Step(f"drop {name}", f"DROP SEQUENCE {ours(name)}") for name in sequences]
+        steps += [Step(f"drop {name}", f"DROP TABLE {ours(name)}", Kind.RING) for name in tables]
+        steps += [Step(f"drop {name}", f"DROP SEQUENCE {ours(name)}", Kind.RING) for name in sequences]
         if observed.registered_table is not None:
             steps += [
                 Step("forget the watcher", f"DELETE FROM {SCHEMA}.watcher WHERE hash = {literal(names.hash)}"),
@@ -179,12 +207,13 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
     if observed.objects:
         upgrade = locking_steps(observed, names)
         return [
-            *(Step(what, sql) for what, sql in repair_steps(observed, names)),
-            *(Step(what, sql, locks_table=True, excludes_readers=True) for what, sql in upgrade),
+            *(Step(what, sql, Kind.RING) for what, sql in repair_steps(observed, names)),
+            *(Step(what, sql, Kind.RING, locks_table=True, excludes_readers=True) for what, sql in upgrade),
         ]
-    steps = [Step(what, sql) for what, sql in whole_ring(names)]
     # Nothing can be in the ring before this transaction commits, so any snapshot taken in it is early enough.
-    return [*steps, Step("set the cursor to now", free_cursor(names, "0", "pg_catalog.pg_current_snapshot()"))]
+    first = free_cursor(names, "0", "pg_catalog.pg_current_snapshot()")
+    made = (*whole_ring(names), ("set the cursor to now", first))
+    return [Step(what, sql, Kind.RING) for what, sql in made]
 
 
 def _grant_steps(observed: Observed, names: WatcherNames) -> list[Step]:
@@ -196,6 +225,7 @@ def _drop_function(names: WatcherNames) -> Step:
     return Step(
         f"drop function {names.function} and its trigger",
         f"DROP FUNCTION {ours(names.function)}() CASCADE",
+        Kind.FUNCTION,
         locks_table=True,
         excludes_readers=True,
     )
