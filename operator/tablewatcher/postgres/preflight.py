@@ -33,7 +33,15 @@ def check(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> TableFa
 
 def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[DatabaseError]:
     """All that stands against the plan, in the order in which one would look for it."""
-    table = f"{spec.table.schema}.{spec.table.name}"
+    table, facts = f"{spec.table.schema}.{spec.table.name}", observed.table
+    of_table: list[Callable[[], object]] = []
+    if facts is not None:
+        of_table = [
+            lambda: _check_columns(spec, facts, table),
+            lambda: _check_conditions(observed),
+            lambda: _check_routing(spec, facts),
+            lambda: _check_granularity(spec, facts),
+        ]
     checks: list[Callable[[], object]] = [
         lambda: _check_version(observed),
         lambda: _check_primary(observed),
@@ -42,17 +50,10 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
         lambda: _check_table(spec.table.schema, observed, table),
         lambda: _check_rights(spec, observed),
         lambda: _check_upgrade(spec, observed),
+        *of_table,
         lambda: _check_publications(spec, observed),
         lambda: refuse_foreign(observed, names),
     ]
-    facts = observed.table
-    if facts is not None:
-        checks[7:7] = [
-            lambda: _check_columns(spec, facts, table),
-            lambda: _check_conditions(observed),
-            lambda: _check_routing(spec, facts),
-            lambda: _check_granularity(spec, facts),
-        ]
     found = []
     for each in checks:
         try:
