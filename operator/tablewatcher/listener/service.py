@@ -18,7 +18,7 @@ from ..naming import watcher_names
 from ..postgres.conninfo import conninfo
 from ..spec.model import WatcherSpec
 from .draining import Figures
-from .files import Looks, signature
+from .files import Looks, Manifests, signature
 from .health import HealthServer
 from .holder import this_process
 from .manifests import NotRead, read
@@ -97,7 +97,7 @@ class Service:
                 yield Figures(name, behind.waiting, behind.delivered)
 
     async def _reload(self) -> None:
-        """Starts, stops and restarts watchers where the manifests have changed."""
+        """Reads the manifests where they have changed, and does as they say."""
         newest = signature(self._options.files)
         if newest == self._signature:
             return
@@ -109,6 +109,14 @@ class Service:
         if signature(self._options.files) != newest:
             return  # changed meanwhile: what was read may be the moment in between
         first, self._signature = self._signature is None, newest
+        self._tell_faults(found, first=first)
+        self._take_up(found)
+
+    def _tell_faults(self, found: Manifests, *, first: bool) -> None:
+        """Says what of the manifests cannot be used. Raises SpecInvalid where there is nothing to wait for.
+
+        first: nothing has been read before.
+        """
         useless = first and found.faults and not found.specs and not any(map(Path.is_dir, self._options.files))
         for fault in found.faults[1:] if useless else found.faults:
             log.error(fault.message)
@@ -119,6 +127,9 @@ class Service:
             files = [*map(str, self._options.files)]
             self._unusable = (f"no TableWatcher manifest in {', '.join(files)}: put one there",)
             log.warning("no TableWatcher manifest there; waiting for one", files=files)
+
+    def _take_up(self, found: Manifests) -> None:
+        """Starts, stops and restarts watchers as the manifests have them now."""
         # What was good and cannot be read now, or has a mistake, goes on as it was.
         silent = {name for name in self._wanted if found.are_silent_on(name, self._origins[name])}
         self._wanted = {**found.specs, **{name: self._wanted[name] for name in silent}}
