@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,15 @@ def no_writer_was_disturbed(writers: Writers) -> None:
     assert writers.history.count(Outcome.INFO) == 0
 
 
+@pytest.mark.parametrize("takes_batches", [False, True], ids=["plain", "batches"])
 async def test_listener_is_killed(
-    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+    tmp_path: Path,
+    database: Database,
+    make_stream: Callable[..., Awaitable[Stream]],
+    make_listener: MakeListener,
+    takes_batches: bool,
 ) -> None:
+    stream = await make_stream(allow_batched=takes_batches)
     manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
     await watched(database, with_every_option(manifest, binary=False))
     listener, writers, chance = (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -47,8 +50,30 @@ async def test_all_watchers_come_back_at_once_on_a_handful_of_connections(
                 " WHERE datname = current_database() AND application_name LIKE 'tablewatcher listener%%'"
             )
             assert 0 < ended[0][0] <= 6
+        await asked_together(database)
         found: Counter[str] = Counter()
         subscription = await client.jetstream().subscribe(f"{stream.prefix}.>", ordered_consumer=True)
         for _ in range(3 * WATCHERS):
             found[(await subscription.next_msg(20)).subject] += 1
     assert found == {f"{stream.prefix}.{name}.insert": 3 for name in names}
+
+
+async def asked_together(database: Database) -> None:
+    """Idle, all rings are looked at by one query, about once a second: not by as many as there are watchers."""
+    looks: dict[object, str] = {}
+    seconds, deadline = 5, float("inf")
+    async with await database.connect() as looking:
+        while time.monotonic() < deadline:
+            cursor = await looking.execute(
+                "SELECT query_start, query FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'tablewatcher listener reader'"
+                " AND query LIKE 'SELECT % WHERE %EXISTS (SELECT FROM %'"
+            )
+            looks |= dict(await cursor.fetchall())
+            if looks:
+                deadline = min(deadline, time.monotonic() + seconds)
+            await asyncio.sleep(0.005)
+    # As many of them as pg_stat_activity shows of the text, 1 kB.
+    rings = [len(set(re.findall(r"ring_(\w+)_\d", query))) for query in looks.values()]
+    assert 2 <= len(rings) <= 4 * seconds
+    assert min(rings) > 1, looks

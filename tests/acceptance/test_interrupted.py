@@ -1,0 +1,91 @@
+"""What goes on until Ctrl-C: `demo --keep`, to play by hand, and a listener at a person's terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ..conftest import Database, Stream, poll
+from .commands import manifest, tablewatcher, write
+from .programs import PROGRAM, started
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Programs that a shell starts in the background, and all they start, do not hear Ctrl-C; ours here do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def is_there(directory: str) -> bool:
+    return Path(directory).is_dir()
+
+
+@pytest.mark.timeout(240)
+async def test_a_demonstration_that_is_kept_can_be_played_with() -> None:
+    with started(PROGRAM, "demo", "--keep") as demo:
+        await poll(lambda: "Ctrl-C ends it" in demo.out and "jsz?streams=true" in demo.out, 120)
+        said = demo.out.partition("All of it goes on running")[2]
+        dsn, statement = re.search(r'psql "(.+?)" -c "(.+?)"', said).groups()  # type: ignore[union-attr]
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            (number,) = connection.execute(statement + " RETURNING id").fetchone() or ()
+
+        def shown() -> list[str]:
+            return [line for line in demo.out.partition("jsz?streams=true")[2].splitlines() if f" id {number}," in line]
+
+        sinks = await poll(lambda: len(shown()) == 2 and shown(), 40)
+        assert sorted(line.split()[0] for line in sinks) == ["HTTP", "NATS"]
+        # The commands that it prints, as they are printed.
+        for word in ("status", "doctor"):
+            (command,) = re.findall(rf"^ *\S+ ({word} .*)$", said, re.MULTILINE)
+            answer = await tablewatcher(*shlex.split(command))
+            assert answer.code == 0, answer.out + answer.err
+        (replay,) = re.findall(r"^ *\S+ (replay .*)$", said, re.MULTILINE)
+        answer = await tablewatcher(*shlex.split(replay))
+        assert answer.code == 0, answer.out + answer.err
+        await poll(lambda: len(shown()) == 4, 40)
+        directory = re.search(r"-f (\S+)/manifests", said)[1]  # type: ignore[index]
+        ports = [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", said)]
+        assert is_there(directory)
+        assert all(answers(port) for port in ports)
+        assert len(ports) >= 3
+        assert await demo.end(signal.SIGINT) == 0
+        assert demo.out.splitlines()[-1] == "stopped"
+        assert "Traceback" not in demo.out + demo.err
+    assert not is_there(directory)
+    assert not any(answers(port) for port in ports)
+
+
+async def test_a_listener_ends_in_order(
+    database: Database, stream: Stream, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """Its lease is released, as by SIGTERM: whoever comes next need not wait for it."""
+    await database.execute("CREATE TABLE public.orders (id bigint PRIMARY KEY, status text)")
+    sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
+    files = write(tmp_path / "manifests", manifest(sink=sink))
+    with started(PROGRAM, "run", "-f", files, "--dsn", database.dsn, "--http-port", free_port()) as program:
+        await poll(lambda: "applied" in program.out, 40)
+        await database.execute("INSERT INTO orders VALUES (1, 'new')")
+        await stream.messages(1, 40)
+        assert await program.end(signal.SIGINT) == 0, program.tail()
+        assert "Traceback" not in program.out + program.err
+    (cursor,) = await database.execute("SELECT min(relname) FROM pg_class WHERE relname ~ '^cursor_.*_0$'")
+    (lease,) = await database.execute(
+        f"SELECT expires_at = '-infinity' FROM tablewatcher.{cursor[0]} ORDER BY epoch DESC, n DESC LIMIT 1"
+    )
+    assert lease == (True,)
