@@ -41,6 +41,13 @@ class Home:
         """Whether a server has been promoted since `recorded`."""
         return not self.is_copy_of(recorded) and self.timeline != recorded.timeline
 
+    def next_generation(self, generation: int) -> int:
+        """The one after a failover to here, or a restore to a point in time, that finds `generation`.
+
+        Where that is set back to before another failover, the next number has been sent already: no later timeline has.
+        """
+        return max(generation + 1, self.timeline)
+
 
 def moves_here(recorded: Home | None, here: Home, adopt: str | None) -> bool:
     """Whether a watcher is to be adopted here. Raises DatabaseError(CloneRefused) where nobody has said so."""

@@ -43,7 +43,7 @@ class Lineage:
             if recorded is not None and not here.is_after_failover(recorded):
                 return generation
             if recorded is not None:
-                generation += 1
+                generation = here.next_generation(generation)
                 await self._connection.execute(insert_gap(self._names, slot, "failover").encode())
             await self._connection.execute(
                 f"UPDATE {SCHEMA}.watcher SET generation = %s, system_identifier = %s, database_oid = %s, timeline = %s"
