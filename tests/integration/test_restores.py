@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tablewatcher.postgres.apply import apply, plan
+from tablewatcher.embedded import EmbeddedPostgres
+from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.postgres.apply import apply, destroy, plan
 from tablewatcher.postgres.drift import Drift
 from tablewatcher.postgres.session import connect
 
-from ..conftest import Database
+from ..conftest import POSTGRES_SETTINGS, Database
+from ..versions import newest_postgres
 from .capturing import Watched, names_of, spec_of, watch
 from .test_home import delivered, sequence, told
 
@@ -106,3 +109,40 @@ async def test_a_database_that_is_restored_where_it_was(database: Database, watc
     assert min(map(sequence, after)) > max(map(sequence, before))
     assert {event.event_id for event in after}.isdisjoint(event.event_id for event in before)
     assert not await plan(database.dsn, SPEC, NAMES)
+
+
+@pytest.fixture
+def young_server(server_directory: Path) -> Iterator[EmbeddedPostgres]:
+    with newest_postgres(server_directory / "young", POSTGRES_SETTINGS) as server:
+        yield server
+
+
+@pytest.mark.parametrize("part", ["cursor", "ring"])
+async def test_data_of_another_cluster_in_the_ring(
+    part: str, database: Database, watched: Watched, young_server: EmbeddedPostgres
+) -> None:
+    """They come from transactions far ahead: the cursor would pass over all that is written from now on, the rows
+    would be sent again and again."""
+    await database.execute("DO $$ BEGIN FOR n IN 1..3000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+    await database.execute("INSERT INTO t VALUES (2)")
+    assert told(await delivered(database.dsn)) == ["2"]
+    table = {"cursor": NAMES.cursors[0], "ring": NAMES.rings[0]}[part]
+    dump = await dumped(database, "--data-only", "-t", f"tablewatcher.{table}")
+    other = Database(young_server, "postgres")
+    await other.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    theirs = await watch(other.dsn, SPEC)
+    async with theirs.reader:
+        await other.execute(f"TRUNCATE tablewatcher.{NAMES.cursors[0]}" if part == "cursor" else "SELECT 1")
+        await restored(other, dump)
+        await other.execute("INSERT INTO t VALUES (3)")
+        with pytest.raises(DatabaseError, match="tablewatcher destroy") as refused:
+            await delivered(other.dsn)
+        assert refused.value.reason is Reason.MANUAL_ACTION_REQUIRED
+        if part == "ring":
+            # A listener that runs meanwhile has its lease already.
+            with pytest.raises(DatabaseError, match="tablewatcher destroy"):
+                await theirs.events()
+    await destroy(other.dsn, SPEC, NAMES)
+    await apply(other.dsn, SPEC, NAMES)
+    await other.execute("INSERT INTO t VALUES (4)")
+    assert told(await delivered(other.dsn)) == ["4"]

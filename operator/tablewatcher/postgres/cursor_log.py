@@ -14,6 +14,7 @@ from typing import Any
 
 from ..naming import WatcherNames
 from .cursor_sql import SECONDS_LEFT, newest, not_superseded
+from .home import foreign_rows
 from .position import Position
 from .quoting import ours
 from .session import Connection, translating
@@ -65,19 +66,25 @@ class CursorLog:
         self._proof: tuple[int, int] | None = None
         self._known_since = 0.0
         self.slot = 0
-        self._newest = newest(names, _COLUMNS.format(slot=ours(names.slot)))
+        ahead = " OR ".join(_AHEAD.format(ring=ours(name)) for name in names.rings)
+        self._newest = newest(names, _COLUMNS.format(slot=ours(names.slot), ahead=ahead))
         alone = not_superseded(names)
         self._append = [(_APPEND.format(cursor=ours(name), not_superseded=alone)) for name in names.cursors]
 
     @translating
     async def acquire(self, is_dead: Callable[[str], bool]) -> Lease | Held:
-        """The lease, or who has it. `is_dead(holder)`: whether that process is known to have ended."""
+        """The lease, or who has it. `is_dead(holder)`: whether that process is known to have ended.
+
+        Raises DatabaseError, also where the ring holds what another cluster has written.
+        """
         async with self._lock, self._connection.transaction():
             await self._connection.execute("SET LOCAL synchronous_commit = local")
             await self._connection.execute(
                 "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 7))", [self._names.hash]
             )
             row = await self._read()
+            if row["ahead"]:
+                raise foreign_rows()
             seconds = self._left(row)
             if seconds > 0 and not is_dead(row["holder"]):
                 return Held(row["holder"], seconds)
@@ -131,10 +138,14 @@ class CursorLog:
         return row
 
 
+_NEXT = "pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())"
 _COLUMNS = (
     f"epoch, n, holder, prev::text AS prev, cur::text AS cur, after_id, coalesce({SECONDS_LEFT}, 0) AS seconds,"
-    " (SELECT last_value::integer FROM {slot}) AS slot"
+    " (SELECT last_value::integer FROM {slot}) AS slot,"
+    f" pg_catalog.pg_snapshot_xmax(prev) > {_NEXT} OR {{ahead}} AS ahead"
 )
+# No snapshot shows what a transaction writes that has yet to begin.
+_AHEAD = f"EXISTS (SELECT FROM {{ring}} WHERE xid >= {_NEXT})"
 _APPEND = """
 INSERT INTO {cursor} (epoch, n, holder, expires_at, prev, cur, after_id)
 SELECT %(epoch)s, %(n)s, %(holder)s,

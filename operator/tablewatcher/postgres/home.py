@@ -70,6 +70,17 @@ def refusal(recorded: Home, here: Home) -> DatabaseError:
     )
 
 
+def foreign_rows() -> DatabaseError:
+    """Why nothing is delivered from a ring that holds what transactions of another cluster have written."""
+    return DatabaseError(
+        Reason.MANUAL_ACTION_REQUIRED,
+        "the ring holds rows, or a cursor, of transactions that this server has not had yet: a dump of another one has"
+        " been loaded into schema tablewatcher (pg_restore --data-only), so nothing is delivered. Run `tablewatcher"
+        " destroy`, which drops what the ring holds, then `apply`, and leave that schema out of the next dump"
+        " (--exclude-schema=tablewatcher)",
+    )
+
+
 def adoption(names: WatcherNames, here: Home, table_oid: int) -> tuple[str, str, str]:
     """Statements that make `here` the home, in one transaction: what is undelivered is kept, a gap is announced.
 

@@ -28,6 +28,7 @@ from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WatcherSpec
 from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in
 from .envelope import EVENT_COLUMNS, event_rows
+from .home import foreign_rows
 from .position import Position
 from .quoting import ours
 from .session import Connection, translating
@@ -125,6 +126,8 @@ class Outbox:
             # Begun by `apply`, together with the first rows that this very snapshot shows: they go out as part of it.
             raise DatabaseError(Reason.RECONCILING, "a new generation has begun in the database; starting anew")
         cur = Snapshot.parse(text)
+        if text == prev.text:
+            raise foreign_rows()  # what it shows and the one before did not is nothing
         if not flushed:
             await self._await_flush(lsn)
         events = tuple(_event(row) for row in rows)
