@@ -56,7 +56,8 @@ class Drift:
 
 
 # By name, not by function: a watcher may have several of both. A trigger whose row is of another transaction than what
-# it depends on was changed after it was made: turned off and on again, if it fires now.
+# it depends on was changed after it was made: turned off and on again, if it fires now. OFFSET: that is looked up by
+# index, where a planner without statistics would compare all with all.
 _LOOK = """
 SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('O', 'A')), 0)::integer AS fires,
        EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -65,7 +66,7 @@ SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('O', '
          AS partly_off,
        EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = min(p.oid) AND c.tgenabled = 'O' AND NOT EXISTS (
                  SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_trigger'::regclass
-                   AND d.objid = c.oid AND d.xmin = c.xmin)) AS touched,
+                   AND d.objid = c.oid AND d.xmin = c.xmin OFFSET 0)) AS touched,
        EXISTS (SELECT FROM pg_catalog.pg_trigger i JOIN pg_catalog.pg_class c ON c.oid = i.tgrelid
                WHERE i.tgfoid = min(p.oid) AND i.tgtype = {insert} AND c.relispartition) AS passed_by,
        w.source_digest IS NULL OR w.source_digest = coalesce(pg_catalog.encode(

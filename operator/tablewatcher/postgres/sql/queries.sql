@@ -218,16 +218,21 @@ WHERE n.nspname = 'tablewatcher' AND p.proname = %(function)s AND p.pronargs = 0
 -- name: capture_triggers
 -- A trigger that is switched off on one partition alone counts as off. touched: its row was written again after it was
 -- made, as by DISABLE TRIGGER and ENABLE TRIGGER; what it depends on is noted once, by the transaction that made it.
-SELECT t.tgname::text AS name, t.tgrelid::bigint AS table_oid, t.tgtype::integer AS type,
-       CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = t.tgfoid AND c.tgname = t.tgname
-                                AND c.tgenabled NOT IN ('O', 'A'))
-            THEN 'D' ELSE t.tgenabled::text END AS enabled,
-       EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = t.tgfoid AND c.tgname = t.tgname AND c.tgenabled = 'O'
-                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_trigger'::regclass
-                                   AND d.objid = c.oid AND d.xmin = c.xmin)) AS touched,
-       t.tgnewtable::text AS new_table, t.tgoldtable::text AS old_table
-FROM pg_catalog.pg_trigger t
-WHERE t.tgfoid = %(function_oid)s AND NOT t.tgisinternal AND t.tgparentid = 0
+-- OFFSET: each looked up by index, where a planner without statistics would compare all with all.
+WITH ours AS MATERIALIZED (
+    SELECT t.tgname, t.tgrelid, t.tgtype, t.tgenabled, t.tgnewtable, t.tgoldtable, t.tgisinternal, t.tgparentid,
+           t.tgenabled = 'O' AND NOT EXISTS (
+             SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_trigger'::regclass
+               AND d.objid = t.oid AND d.xmin = t.xmin OFFSET 0) AS touched
+    FROM pg_catalog.pg_trigger t WHERE t.tgfoid = %(function_oid)s
+), of_name AS (
+    SELECT *, pg_catalog.bool_or(tgenabled NOT IN ('O', 'A')) OVER same AS off, pg_catalog.bool_or(touched) OVER same AS any_touched
+    FROM ours WINDOW same AS (PARTITION BY tgname)
+)
+SELECT tgname::text AS name, tgrelid::bigint AS table_oid, tgtype::integer AS type,
+       CASE WHEN off THEN 'D' ELSE tgenabled::text END AS enabled, any_touched AS touched,
+       tgnewtable::text AS new_table, tgoldtable::text AS old_table
+FROM of_name WHERE NOT tgisinternal AND tgparentid = 0
 
 -- name: watchers
 SELECT w.hash, w.table_oid::bigint AS table_oid FROM tablewatcher.watcher w
