@@ -12,9 +12,11 @@ from tablewatcher.event import Event
 from tablewatcher.naming import WatcherNames, watcher_names
 from tablewatcher.postgres.apply import Applied, apply
 from tablewatcher.postgres.outbox import Outbox, Page
+from tablewatcher.postgres.plan import Plan
 from tablewatcher.postgres.position import Position
 from tablewatcher.postgres.session import Connection, connect
 from tablewatcher.postgres.snapshot import Snapshot
+from tablewatcher.postgres.survey import survey
 from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
 
 FIRST = Position(Snapshot.parse("1:1:"))
@@ -83,6 +85,14 @@ async def watch(dsn: str, spec: WatcherSpec, *, admin: str | None = None) -> Wat
     return await opened(dsn, spec)
 
 
+async def plan(dsn: str, spec: WatcherSpec, names: WatcherNames, *, adopt: str | None = None) -> Plan:
+    """What `apply` would run now. Raises the first of what stands against it."""
+    found = await survey(dsn, spec, names, adopt=adopt)
+    if found.plan is None:
+        raise found.faults[0]
+    return found.plan
+
+
 async def opened(dsn: str, spec: WatcherSpec) -> Watched:
     """The ring of a watcher that is applied already."""
     reader = await connect(dsn)
@@ -94,4 +104,4 @@ def _outbox(reader: Connection, spec: WatcherSpec, generation: int) -> Outbox:
     return Outbox(reader, asyncio.Lock(), spec, names_of(spec), database="test", generation=generation)
 
 
-__all__ = ["ALL", "FIRST", "Applied", "Watched", "names_of", "opened", "spec_of", "watch"]
+__all__ = ["ALL", "FIRST", "Applied", "Watched", "names_of", "opened", "plan", "spec_of", "watch"]

@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import _ADVISORY_KEY, _drop_empty_schema, apply, destroy, plan
+from tablewatcher.postgres.apply import _ADVISORY_KEY, _drop_empty_schema, apply, destroy
 from tablewatcher.postgres.plan import SCHEMA_COMMENT, Kind
 from tablewatcher.postgres.quoting import identifier, literal
 from tablewatcher.postgres.session import connected
 from tablewatcher.spec.model import Action, Capture, Condition, DeletionPolicy, Granularity, Operator, WatcherSpec
 
 from ..conftest import Database
-from .capturing import ALL, names_of, opened, spec_of, watch
+from .capturing import ALL, names_of, opened, plan, spec_of, watch
 from .running import running_time
 from .test_granularity import levels
 from .writing import SHORTLY, writing
@@ -374,7 +374,7 @@ async def test_a_schema_that_others_made_stays(database: Database) -> None:
 async def test_retain_keeps_ring_and_rows(database: Database) -> None:
     await apply(database.dsn, SPEC, NAMES)
     await database.execute("INSERT INTO t VALUES (1, 1)")
-    await destroy(database.dsn, SPEC, NAMES, DeletionPolicy.RETAIN)
+    await destroy(database.dsn, replace(SPEC, deletion_policy=DeletionPolicy.RETAIN), NAMES)
     await database.execute("INSERT INTO t VALUES (2, 2)")
     assert await database.execute("SELECT FROM pg_trigger WHERE NOT tgisinternal") == []
     await apply(database.dsn, SPEC, NAMES)

@@ -10,12 +10,12 @@ import psycopg
 import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
-from tablewatcher.postgres.apply import apply, plan
+from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.chunks import EVENTS
 from tablewatcher.spec.model import Action
 
 from ..conftest import POSTGRES_SETTINGS, Database
-from .capturing import names_of, spec_of, watch
+from .capturing import names_of, plan, spec_of, watch
 
 CHANGES = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})
 

@@ -15,14 +15,14 @@ from prometheus_client import CollectorRegistry
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.listener.observe import Observer
 from tablewatcher.metrics import Metrics
-from tablewatcher.postgres.apply import apply, plan
+from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.ring import Ring
 from tablewatcher.postgres.standing import standing
 from tablewatcher.sinks.nats.subject import subject
 from tablewatcher.spec.model import Action, Capture, Condition, DeliveryPolicy, Granularity, NatsSink, Operator
 
 from ..conftest import Database
-from .capturing import Watched, names_of, spec_of, watch
+from .capturing import Watched, names_of, plan, spec_of, watch
 
 Watch = Callable[..., Awaitable[Watched]]
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, plan
+from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.grants import to_capture
 from tablewatcher.spec.model import Action, Capture, DeliveryPolicy, Granularity, NatsSink, WatcherSpec
 
 from ..conftest import Database
 from ..conftest import any_postgres as postgres  # noqa: F401 - both versions
-from .capturing import names_of, spec_of, watch
+from .capturing import names_of, plan, spec_of, watch
 
 WRITES = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})
 STEP = "let the capture function write the ring"

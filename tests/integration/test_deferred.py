@@ -9,12 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from tablewatcher.postgres.apply import apply, plan
+from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.quoting import identifier
 from tablewatcher.spec.model import Action, Capture, Condition, Granularity, Operator
 
 from ..conftest import Database
-from .capturing import Watched, names_of, opened, spec_of, watch
+from .capturing import Watched, names_of, opened, plan, spec_of, watch
 
 CHANGES = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})
 

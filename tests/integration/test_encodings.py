@@ -11,12 +11,11 @@ import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.naming import token
-from tablewatcher.postgres.apply import plan
 from tablewatcher.postgres.history import History
 from tablewatcher.spec.model import Capture, Granularity, NatsSink
 
 from ..conftest import Database
-from .capturing import names_of, spec_of, watch
+from .capturing import names_of, plan, spec_of, watch
 
 # A word that each of them can hold: of one byte a letter, of two, of three in one and not in UTF-8.
 WORDS = {"LATIN1": "Größe", "WIN1252": "1 €", "KOI8R": "размер", "EUC_JP": "大きさ"}

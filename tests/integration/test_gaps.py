@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tablewatcher.postgres.apply import apply, plan
+from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.drift import Drift
 from tablewatcher.postgres.gaps import Gaps
 from tablewatcher.postgres.holders import holders
@@ -20,7 +20,7 @@ from tablewatcher.spec.model import Action
 
 from ..conftest import Database
 from ..versions import OLDEST
-from .capturing import Watched, names_of, spec_of, watch
+from .capturing import Watched, names_of, plan, spec_of, watch
 
 SPEC = spec_of(actions=frozenset({Action.INSERT, Action.UPDATE, Action.DELETE}))
 NAMES = names_of(SPEC)

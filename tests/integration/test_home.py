@@ -16,7 +16,7 @@ from psycopg import sql
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.event import Event
-from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.apply import apply, destroy
 from tablewatcher.postgres.cursor_log import CursorLog, Lease
 from tablewatcher.postgres.lineage import Lineage
 from tablewatcher.postgres.outbox import Outbox
@@ -26,7 +26,7 @@ from ..conftest import POSTGRES_SETTINGS, Database, poll
 from ..pgbouncer import PgBouncer
 from ..replicas import caught_up, cut_off, promote, upgraded
 from ..versions import newest_postgres
-from .capturing import Watched, names_of, spec_of, watch
+from .capturing import Watched, names_of, plan, spec_of, watch
 
 SPEC = spec_of()
 NAMES = names_of(SPEC)

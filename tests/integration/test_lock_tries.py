@@ -11,14 +11,14 @@ import psycopg
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.apply import apply, destroy
 from tablewatcher.postgres.holders import Contested
 from tablewatcher.postgres.lock_tries import LONGEST_STATEMENT_MS, LockTries
 from tablewatcher.postgres.session import connected
 
 from ..conftest import Database, poll
 from ..relay import Relay
-from .capturing import names_of, opened, spec_of
+from .capturing import names_of, opened, plan, spec_of
 from .writing import SHORTLY, writing
 
 SPEC = spec_of(columns=("n",))

@@ -11,13 +11,13 @@ import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.apply import apply, destroy
 from tablewatcher.postgres.drift import Drift
 from tablewatcher.postgres.session import connect
 
 from ..conftest import POSTGRES_SETTINGS, Database
 from ..versions import newest_postgres
-from .capturing import Watched, names_of, spec_of, watch
+from .capturing import Watched, names_of, plan, spec_of, watch
 from .test_home import delivered, sequence, told
 
 SPEC = spec_of()

@@ -10,11 +10,11 @@ import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.apply import apply, destroy
 from tablewatcher.spec.model import Action, Capture, Granularity
 
 from ..conftest import POSTGRES_SETTINGS, Database
-from .capturing import names_of, opened, spec_of, watch
+from .capturing import names_of, opened, plan, spec_of, watch
 from .test_granularity import levels
 
 CHANGES = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy, plan
+from tablewatcher.postgres.apply import apply, destroy
 from tablewatcher.postgres.progress import drained
 from tablewatcher.postgres.standing import standing
 from tablewatcher.spec.model import Capture, NatsSink
 
 from ..conftest import Database
-from ..integration.capturing import names_of, opened, spec_of
+from ..integration.capturing import names_of, opened, plan, spec_of
 
 EARLIER = (Path(__file__).parent / "watcher_0_1.sql").read_text()
 SINK = NatsSink(("nats://127.0.0.1:4222",), "s.{column:status}")

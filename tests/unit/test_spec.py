@@ -133,11 +133,10 @@ def test_the_document_is_left_as_it_was() -> None:
     assert document == before
 
 
-def test_namespace_is_taken_from_the_caller_where_there_is_none() -> None:
+def test_a_manifest_without_a_namespace_is_in_default() -> None:
     document = copy.deepcopy(MANIFEST)
     del document["metadata"]["namespace"]
     assert parse_manifest(document).namespace == "default"
-    assert parse_manifest(document, default_namespace="other").namespace == "other"
 
 
 @pytest.mark.parametrize("database", [None, {}, {"keys": {"uri": "dsn"}}])

@@ -83,9 +83,9 @@ class Cluster:
         }
         await self._apply(path, body)
 
-    async def apply(self, wanted: Object, *, dry_run: bool = False) -> Object:
+    async def apply(self, wanted: Object) -> Object:
         """Creates or updates a ConfigMap or a Deployment, our fields only. Raises ApiError."""
-        return await self._apply(_path(wanted), wanted, **({"dryRun": "All"} if dry_run else {}))
+        return await self._apply(_path(wanted), wanted)
 
     async def find(self, wanted: Object) -> Object | None:
         """The object of the same kind, namespace and name, if there is one. Raises ApiError."""
@@ -120,8 +120,8 @@ class Cluster:
         """Posts an Event. Raises ApiError."""
         await self._call("POST", f"/apis/events.k8s.io/v1/namespaces/{_part(namespace)}/events", body=event)
 
-    async def _apply(self, path: str, body: Object, **query: str) -> Object:
-        asked = {"fieldManager": FIELD_MANAGER, "force": "true", **query}
+    async def _apply(self, path: str, body: Object) -> Object:
+        asked = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._call("PATCH", path, query=asked, body=body, content_type=_APPLY)
 
     async def _call(

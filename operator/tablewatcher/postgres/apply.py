@@ -81,20 +81,6 @@ class TableLocked(DatabaseError):
         self.who = who
 
 
-async def plan(
-    conninfo: str,
-    spec: WatcherSpec,
-    names: WatcherNames,
-    *,
-    adopt: str | None = None,
-    listener_role: str | None = None,
-) -> Plan:
-    """What `apply` would run now; nothing is changed. Raises DatabaseError."""
-    async with connected(conninfo) as connection:
-        observed = await observe(connection, spec, names, listener_role)
-        return plans.plan(spec, observed, names, adopt=adopt)
-
-
 async def apply(
     conninfo: str,
     spec: WatcherSpec,
@@ -141,31 +127,23 @@ async def neutralise(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> N
     """Stops capture at once, without a lock on the table; what is in the ring stays. Raises DatabaseError."""
     async with connected(conninfo) as connection:
         if spec.management is Management.OBSERVE:
-            await _refuse_removal(connection, spec, names, spec.deletion_policy)
+            await _refuse_removal(connection, spec, names)
             return
         await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=LOCK_PATIENCE)
 
 
-async def destroy(
-    conninfo: str,
-    spec: WatcherSpec,
-    names: WatcherNames,
-    policy: DeletionPolicy | None = None,
-    *,
-    patience: float = LOCK_PATIENCE,
-) -> Removed:
+async def destroy(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, patience: float = LOCK_PATIENCE) -> Removed:
     """Removes one watcher: trigger and function always, the ring unless the policy is Retain. Raises DatabaseError."""
-    kept = policy or spec.deletion_policy
-
+    policy = spec.deletion_policy
     async with connected(conninfo) as connection:
         if spec.management is Management.OBSERVE:
-            await _refuse_removal(connection, spec, names, kept)
+            await _refuse_removal(connection, spec, names)
             return Removed(())
         await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=patience)
         left = await undelivered(connection, names)
         try:
             done = await _execute(
-                connection, spec, names, lambda seen: plans.removal(seen, names, kept), patience=patience
+                connection, spec, names, lambda seen: plans.removal(seen, names, policy), patience=patience
             )
         except TableLocked as error:
             raise TableLocked(error.where, error.who, "capture has stopped, and nothing else was changed") from None
@@ -173,11 +151,9 @@ async def destroy(
         return Removed(done.steps, done.keeps_ring, left)
 
 
-async def _refuse_removal(
-    connection: Connection, spec: WatcherSpec, names: WatcherNames, policy: DeletionPolicy
-) -> None:
+async def _refuse_removal(connection: Connection, spec: WatcherSpec, names: WatcherNames) -> None:
     """Raises DatabaseError where something of the watcher is there that a DBA has to remove."""
-    seen = await observe(connection, spec, names)
+    seen, policy = await observe(connection, spec, names), spec.deletion_policy
     refuse_foreign(seen, names)
     if seen.function is not None or (seen.objects and policy is DeletionPolicy.DELETE):
         raise DatabaseError(

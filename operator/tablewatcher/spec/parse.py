@@ -27,6 +27,8 @@ MAX_BYTES = 32 * 1024
 MAX_GENERATION = 2**63 - 1
 TOO_LARGE = "is larger than 32 KiB: name fewer columns, or split it into several watchers"
 
+# As kubectl has it, of a manifest that names none.
+_NAMESPACE = "default"
 _TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
 _OBJECTS = frozenset(FIELDS)
 
@@ -39,15 +41,15 @@ class _Metadata:
     errors: tuple[FieldError, ...]
 
 
-def parse_manifest(document: object, *, default_namespace: str = "default", require_secret: bool = True) -> WatcherSpec:
-    """One TableWatcher as a person wrote it, or as the API server returns it.
+def parse_manifest(document: object, *, require_secret: bool = True) -> WatcherSpec:
+    """One TableWatcher as a person wrote it, or as the API server returns it. One without a namespace is in `default`.
 
     `require_secret` False: `spec.database.secretRef` may be absent (the DSN comes from elsewhere); the name of the
     Secret is "" then. Raises SpecInvalid with every error there is.
     """
     if not isinstance(document, Mapping):
         raise SpecInvalid(KIND, (FieldError("(document)", NOT_A_DOCUMENT),))
-    metadata = _metadata(document.get("metadata"), default_namespace)
+    metadata = _metadata(document.get("metadata"))
     shape, errors = _shape(document, require_secret)
     errors = [*_envelope(document), *metadata.errors, *errors]
     if errors or shape is None:
@@ -57,7 +59,7 @@ def parse_manifest(document: object, *, default_namespace: str = "default", requ
 
 
 def read_manifests(
-    text: str, origin: str, *, default_namespace: str = "default", require_secret: bool = True
+    text: str, origin: str, *, require_secret: bool = True
 ) -> tuple[list[WatcherSpec], SpecInvalid | None]:
     """Every good TableWatcher of a YAML text, in order, and all the mistakes of the others.
 
@@ -71,7 +73,7 @@ def read_manifests(
         return [], fault
     for document in documents:
         try:
-            found.append(parse_manifest(document, default_namespace=default_namespace, require_secret=require_secret))
+            found.append(parse_manifest(document, require_secret=require_secret))
         except SpecInvalid as fault:
             faults.append(fault)
     if len(faults) == 1:
@@ -100,12 +102,12 @@ def _envelope(document: Mapping[object, object]) -> list[FieldError]:
     return errors
 
 
-def _metadata(found: object, default_namespace: str) -> _Metadata:
+def _metadata(found: object) -> _Metadata:
     if not isinstance(found, Mapping):
         error = FieldError("metadata.name", "required: the name of the watcher, such as orders")
-        return _Metadata(default_namespace, "", 0, (error,))
+        return _Metadata(_NAMESPACE, "", 0, (error,))
     errors: list[FieldError] = []
-    name, namespace = found.get("name"), found.get("namespace") or default_namespace
+    name, namespace = found.get("name"), found.get("namespace") or _NAMESPACE
     generation = found.get("generation", 0)
     if name is None:
         errors.append(FieldError("metadata.name", "required: the name of the watcher, such as orders"))

@@ -90,11 +90,10 @@ class FastWay:
     stream with copies; all go that way while there may be some.
     """
 
-    def __init__(self, writer: MessageWriter, stream: str, few: int = _FEW, *, repeats: Repeats | None = None) -> None:
+    def __init__(self, writer: MessageWriter, stream: str, *, repeats: Repeats | None = None) -> None:
         self._writer = writer
         self._stream = stream
         self._repeats = repeats
-        self._few = few
         self._window = WindowWay(writer)
         # Set once the server says that this stream takes no batches (any more).
         self.unusable = False
@@ -110,7 +109,7 @@ class FastWay:
     async def deliver(self, connection: Connection, events: Sequence[Event], deadline: float) -> list[Outcome]:
         # A replay that was begun before us: its number is the same.
         again = self._repeats is not None and any(event.replay for event in events)
-        if self._plain or again or len(events) == 1 or (len(events) <= self._few and order.distinct(events)):
+        if self._plain or again or len(events) == 1 or (len(events) <= _FEW and order.distinct(events)):
             return await self._window.deliver(connection, events, deadline)
         outcomes: list[Outcome | None] = [None] * len(events)
         places = list(range(len(events)))
