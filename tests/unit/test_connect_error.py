@@ -68,9 +68,49 @@ SAID = [
     ('FATAL:  role "app" does not exist', Reason.AUTHENTICATION_FAILED, "does not exist in the database"),
     ('FATAL:  database "shop" does not exist', Reason.DATABASE_UNREACHABLE, "no database of that name"),
 ]
+# Said by libpq before it connects, and by the server of what the string asks for.
+OF_THE_STRING = [
+    ('invalid target_session_attrs value: "shop"', Reason.SPEC_INVALID, "target_session_attrs"),
+    ('invalid sslnegotiation value: "shop"', Reason.SPEC_INVALID, "sslnegotiation"),
+    ('invalid "ssl_min_protocol_version" value: "shop"', Reason.SPEC_INVALID, "ssl_min_protocol_version"),
+    ('invalid integer value "shop" for connection option "keepalives"', Reason.SPEC_INVALID, "keepalives"),
+    ('definition of service "shop" not found', Reason.SPEC_INVALID, "service"),
+    ('service file "/shop" not found', Reason.SPEC_INVALID, "PGSERVICEFILE"),
+    ("could not match 2 port numbers to 3 hosts", Reason.SPEC_INVALID, "number of hosts"),
+    ("could not match 2 host names with 1 hostaddr values", Reason.SPEC_INVALID, "number of hosts"),
+    ("server is not in hot standby mode", Reason.SPEC_INVALID, "target_session_attrs"),
+    ("session is not read-only", Reason.SPEC_INVALID, "target_session_attrs"),
+    ("server is in hot standby mode", Reason.READ_ONLY_REPLICA, "primary"),
+    ('weak sslmode "prefer" may not be used with sslnegotiation=direct', Reason.SPEC_INVALID, "sslnegotiation"),
+    ("channel binding required, but SSL not in use", Reason.TLS_FAILED, "channel_binding"),
+    (
+        'authentication method requirement "md5" failed: server requested SASL authentication',
+        Reason.AUTHENTICATION_FAILED,
+        "require_auth",
+    ),
+    ('FATAL:  unrecognized configuration parameter "shop"', Reason.SPEC_INVALID, "options"),
+    ('FATAL:  invalid value for parameter "work_mem": "shop"', Reason.SPEC_INVALID, "options"),
+    ("FATAL:  -c shop requires a value", Reason.SPEC_INVALID, "options"),
+]
+# Names that hold what is a sign elsewhere.
+NAMED = [
+    ("failed to resolve host 'ssl.shop': [Errno -2] Name or service not known", "does not resolve"),
+    ('could not translate host name "ssl.shop" to address: Name or service not known', "does not resolve"),
+    ('connection to server at "certificate.shop" (10.1.2.3), port 5432 failed: Connection refused', "refused"),
+    ('FATAL:  database "ssl_shop" does not exist', "no database of that name"),
+    ('FATAL:  database "certificates of the shop" does not exist', "no database of that name"),
+    ('connection to server on socket "/ssl/shop/.s.PGSQL.5432" failed: No such file or directory', "Unix socket"),
+    ("- host: 'ssl.shop', port: '5432', hostaddr: '10.1.2.3': Connection refused", "refused"),
+]
 
 
-@pytest.mark.parametrize(("said", "reason", "words"), SAID)
+@pytest.mark.parametrize(("said", "words"), NAMED)
+def test_a_name_is_no_sign(said: str, words: str) -> None:
+    found = connect_error(psycopg.OperationalError(said))
+    assert (found.reason, words in found.message) == (Reason.DATABASE_UNREACHABLE, True), found.message
+
+
+@pytest.mark.parametrize(("said", "reason", "words"), [*SAID, *OF_THE_STRING])
 def test_the_reason_and_the_remedy_without_a_value(said: str, reason: Reason, words: str) -> None:
     found = connect_error(psycopg.OperationalError(HEAD + said))
     assert (found.reason, words in found.message) == (reason, True), found.message

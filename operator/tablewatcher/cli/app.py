@@ -29,6 +29,7 @@ from .options import (
     Port,
     PublicOnly,
     SecretsDir,
+    place,
 )
 from .requests import parked, replay
 from .results import Output, finish, show, tell
@@ -208,7 +209,13 @@ app.add_typer(parked, name="parked")
 def demo(
     files: Annotated[
         list[Path] | None,
-        typer.Option("--file", "-f", help="Manifests and orders.sql to use in place of the ones that come along."),
+        typer.Option(
+            "--file",
+            "-f",
+            help="Manifests and orders.sql to use in place of the ones that come along.",
+            parser=place,
+            metavar="PATH",
+        ),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Go on running, to play by hand; Ctrl-C ends it.")] = False,
     output: OutputOption = Output.TEXT,

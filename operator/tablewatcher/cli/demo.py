@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..embedded import EmbeddedNats, EmbeddedPostgres, EmbeddedUnavailable
 from ..errors import DatabaseError, FieldError, Reason, SpecInvalid, TableWatcherError
+from ..listener.stopping import stopping
 from ..naming import LOCAL_INSTANCE
 from ..postgres.session import connected
 from ..sinks.nats.readback import Stored, reading
@@ -73,8 +74,8 @@ def demo(options: DemoOptions) -> ExitCode:
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
     console = aside if options.output is Output.JSON else Console(highlight=False, soft_wrap=True)
     try:
-        # SIGTERM ends it as Ctrl-C does: the servers are stopped and the directory is removed.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in stopping():  # as Ctrl-C does: the servers are stopped and the directory is removed
+            signal.signal(number, signal.default_int_handler)
         specs, schema = chosen(options.files), table_sql(options.files)
         with _stage(console) as stage:
             return asyncio.run(_play(stage, specs, schema, options, console))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import tempfile
 from typing import IO, NoReturn
@@ -11,6 +12,7 @@ from typing import IO, NoReturn
 import typer
 
 from ..listener.options import Options
+from ..listener.stopping import stopping
 from ..naming import LOCAL_INSTANCE
 from ..sinks.address import AddressPolicy, Places
 from .options import Allow, Deny, Dsn, Files, Host, Instance, Port, PublicOnly, SecretsDir
@@ -63,6 +65,8 @@ def become_listener(options: Options) -> NoReturn:
         os.set_inheritable(file.fileno(), True)
         sys.stdout.flush()
         sys.stderr.flush()
+        # What tells us to end in the next moments is kept until the listener can hear it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, stopping())
         # -P: else a json.py of the directory we were started in would be run. What was asked for follows, for whoever
         # looks at the list of processes.
         os.execv(  # noqa: S606 - our own interpreter

@@ -10,16 +10,17 @@ import typer
 
 from ..naming import LOCAL_INSTANCE
 from .moment import moment
-from .options import Dsn, Files, Instance, OutputOption, SecretsDir
+from .options import Dsn, Files, Instance, OutputOption, SecretsDir, text_option
 from .results import Output, finish
 
 parked = typer.Typer(
     help="List, replay or skip events that were put aside as undeliverable.", no_args_is_help=True, add_completion=False
 )
 KeyOption = Annotated[
-    str | None, typer.Option("--key", help="Only events of this key, as `partitionkey` of the event has it.")
+    str | None,
+    typer.Option("--key", callback=text_option, help="Only events of this key, as `partitionkey` of the event has it."),
 ]
-IdOption = Annotated[str | None, typer.Option("--id", help="Only the event with this id.")]
+IdOption = Annotated[str | None, typer.Option("--id", callback=text_option, help="Only the event with this id.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Show so many at the most.")]
 SinceOption = Annotated[
     str,

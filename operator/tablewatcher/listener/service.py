@@ -25,6 +25,7 @@ from .manifests import NotRead, read
 from .observe import Observer
 from .options import Options
 from .secrets import DirectorySecrets
+from .stopping import stopping
 from .target import Target
 from .telling import Telling
 from .watch import Watch
@@ -54,11 +55,14 @@ class Service:
         self._unusable: tuple[str, ...] = ("the manifests have not been read yet",)
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT; then every watcher drains and releases its lease."""
+        """Until it is told to stop; then every watcher drains and releases its lease."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = stopping()
+        for number in numbers:
             loop.add_signal_handler(number, stop.set)
+        # Whoever became this process has kept back what was sent while it was loaded.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         health = HealthServer(
             self._metrics.registry,
             lambda: [(name, watch.observer) for name, watch in self._watches.items()],

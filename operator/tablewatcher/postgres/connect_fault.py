@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 
 from ..errors import DatabaseError, Reason
+from .string_fault import STRING_FAULTS, parameter_fault
 
 _AUTHENTICATION, _TLS, _UNREACHABLE = Reason.AUTHENTICATION_FAILED, Reason.TLS_FAILED, Reason.DATABASE_UNREACHABLE
 _CLIENT_CERTIFICATE = (
     "a client certificate, give it one that it trusts, and not expired, in spec.database.tls.clientCertSecretRef (or"
     " sslcert and sslkey)"
 )
+# Of hosts, roles, databases and files: what they are called is no sign of anything.
+_NAMES = re.compile(r"\"[^\"\n]*\"|(?<=host )'[^'\n]*'|(?<=host: )'[^'\n]*'")
 # libpq gives no SQLSTATE for a connection that failed, only a text: patterns of what may stand in it, first match wins.
 _FAULTS: tuple[tuple[str, Reason, str], ...] = (
-    (
-        "invalid sslmode value",
-        Reason.SPEC_INVALID,
-        "sslmode of the connection must be disable, allow, prefer, require, verify-ca or verify-full",
-    ),
+    *STRING_FAULTS,
     (
         "unsupported startup parameter",
         Reason.POOLER_DETECTED,
@@ -207,7 +206,10 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
 
 def connect_error(error: Exception) -> DatabaseError:
     """The fault of a failed connection, without host, user or password: they come from a Secret."""
-    text = str(error).lower()
+    said = str(error).lower()
+    if fault := parameter_fault(said):
+        return fault
+    text = _NAMES.sub('""', said)
     for sign, reason, message in _FAULTS:
         if re.search(sign, text):
             return DatabaseError(reason, message)

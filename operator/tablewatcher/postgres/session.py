@@ -71,7 +71,8 @@ async def _connect(conninfo: str, application: str, wanted: str) -> Connection:
         )
     except BaseException as error:
         files.close()
-        if isinstance(error, psycopg.Error | OSError):
+        # A host that cannot be a name is none of the former: Python's own encoder of names refuses it.
+        if isinstance(error, psycopg.Error | OSError | UnicodeError):
             raise connect_error(error) from None
         raise
     connection.files = files
