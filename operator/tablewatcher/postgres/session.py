@@ -21,6 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 5
+# Classes of SQLSTATE: insufficient resources (disk, memory, locks), a limit of the program.
+_NO_ROOM = frozenset({"53", "54"})
 _KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -134,14 +136,24 @@ def translated() -> Iterator[None]:
             Reason.TRIGGERS_DRIFTED, "objects of this watcher are missing in the database; apply it again"
         ) from error
     except psycopg.OperationalError as error:
-        # A pooler puts all that it has to say under one code.
-        words = f": {error.diag.message_primary}" if isinstance(error, psycopg.errors.ProtocolViolation) else ""
-        state = f" ({error.sqlstate}{words})" if error.sqlstate else ""
-        raise DatabaseError(Reason.DATABASE_UNREACHABLE, f"the connection to the database broke{state}") from error
+        raise _operational(error) from error
     except psycopg.Error as error:
         raise DatabaseError(
             Reason.MANUAL_ACTION_REQUIRED, f"the database answered {error.sqlstate}: {error.diag.message_primary}"
         ) from error
+
+
+def _operational(error: psycopg.OperationalError) -> DatabaseError:
+    """A connection that broke; or, where it stands, what the server said: want of room is for a person to mend."""
+    said, state = error.diag, error.sqlstate or ""
+    pooler = isinstance(error, psycopg.errors.ProtocolViolation)  # puts all that it has to say under one code
+    if said.severity_nonlocalized == "ERROR" and not pooler:
+        reason = Reason.MANUAL_ACTION_REQUIRED if state[:2] in _NO_ROOM else Reason.DATABASE_UNREACHABLE
+        hint = f" ({said.message_hint})" if said.message_hint else ""
+        return DatabaseError(reason, f"the database answered {state}: {said.message_primary}{hint}")
+    words = f": {said.message_primary}" if pooler else ""
+    told = f" ({state}{words})" if state else ""
+    return DatabaseError(Reason.DATABASE_UNREACHABLE, f"the connection to the database broke{told}")
 
 
 def translating(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
