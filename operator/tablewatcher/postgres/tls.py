@@ -6,8 +6,8 @@ import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from .. import pem
 from ..errors import Reason, SecretError
-from ..private_file import private_file
 from ..spec.model import CaRef, DatabaseTls
 from ..spec.secrets import Secrets
 from .pem_files import kept
@@ -21,7 +21,6 @@ SSL_MODES = {
     "VerifyFull": "verify-full",
 }
 _VERIFYING = frozenset({"verify-ca", "verify-full"})
-_CERTIFICATE, _KEY = "tls.crt", "tls.key"
 # Where systems keep the authorities they trust. The OpenSSL inside psycopg's wheels looks into a directory of its own.
 _SYSTEM_AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
@@ -38,7 +37,7 @@ def tls_parameters(tls: DatabaseTls | None, secrets: Secrets, given: Mapping[str
         found["sslmode"] = SSL_MODES[tls.mode]
     if tls is not None and tls.client_cert is not None:
         pair = _client(tls.client_cert, secrets, given.get("sslpassword", ""))
-        found |= {"sslcert": kept(pair[_CERTIFICATE]), "sslkey": kept(pair[_KEY])}
+        found |= {"sslcert": kept(pair[pem.CERTIFICATE]), "sslkey": kept(pair[pem.KEY])}
     if {**given, **found}.get("sslmode") in _VERIFYING and "sslrootcert" not in {**given, **found}:
         found["sslrootcert"] = _system_authorities()
     return found
@@ -46,20 +45,11 @@ def tls_parameters(tls: DatabaseTls | None, secrets: Secrets, given: Mapping[str
 
 def _authority(ca: CaRef, secrets: Secrets) -> str:
     read = secrets.config_map if ca.kind == "ConfigMap" else secrets.read
-    pem = _values(read, ca.kind, ca.name, ca.key)[ca.key]
-    try:
-        if pem.strip():
-            # Bundles have names of authorities between the certificates, in any script.
-            pem = pem.encode("ascii", "replace").decode()
-            ssl.create_default_context(cadata=pem)
-            return pem
-    except (ssl.SSLError, ValueError):
-        pass
-    raise SecretError(
-        Reason.TLS_FAILED,
-        f"key {ca.key!r} of {ca.kind} {ca.name!r} (spec.database.tls.caRef) holds no certificate:"
-        " put the authority's there, as PEM",
-    )
+    found = _values(read, ca.kind, ca.name, ca.key)[ca.key]
+    if pem.trusting(found) is None:
+        where = f"key {ca.key!r} of {ca.kind} {ca.name!r} (spec.database.tls.caRef)"
+        raise SecretError(Reason.TLS_FAILED, f"{where} {pem.NO_AUTHORITY}")
+    return pem.in_ascii(found)
 
 
 def _client(name: str, secrets: Secrets, password: str) -> dict[str, str]:
@@ -67,20 +57,13 @@ def _client(name: str, secrets: Secrets, password: str) -> dict[str, str]:
 
     libpq tells of neither by its name, and of a certificate that is none not even that it is ours.
     """
-    pair = _values(secrets.read, "Secret", name, _CERTIFICATE, _KEY)
+    pair = _values(secrets.read, "Secret", name, pem.CERTIFICATE, pem.KEY)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # How strong they must be is for libpq and the server to say.
     context.set_ciphers("ALL:@SECLEVEL=0")
-    try:
-        with private_file(f"{pair[_KEY]}\n{pair[_CERTIFICATE]}") as path:
-            # Without a password of its own the library would ask for one on the terminal.
-            context.load_cert_chain(path, password=password)
-    except (ssl.SSLError, ValueError):
-        raise SecretError(
-            Reason.TLS_FAILED,
-            f"Secret {name!r} (spec.database.tls.clientCertSecretRef): {_CERTIFICATE} and {_KEY} are not a certificate"
-            " and its key: store both as PEM, the key without a password, and check that they belong together",
-        ) from None
+    if not pem.show(context, pair[pem.CERTIFICATE], pair[pem.KEY], password):
+        where = f"Secret {name!r} (spec.database.tls.clientCertSecretRef)"
+        raise SecretError(Reason.TLS_FAILED, f"{where}: {pem.NO_PAIR}")
     return pair
 
 

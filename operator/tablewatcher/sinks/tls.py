@@ -7,14 +7,12 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from .. import pem
 from ..errors import Reason, SecretError, SinkError
-from ..private_file import private_file
 
 if TYPE_CHECKING:
     from ..spec.model import CaRef, Tls
     from ..spec.secrets import Secrets
-
-_CERTIFICATE, _KEY = "tls.crt", "tls.key"
 
 
 def client_context(tls: Tls | None, secrets: Secrets) -> ssl.SSLContext:
@@ -59,30 +57,16 @@ def secret_values(read: Callable[[str], Mapping[str, str]], kind: str, name: str
 
 def _context_of(ca: CaRef, secrets: Secrets) -> ssl.SSLContext:
     read = secrets.config_map if ca.kind == "ConfigMap" else secrets.read
-    pem = secret_value(read, ca.kind, ca.name, ca.key)
-    try:
-        if pem.strip():  # with an empty text the library would trust the system's authorities
-            # Bundles have names of authorities between the certificates, in any script.
-            return ssl.create_default_context(cadata=pem.encode("ascii", "replace").decode())
-    except (ssl.SSLError, ValueError):
-        pass
-    raise SinkError(
-        Reason.TLS_FAILED,
-        f"key {ca.key!r} of {ca.kind} {ca.name!r} (tls.caRef of spec.sink) holds no certificate: put the authority's"
-        " there, as PEM",
-    )
+    context = pem.trusting(secret_value(read, ca.kind, ca.name, ca.key))
+    if context is None:
+        where = f"key {ca.key!r} of {ca.kind} {ca.name!r} (tls.caRef of spec.sink)"
+        raise SinkError(Reason.TLS_FAILED, f"{where} {pem.NO_AUTHORITY}")
+    return context
 
 
 def _show(context: ssl.SSLContext, name: str, secrets: Secrets) -> None:
     """Let `context` show the certificate of Secret `name` to a server that asks for one."""
-    pem = "\n".join(secret_values(secrets.read, "Secret", name, _KEY, _CERTIFICATE))
-    try:
-        with private_file(pem) as path:
-            # Without a password of its own the library would ask for one on the terminal.
-            context.load_cert_chain(path, password="")
-    except (ssl.SSLError, ValueError):
-        raise SinkError(
-            Reason.TLS_FAILED,
-            f"Secret {name!r} (tls.clientCertSecretRef of spec.sink): {_CERTIFICATE} and {_KEY} are not a certificate"
-            " and its key: store both as PEM, the key without a password, and check that they belong together",
-        ) from None
+    key, certificate = secret_values(secrets.read, "Secret", name, pem.KEY, pem.CERTIFICATE)
+    if not pem.show(context, certificate, key):
+        where = f"Secret {name!r} (tls.clientCertSecretRef of spec.sink)"
+        raise SinkError(Reason.TLS_FAILED, f"{where}: {pem.NO_PAIR}")
