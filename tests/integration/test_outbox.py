@@ -253,6 +253,28 @@ async def test_overflow_stops_capture_and_not_the_writers(database: Database, wr
         assert (await ring.gauge()).stopped_at == 0
 
 
+@pytest.mark.parametrize(
+    ("bound", "captured"), [(300_000, range(1000, 20_000)), (4_000_000, range(20_032, 150_000))], ids=["block", "row"]
+)
+async def test_one_statement_stops_at_the_bound_in_its_midst(database: Database, bound: int, captured: range) -> None:
+    """It looks by itself, with nobody else there: where rows are gathered in blocks, and one by one after these."""
+    watched = await watch(database.dsn, spec_of(delivery=DeliveryPolicy(overflow_bytes=bound)))
+    async with watched.reader:
+        await database.execute("INSERT INTO t SELECT generate_series(1, 200000)")
+    ((events, size),) = await database.execute(
+        "SELECT sum(n), sum(bytes) FROM ("
+        + " UNION ALL ".join(
+            f"SELECT (SELECT coalesce(sum(coalesce(cardinality(bodies), 1)), 0) FROM tablewatcher.{ring}) AS n,"
+            f" pg_total_relation_size('tablewatcher.{ring}') AS bytes"
+            for ring in NAMES.rings
+        )
+        + ") AS r"
+    )
+    assert await database.execute("SELECT count(*) FROM t") == [(200_000,)]
+    assert events in captured
+    assert bound < size < 2 * bound
+
+
 def log_of(connection: Connection, holder: str, sink_timeout: float = 20) -> CursorLog:
     return CursorLog(connection, asyncio.Lock(), NAMES, holder=holder, sink_timeout=sink_timeout)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tablewatcher.listener import keeping
+from tablewatcher.listener import flow, keeping
 from tablewatcher.listener.observe import Observer
 from tablewatcher.listener.pace import LARGEST_PAGE
 from tablewatcher.listener.target import Target
@@ -21,7 +21,7 @@ from tablewatcher.postgres.apply import apply
 from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.spec.model import Batch, HttpSink
 
-from ..conftest import Database, HttpReceiver, poll
+from ..conftest import Database, HttpReceiver, ReceivedRequest, poll
 from .capturing import names_of, spec_of
 from .sinks.events import MemorySecrets
 
@@ -118,6 +118,38 @@ async def test_no_more_is_read_than_can_be_sent_soon(run: Run, http_receiver: Ht
     assert 0 < read[-1] <= 3 * LARGEST_PAGE
     open_now.set()
     await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == rows, 60)
+
+
+async def test_nothing_is_sent_once_the_lease_is_not_proved(
+    database: Database, run: Run, http_receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then another listener may have it. What is under way ends; what waits behind it is sent after the next proof.
+
+    Somebody locks the tables that the proofs are written to, as a failing disk or network would.
+    """
+    seconds, answering = 1.0, asyncio.Event()
+    monkeypatch.setattr(flow, "LEASE_SECONDS", seconds)
+
+    async def first_is_slow(request: ReceivedRequest) -> int:
+        if request.number == 0:
+            await answering.wait()
+        return 204
+
+    http_receiver.respond = first_is_slow
+    running = await run()
+    await database.execute("INSERT INTO t VALUES (1, 'first')")
+    await http_receiver.wait_for(1, 40)
+    await database.execute("UPDATE t SET v = 'second'")
+    await poll(lambda: running.sample("events_captured_total", action="update") == 1, 40)
+    cursors = ", ".join(ring.replace("ring_", "cursor_") for ring in running.rings)
+    async with await database.connect() as hindering, hindering.transaction():
+        await hindering.execute(f"LOCK TABLE {cursors} IN ACCESS EXCLUSIVE MODE".encode())
+        await asyncio.sleep(seconds + 0.5)
+        answering.set()
+        await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == 1, 40)
+        await asyncio.sleep(1)
+        assert len(http_receiver.requests) == 1
+    await http_receiver.wait_for(2, 40)
 
 
 async def test_a_watcher_without_changes_asks_seldom(database: Database, run: Run) -> None:
