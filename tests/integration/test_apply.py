@@ -137,6 +137,23 @@ async def test_every_drift_is_repaired(database: Database) -> None:
             assert sorted(triggers) == [(f"{NAMES.trigger}{end}", "t") for end in ("", "_insert", "_truncate")], name
 
 
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [("ALTER TABLE t RENAME TO u", "public.u"), ("CREATE SCHEMA s; ALTER TABLE t SET SCHEMA s", "s.t")],
+)
+async def test_a_table_that_was_renamed_is_named(database: Database, statement: str, name: str) -> None:
+    watched = await watch(database.dsn, SPEC)
+    async with watched.reader:
+        await database.execute("".join(f"CREATE TABLE a{nth} ();" for nth in range(9)) + statement)
+        await database.execute(f"INSERT INTO {name} VALUES (1)")
+        assert [event.key for event in await watched.events()] == ["1"]
+        with pytest.raises(DatabaseError, match=f"is {name} by now") as refused:
+            await plan(database.dsn, SPEC, NAMES)
+        assert refused.value.reason is Reason.TABLE_NOT_FOUND
+        await destroy(database.dsn, SPEC, NAMES)
+        assert await database.execute("SELECT FROM pg_trigger WHERE NOT tgisinternal") == []
+
+
 async def test_a_schema_of_a_later_version_is_left_alone(database: Database) -> None:
     await apply(database.dsn, SPEC, NAMES)
     await database.execute("INSERT INTO tablewatcher.migration (version) VALUES (9999)")

@@ -93,7 +93,8 @@ class Trigger:
 class Observed:
     """Everything `plan` compares with what is desired.
 
-    registered_table: the oid of the table that the watcher was last applied to; others: more watchers are registered.
+    registered_table: the oid of the table that the watcher was last applied to; others: more watchers are registered;
+    renamed: what that table is called, where there is none of the name that is wanted.
     here: this database (None on a standby); recorded: the one the watcher was made in. installed_source: digest of the
     source that the function was last written with. grantee: the role that delivers, where it is not ours. capturers:
     ours, and the function's owner, with what each holds of the rights to capture. not_ours: which of `objects` belong
@@ -104,6 +105,7 @@ class Observed:
     server: Server
     table: TableFacts | None
     similar_tables: tuple[str, ...] = ()
+    renamed: str = ""
     schema_exists: bool = False
     migrations: tuple[int, ...] = ()
     objects: dict[str, str | None] = field(default_factory=dict)
@@ -138,7 +140,6 @@ async def observe(
     function = await _function(connection, names, owner)
     (shared,) = await _all(connection, "shared_rights")
     readable = version["installed"] and server.may_see_schema is True and shared["readable"] is True
-    triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
     migrated = await _migrations(connection) if readable else ()
     registered_table, others = await _registered(connection, names) if readable else (None, False)
     objects = await _objects(connection, names)
@@ -146,6 +147,7 @@ async def observe(
         server=server,
         table=facts,
         similar_tables=await _similar(connection, table) if facts is None else (),
+        renamed=await _name(connection, registered_table) if facts is None else "",
         schema_exists=version["schema_exists"],
         migrations=migrated,
         objects={row["name"]: row["comment"] for row in objects},
@@ -154,7 +156,7 @@ async def observe(
         rings_without_chunks=await _rings_without(connection, names, "bodies"),
         ids_apart=await _ids_apart(connection, names),
         function=function,
-        triggers=tuple(Trigger(**row) for row in triggers),
+        triggers=await _triggers(connection, function.oid) if function else (),
         registered_table=registered_table,
         others=others,
         here=await _home(connection, "home"),
@@ -182,6 +184,14 @@ async def _objects(connection: Connection, names: WatcherNames) -> list[dict[str
 async def _similar(connection: Connection, table: Table) -> tuple[str, ...]:
     rows = await _all(connection, "similar_tables", schema=table.schema, table=table.name)
     return tuple(row["name"] for row in rows)
+
+
+async def _triggers(connection: Connection, function_oid: int) -> tuple[Trigger, ...]:
+    return tuple(Trigger(**row) for row in await _all(connection, "capture_triggers", function_oid=function_oid))
+
+
+async def _name(connection: Connection, table_oid: int | None) -> str:
+    return "".join(row["name"] for row in await _all(connection, "table_name", table_oid=table_oid))
 
 
 async def _rings_without(connection: Connection, names: WatcherNames, column: str) -> tuple[str, ...]:

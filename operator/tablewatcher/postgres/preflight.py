@@ -113,6 +113,11 @@ def _check_table(schema: str, observed: Observed, table: str) -> TableFacts:
     facts = observed.table
     if facts is None:
         hint = f"; did you mean {' or '.join(observed.similar_tables)}?" if observed.similar_tables else ""
+        if observed.renamed:
+            hint = (
+                f": the one that this watcher was applied to is {observed.renamed} by now, and its changes still go out"
+                f" as those of {table}; rename it back, or remove this watcher and make one for {observed.renamed}"
+            )
         raise DatabaseError(
             Reason.TABLE_NOT_FOUND, f"there is no table {table} in database {observed.server.database!r}{hint}"
         )

@@ -52,6 +52,10 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_s
   AND c.relpersistence <> 't' AND (lower(c.relname) = lower(%(table)s) OR n.nspname = %(schema)s)
 ORDER BY lower(c.relname) <> lower(%(table)s), 1 LIMIT 5
 
+-- name: table_name
+SELECT n.nspname::text || '.' || c.relname::text AS name
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %(table_oid)s::oid
+
 -- name: columns
 SELECT a.attname::text AS name, t.typname::text AS type, a.attlen::integer AS length,
        t.typnamespace = 'pg_catalog'::regnamespace AS builtin, t.typtype = 'e' AS enum, a.attgenerated = 'v' AS virtual,
