@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .conftest import MakeListener
 from .listeners import Listener, apply, http_sink, write_manifest
-from .parking import is_aside, watched
+from .parking import command, is_aside, watched
 from .writers import TABLES, put
 
 
@@ -85,3 +86,33 @@ async def test_unordered_events_do_not_wait_for_one_of_their_row(
     await poll(lambda: [each.change for each in endpoint.accepted] == [("k", 2)], 40)
     refuse_first = False
     await poll(lambda: [each.change for each in endpoint.accepted] == [("k", 2), ("k", 1)], 40)
+
+
+async def test_an_event_that_alone_is_refused_is_told(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """As all are by a wrong path, of which a first row shows nothing else: others may be accepted, so it forwards."""
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = {"bad"}
+    manifest = await watched(database, endpoint, tmp_path / "wrong.yaml")
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await poll(listener.forwards, 40)
+    await put(database, "bad")
+
+    async def is_told() -> bool:
+        return "an event is refused and tried again" in (await listener.state())[2]
+
+    await poll(is_told, 40)
+    assert (await listener.state())[:2] == (True, "Forwarding")
+    (status,) = json.loads((await command(manifest, database, "status")).out)
+    assert any("the endpoint answered" in note for note in status["notes"])
+    log = listener.log.read_text()
+    assert log.count("an event is refused and tried again") == 1
+    endpoint.refused = set()
+    await poll(lambda: len(endpoint.accepted) == 1, 40)
+
+    async def is_well() -> bool:
+        return not await is_told()
+
+    await poll(is_well, 40)

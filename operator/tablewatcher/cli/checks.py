@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import Reason, TableWatcherError
+from ..postgres.database import REFUSED
 from ..postgres.granularity import notes
 from ..postgres.pooling import Pooling
 from ..postgres.standing import LONG_SECONDS, OpenGap, Standing, Surroundings
@@ -170,6 +171,8 @@ def _listener(found: Standing) -> Check:
     if not found.reason:
         return Check("listener", Level.WARN, f"{held}; it has said nothing yet: wait, or look at its log")
     said = f"{held}; for {span(found.said_seconds or 0.0)} it has said {found.reason}"
+    if found.forwarding and found.message.startswith(REFUSED):
+        return Check("listener", Level.WARN, f"{said}: {found.message}")
     if found.forwarding:
         return Check("listener", Level.OK, said)
     reason = Reason(found.reason) if found.reason in set(Reason) else Reason.RECONCILING

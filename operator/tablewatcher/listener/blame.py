@@ -118,6 +118,11 @@ class Blame:
             self._endpoint_failed(outcome, now)
         return delay(self.policy.backoff, record.failures, self.chance(), outcome.retry_after)
 
+    def refused(self) -> Outcome | None:
+        """What was last said of the first event that has been refused more than once and waits; None: there is none."""
+        waiting = (record for record in self.records.values() if record.failures > 1)
+        return next((each.last for each in waiting if each.last and each.last.verdict is Verdict.REJECTED), None)
+
     def is_exhausted(self, event: Event) -> bool:
         """Whether an event has failed as often as it may, or for as long, while the endpoint accepted others."""
         return self._are_enough(event, self.records[event].counted)

@@ -53,6 +53,11 @@ class Delivery(Generic[P]):
         return self._blame.circuit
 
     @property
+    def refused(self) -> Outcome | None:
+        """As `Blame.refused`."""
+        return self._blame.refused()
+
+    @property
     def aside(self) -> Sequence[Parking]:
         """Events to be put aside, in order, until `put_aside` tells that they are."""
         return self._backlog.aside

@@ -13,7 +13,7 @@ from ..errors import Reason
 from ..event import ACTION_NAMES, Event
 from ..metrics import Metrics
 from ..postgres.chunks import IDS_A_ROW
-from ..postgres.database import Progress
+from ..postgres.database import REFUSED, Progress
 from ..postgres.parked import Held
 from ..postgres.ring import Gauge
 from ..postgres.unread import Unread
@@ -44,7 +44,7 @@ class Observer:
         self._sink_says = (False, Reason.RECONCILING, "starting")
         self._held, self._full = Held(), False
         self._said: tuple[int, bool, Reason, str] | None = None
-        self._epoch, self._way = 0, ""
+        self._epoch, self._way, self._refused = 0, "", ""
         self._write: Callable[[Progress], Awaitable[None]] | None = None
         self.ready = False
         self.reason = Reason.RECONCILING
@@ -59,7 +59,7 @@ class Observer:
     def unleased(self, reason: Reason, message: str, *, ready: bool = False) -> None:
         """From now on it does not: a fault, or another listener is the active one."""
         self._write = None
-        self._stopped = self._drifted = ""  # no longer ours to know
+        self._stopped = self._drifted = self._refused = ""  # no longer ours to know
         # What a watcher waits for has no reason of its own: else it would begin with a wait that no log tells.
         self._set(ready, reason, message, anew=reason is Reason.RECONCILING and message != self.message)
         self._metrics.listener_connected.labels(*self._labels).set(0)
@@ -86,7 +86,17 @@ class Observer:
                 "events are put aside, all others are forwarded; `tablewatcher parked list` shows them",
             )
         else:
-            self._set(True, Reason.FORWARDING, self._way)
+            self._set(True, Reason.FORWARDING, self._refused or self._way)
+
+    def refused(self, outcome: Outcome | None) -> None:
+        """What the sink says of an event that it has refused more than once and that is tried again; None: no such."""
+        told, self._refused = self._refused, f"{REFUSED}: {outcome.message}" if outcome else ""
+        if told == self._refused:
+            return
+        if outcome is not None:
+            self._log.warning(self._refused, reason=str(outcome.reason))
+        if self.reason is Reason.FORWARDING:
+            self.forwarding()
 
     def parked(self, held: Held, *, full: bool) -> None:
         """So much is put aside. full: there is no room for more."""

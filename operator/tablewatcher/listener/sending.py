@@ -79,6 +79,7 @@ class Sending:
                 if not self._open:
                     self._open = True
                     flow.changed.set()
+                flow.observer.refused(flow.delivery.refused)
                 self._say(well=True)
             await flow.observer.publish()
             await asyncio.sleep(CHECK_SECONDS)

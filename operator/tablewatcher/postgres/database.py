@@ -13,6 +13,9 @@ from .requests import OpenRequests
 from .session import Connection, connect, translated, translating
 from .wakeup import NoWakeup, Wakeup
 
+# Begins the message of a listener that forwards all but what is refused: others know it by this.
+REFUSED = "an event is refused and tried again, and later ones of its row wait behind it"
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

@@ -6,6 +6,13 @@ from ..errors import Reason, SinkError
 from .tls_fault import Place, causes, said, tls_advice, tls_error
 
 _PLACE = Place("the endpoint", "spec.sink.http.tls", "the URL")
+# Of connections that were made, by the names that the client's library and Python have for them.
+_SILENT = {
+    "ClientResponseError": "what answers there is no HTTP",
+    "ServerDisconnectedError": "it hangs up without a word",
+    "ConnectionResetError": "it breaks the connection off",
+    "BrokenPipeError": "it breaks the connection off",
+}
 
 
 class AddressRefusedError(OSError):
@@ -27,5 +34,9 @@ def fault(error: BaseException, where: str) -> SinkError:
         return SinkError(Reason.TLS_FAILED, f"TLS with {where} failed: {advice}")
     if isinstance(error, TimeoutError):
         return SinkError(Reason.SINK_UNREACHABLE, f"{where} did not answer in time")
+    if (words := _SILENT.get(type(error).__name__)) is not None:
+        return SinkError(
+            Reason.SINK_UNREACHABLE, f"{where} gives no answer ({words}): check the URL, and what runs there"
+        )
     kind = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     return SinkError(Reason.SINK_UNREACHABLE, f"{where} cannot be reached ({kind}): check the URL and that it runs")

@@ -247,6 +247,8 @@ async def test_an_endpoint_that_talks_nonsense_is_a_retry(answer: bytes) -> None
     await sink.open()
     (found,) = await sink.deliver([event(1)])
     assert (found.verdict, found.endpoint) == (Verdict.RETRY, True)
+    assert f"127.0.0.1:{port} gives no answer" in found.message, "it was reached"
+    assert "Error" not in found.message
     await sink.close()
     server.close()
     await server.wait_closed()
