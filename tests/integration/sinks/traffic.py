@@ -56,7 +56,8 @@ class Traffic:
                 continue
             left.append(each)
             if outcome is not HELD:
-                assert outcome.endpoint, outcome
+                # One that waits before it is sent again is noted and not stored for good: nobody's fault.
+                assert outcome.endpoint or outcome.retry_after, outcome
                 self.reasons.add(outcome.reason)
         self._left = left
         self.failed += bool(left)
