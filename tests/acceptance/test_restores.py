@@ -1,4 +1,4 @@
-"""A backup that is restored into the database it was taken of, while a listener runs."""
+"""Databases that are set back while a listener runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from tablewatcher.embedded import EmbeddedPostgres
 
 from ..conftest import Database, Stream, poll
 from .conftest import MakeListener
@@ -50,4 +52,34 @@ async def test_events_after_a_restore_compare_above_those_before(
     found = await poll(arrived, 40)
     after = found[-1]
     assert after["sequence"] > max(event["sequence"] for event in before)
-    assert [event["data"]["gap"]["reason"] for event in found if "gap" in event["data"]] == ["triggerRepaired"]
+    gaps = [event["data"]["gap"]["reason"] for event in found if "gap" in event["data"]]
+    assert gaps == ["failover", "triggerRepaired"]
+
+
+async def test_disks_that_are_set_back_under_a_listener(
+    tmp_path: Path, mortal_postgres: EmbeddedPostgres, stream: Stream, make_listener: MakeListener
+) -> None:
+    """A snapshot of them, restored in place: the server starts as after a crash, on the same timeline."""
+    database = Database(mortal_postgres, "postgres")
+    manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    ((data,),) = await database.execute("SHOW data_directory")
+    await asyncio.to_thread(mortal_postgres.stop)
+    await asyncio.to_thread(subprocess.run, ["cp", "-a", data, f"{data}.snapshot"], check=True)
+    await asyncio.to_thread(mortal_postgres.start)
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await poll(listener.forwards, 40)
+    for version in range(40):  # more than a sequence puts into the log ahead
+        await database.execute(f"INSERT INTO account VALUES ('{version}', {version})")
+    before = [json.loads(message.data) for message in await stream.messages(40)]
+
+    await asyncio.to_thread(mortal_postgres.stop)
+    await asyncio.to_thread(subprocess.run, ["rm", "-rf", data], check=True)
+    await asyncio.to_thread(subprocess.run, ["mv", f"{data}.snapshot", data], check=True)
+    await asyncio.to_thread(mortal_postgres.start)
+    await database.execute("INSERT INTO account VALUES ('39', 1)")
+    after = [json.loads(message.data) for message in await stream.messages(42)][40:]
+    assert min(event["sequence"] for event in after) > max(event["sequence"] for event in before)
+    assert sorted(event["data"].get("gap", {}).get("reason", "") for event in after) == ["", "failover"]

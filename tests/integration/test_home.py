@@ -18,7 +18,7 @@ from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.event import Event
 from tablewatcher.postgres.apply import apply, destroy
 from tablewatcher.postgres.cursor_log import CursorLog, Lease
-from tablewatcher.postgres.lineage import Lineage
+from tablewatcher.postgres.lineage import Lineage, Read
 from tablewatcher.postgres.outbox import Outbox
 from tablewatcher.postgres.session import connect
 
@@ -265,6 +265,22 @@ async def test_a_watcher_of_an_older_version_takes_its_first_home(database: Data
     assert await delivered(database.dsn, generation=1) == []
     rows = await database.execute("SELECT system_identifier IS NOT NULL, timeline FROM tablewatcher.watcher")
     assert rows == [(True, 1)]
+
+
+async def test_ids_that_are_drawn_once_more_begin_a_generation(database: Database, watched: Watched) -> None:
+    """As after the restore of a snapshot of the server's disks, which nothing tells from a restart; once."""
+    await database.execute("INSERT INTO t VALUES (1)")
+    (event,) = await delivered(database.dsn)
+    for read, generation in (
+        (Read(1, event.ring_id), 1),
+        (Read(1, event.ring_id + 63), 1),
+        (Read(1, event.ring_id + 64), 2),
+        (Read(1, event.ring_id + 999), 2),
+        (Read(4, event.ring_id + 999), 5),
+    ):
+        async with await connect(database.dsn) as connection:
+            assert await Lineage(connection, asyncio.Lock(), NAMES).generation(0, read) == generation
+    assert told(await delivered(database.dsn, generation=5)) == ["failover", "failover"]
 
 
 async def test_a_failover_is_told_once_where_two_listeners_find_it(database: Database, watched: Watched) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from ..errors import DatabaseError, Reason
 from ..postgres.cursor_log import LeaseLost
+from ..postgres.lineage import Read
 from ..postgres.position import Position
 from ..postgres.ring import Gauge, may_resume
 from .aside import Aside
@@ -75,6 +77,8 @@ class Keeping:
         looked, drifted = float("-inf"), ""
         while True:
             gauge = await channels.ring.gauge()
+            if Read(ring_id=flow.newest_id).is_ahead_of(gauge.last_id):
+                raise DatabaseError(Reason.RECONCILING, "the ids of the ring were set back; starting anew")
             self._aside.ring_bytes = gauge.bytes
             if not gauge.stopped_at and gauge.bytes > self._room:
                 await channels.ring.stop()

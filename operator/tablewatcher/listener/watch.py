@@ -15,7 +15,7 @@ from ..postgres.database import Session
 from ..postgres.drift import Drift
 from ..postgres.gaps import Gaps
 from ..postgres.history import History
-from ..postgres.lineage import Lineage
+from ..postgres.lineage import Lineage, Read
 from ..postgres.outbox import Outbox
 from ..postgres.parked import Parked
 from ..postgres.pooling import Pooling
@@ -64,6 +64,7 @@ class Watch:
         self._stop = asyncio.Event()
         self._told = float("inf")
         self._owns = False
+        self._read = Read()
         self._task = asyncio.create_task(self._run(), name=spec.qualified_name)
 
     async def stop(self) -> None:
@@ -135,7 +136,9 @@ class Watch:
         lease = await self._lease(session, cursor)
         if lease is None:
             return
-        generation = await lineage.generation(cursor.slot)
+        generation = await lineage.generation(cursor.slot, self._read)
+        if generation > self._read.generation:
+            self._read = Read(generation)
         polls = session.pooling is Pooling.TRANSACTION
         self.observer.leased(lease.epoch, lambda progress: session.report(self._names, progress), polls=polls)
         outbox = Outbox(
@@ -163,8 +166,11 @@ class Watch:
             session.requests,
         )
         flow = Flow(self.spec, lease, channels, self.observer)
-        with session.idle.member(self._names), self.observer.behind.delivering(lambda: flow.delivery.waiting):
-            await Relay(flow).run(self._stop)
+        try:
+            with session.idle.member(self._names), self.observer.behind.delivering(lambda: flow.delivery.waiting):
+                await Relay(flow).run(self._stop)
+        finally:
+            self._read = Read(generation, max(self._read.ring_id, flow.newest_id))
         self._owns = False
 
     async def _lease(self, session: Session, cursor: CursorLog) -> Lease | None:

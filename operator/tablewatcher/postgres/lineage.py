@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 from ..naming import SCHEMA, WatcherNames
+from .chunks import IDS_A_ROW
 from .gap_sql import insert_gap
 from .home import Home, refusal
+from .quoting import ours
 from .session import Connection, translating
 from .sql import QUERIES
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How far this process has read: the highest ring id, and in which generation. Both 0: nothing yet."""
+
+    generation: int = 0
+    ring_id: int = 0
+
+    def is_ahead_of(self, newest_id: int) -> bool:
+        """Whether it has read ids that, with `newest_id` as the last that was drawn, are still to come."""
+        return newest_id + IDS_A_ROW <= self.ring_id
 
 
 class Lineage:
@@ -29,8 +44,9 @@ class Lineage:
             raise refusal(recorded, here)
 
     @translating
-    async def generation(self, slot: int) -> int:
-        """The generation to send as. After a failover it is the next one, and a gap event says why.
+    async def generation(self, slot: int, read: Read = Read()) -> int:
+        """The generation to send as. After a failover it is the next one, and a gap event says why; so it is where
+        ids that we have `read` are drawn once more, as after the restore of a snapshot of the server's disks.
 
         For the owner of the lease; one that was paused and has lost it meanwhile waits for the new one, and finds it
         told. Both are written in one transaction and safely: a generation that was sent must not be forgotten.
@@ -38,12 +54,15 @@ class Lineage:
         async with self._lock, self._connection.transaction():
             await self._connection.execute("SET LOCAL synchronous_commit = local")
             here, recorded, generation = await self._look()
-            if recorded is not None and here.is_after_failover(recorded):
+            set_back = read.is_ahead_of(await self._newest_id())
+            if recorded is not None and (set_back or here.is_after_failover(recorded)):
                 here, recorded, generation = await self._look(lock=" FOR UPDATE")
-            if recorded is not None and not here.is_after_failover(recorded):
+            # Whoever found it first has begun a generation: `apply`, where it was our ring alone.
+            set_back = set_back and generation <= read.generation
+            if recorded is not None and not (set_back or here.is_after_failover(recorded)):
                 return generation
             if recorded is not None:
-                generation = here.next_generation(generation)
+                generation = max(here.next_generation(generation), read.generation + 1)
                 await self._connection.execute(insert_gap(self._names, slot, "failover").encode())
             await self._connection.execute(
                 f"UPDATE {SCHEMA}.watcher SET generation = %s, system_identifier = %s, database_oid = %s, timeline = %s"
@@ -51,6 +70,9 @@ class Lineage:
                 [generation, here.system_identifier, here.database_oid, here.timeline, self._names.hash],
             )
             return generation
+
+    async def _newest_id(self) -> int:
+        return int((await self._row(f"SELECT last_value FROM {ours(self._names.ids)}"))["last_value"])
 
     async def _look(self, lock: str = "") -> tuple[Home, Home | None, int]:
         here = Home(**await self._row(QUERIES["home"]))
