@@ -141,6 +141,15 @@ class Watch:
             self._read = Read(generation)
         polls = session.pooling is Pooling.TRANSACTION
         self.observer.leased(lease.epoch, lambda progress: session.report(self._names, progress), polls=polls)
+        flow = Flow(self.spec, lease, self._channels(session, cursor, sink, lease, generation), self.observer)
+        try:
+            with session.idle.member(self._names), self.observer.behind.delivering(lambda: flow.delivery.waiting):
+                await Relay(flow).run(self._stop)
+        finally:
+            self._read = Read(generation, max(self._read.ring_id, flow.newest_id))
+        self._owns = False
+
+    def _channels(self, session: Session, cursor: CursorLog, sink: Sink, lease: Lease, generation: int) -> Channels:
         outbox = Outbox(
             session.reader,
             session.reader_lock,
@@ -150,7 +159,7 @@ class Watch:
             generation=generation,
         )
         shared = (session.writer, session.writer_lock, self._names)
-        channels = Channels(
+        return Channels(
             outbox,
             cursor,
             Ring(*shared, bound=self.spec.delivery.overflow_bytes),
@@ -165,13 +174,6 @@ class Watch:
             Requests(*shared, epoch=lease.epoch),
             session.requests,
         )
-        flow = Flow(self.spec, lease, channels, self.observer)
-        try:
-            with session.idle.member(self._names), self.observer.behind.delivering(lambda: flow.delivery.waiting):
-                await Relay(flow).run(self._stop)
-        finally:
-            self._read = Read(generation, max(self._read.ring_id, flow.newest_id))
-        self._owns = False
 
     async def _lease(self, session: Session, cursor: CursorLog) -> Lease | None:
         while not self._stop.is_set():
