@@ -112,3 +112,7 @@ async def test_what_waits_is_told_where_nothing_is_sent_from_the_start(
         return found.get("events_delivered_total insert http") == number and not await told()
 
     await poll(is_zero, 80)
+    found = await samples(listener)
+    # From capture on, not from when it was sent at last.
+    assert found["event_latency_seconds_count"] == number
+    assert found["event_latency_seconds_sum"] > number * age

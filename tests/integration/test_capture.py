@@ -320,6 +320,24 @@ async def test_hostile_identifiers(name: str, database: Database, watching: Watc
     assert not (await apply(database.dsn, watched.spec, watched.names)).plan
 
 
+async def test_an_id_is_made_of_the_watcher_the_row_of_the_ring_and_the_microsecond(
+    database: Database, watching: Watch
+) -> None:
+    """Of two watchers that write the same row of their rings at the same moment, a stream keeps both events."""
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    both = [await watching(name=name) for name in ("one", "other")]
+    await database.execute("INSERT INTO t VALUES (1)")
+    for watched in both:
+        ring = f"tablewatcher.{watched.names.rings[0]}"
+        await database.execute(f"UPDATE {ring} SET at = '2026-01-31T12:00:00.123456Z'")
+        ((event,),) = [await watched.events()]
+        micros = 1_769_860_800_123_456
+        made_of = f"{watched.names.identity}:{event.ring_id}:{micros}"
+        assert event.event_id == hashlib.sha256(made_of.encode()).hexdigest()[:32]
+        assert json.loads(event.body)["id"] == event.event_id
+    assert both[0].names.identity != both[1].names.identity
+
+
 async def test_composite_key_in_primary_key_order(database: Database, watching: Watch) -> None:
     await database.execute("CREATE TABLE t (a int, b text, c uuid, PRIMARY KEY (c, a))")
     watched = await watching()

@@ -9,6 +9,7 @@ import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.postgres.database import open_session
+from tablewatcher.postgres.ring import Ring
 from tablewatcher.spec.model import Capture, Granularity
 
 from ..conftest import POSTGRES_SETTINGS, Database, poll
@@ -63,3 +64,20 @@ async def test_writers_notify_while_they_are_asked_to_and_not_after(
     finally:
         await session.close()
         await watched.reader.close()
+
+
+async def test_what_is_asked_of_writers_ends_within_ten_seconds(any_database: Database) -> None:
+    """Whoever asked may die, or be cut off: NOTIFY at every commit costs writers most of their speed."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    watched = await watch(any_database.dsn, spec_of())
+    ring = Ring(watched.reader, asyncio.Lock(), watched.names)
+
+    async def seconds_left() -> float:
+        wake = f"SELECT last_value - extract(epoch FROM clock_timestamp()) FROM tablewatcher.{watched.names.wake}"
+        return float((await any_database.execute(wake))[0][0])
+
+    async with watched.reader:
+        await ring.arm()
+        assert 0 < await seconds_left() <= 10
+        await ring.disarm()
+        assert await seconds_left() < 0

@@ -299,6 +299,16 @@ def test_faults_of_one_moment_count_once() -> None:
     assert machine.circuit.failures == 1
     assert machine.take(0.4, lanes()) == []
     assert len(machine.take(0.5, lanes())) == 1
+    # One probe at a time, however long it is under way; once it is delivered, all the others.
+    assert machine.take(60.0, lanes()) == []
+
+
+def test_a_probe_that_is_delivered_lets_the_others_go() -> None:
+    machine = delivery()
+    machine.offer(page(*"12345"))
+    machine.settle(machine.take(0.0, lanes()), [FAULT] * 5, 0.0)
+    machine.settle(machine.take(60.0, lanes()), [DELIVERED], 60.0)
+    assert len(machine.take(60.0, lanes())) == 4
 
 
 def test_a_barrier_holds_pages_that_come_after_it() -> None:

@@ -139,7 +139,8 @@ class Ring:
     @translating
     async def arm(self) -> None:
         """Asks writers to notify us, for WAKE_SECONDS at the most."""
-        await self._set_wake(f"pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::bigint + {WAKE_SECONDS}")
+        now = "pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()))::bigint"
+        await self._set_wake(f"{now} + {WAKE_SECONDS}")
 
     @translating
     async def disarm(self) -> None:
