@@ -47,6 +47,39 @@ async def test_an_empty_place_is_not_the_directory_we_are_in(orders: Path, words
     assert "must name" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("-", "-f /dev/stdin"),
+        ("a" * 300, "File name too long"),
+        ("links", "nowhere.yaml cannot be read: it does not exist"),
+        ("circle", "circle.yaml cannot be read: Too many levels of symbolic links"),
+    ],
+    ids=lambda text: text[:10],
+)
+async def test_a_place_that_cannot_be_read(tmp_path: Path, place: str, says: str) -> None:
+    """Beside others of its directory too, of which it would be one less in silence."""
+    for folder, link, target in (("links", "nowhere.yaml", "gone.yaml"), ("circle", "circle.yaml", "circle.yaml")):
+        (write(tmp_path / folder, manifest()) / link).symlink_to(tmp_path / folder / target)
+    answer = await tablewatcher("validate", "-f", place if len(place) in (1, 300) else tmp_path / place)
+    assert answer.code == 2, answer.err
+    assert says in answer.err
+    assert "Traceback" not in answer.err
+
+
+async def test_a_tab_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "orders.yaml"
+    file.write_text("kind: TableWatcher\nspec:\n\ttable: {name: orders}\n")
+    answer = await tablewatcher("validate", "-f", file)
+    assert (answer.code, "line 3, column 1: is not YAML: the line begins with a tab" in answer.err) == (2, True)
+
+
+async def test_a_host_of_ours_that_is_none_is_told(orders: Path) -> None:
+    words = ("--dsn", "postgresql://u@127.0.0.1:1/x", "--http-host", "localhost:9090")
+    answer = await tablewatcher("listen", "-f", orders, *words)
+    assert (answer.code, "correct --http-host" in answer.err) == (10, True), answer.err
+
+
 async def test_an_empty_connection_string_is_none(tmp_path: Path, database: Database) -> None:
     """As `--dsn "$DSN"` is where nobody has set that: the Secrets are used, and what names none is told so."""
     await database.execute("CREATE TABLE public.orders (id bigint PRIMARY KEY, status text)")

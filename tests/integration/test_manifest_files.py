@@ -88,6 +88,8 @@ FILE: dict[str, tuple[Callable[[Path], object], Runs]] = {
     "replaced": (lambda path: move_into_place(path, manifest("a", "x")), AX),
     "replaced by another watcher": (lambda path: move_into_place(path, manifest("b")), {"shop/b": []}),
     "made a directory": (lambda path: (path.unlink(), path.mkdir()), NONE),
+    "made a link in a circle": (lambda path: (path.unlink(), path.symlink_to(path)), A),
+    "made a link that leads nowhere": (lambda path: (path.unlink(), path.symlink_to("gone")), NONE),
     "with its directory": (lambda path: path.parent.rename(path.parent.with_name("elsewhere")), A),
 }
 # The same for a file in a directory that `-f` names.

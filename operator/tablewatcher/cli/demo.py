@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -227,9 +228,9 @@ async def _stay(stage: Stage, console: Console, arrivals: Sequence[Arrivals]) ->
     where = f"-f {stage.directory / 'manifests'} --secrets-dir {stage.directory / 'secrets'}"
     for text in (
         f'psql "{stage.dsn}" -c "{statement}"',
-        *(f"{sys.argv[0]} {command} {where}" for command in ("status", "doctor", "replay --since 1m")),
+        *(f"{_program()} {command} {where}" for command in ("status", "doctor", "replay --since 1m")),
         f"nats --server {stage.nats.url} subscribe '{SUBJECTS[0]}'",
-        f"curl -s {stage.nats.monitor_url}/jsz?streams=true",
+        f"curl -s '{stage.nats.monitor_url}/jsz?streams=true'",
     ):
         console.print(f"    {text}", markup=False, soft_wrap=True)
     shown = {each.sink: len(each.all) for each in arrivals}
@@ -239,3 +240,8 @@ async def _stay(stage: Stage, console: Console, arrivals: Sequence[Arrivals]) ->
                 console.print(line(each.sink, arrival))
             shown[each.sink] = len(each.all)
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _program() -> str:
+    """What to type in another terminal, whose directory may be another, to run this program."""
+    return shlex.quote(str(Path(sys.argv[0]).absolute()))

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from ..errors import SpecInvalid
 from ..spec.model import WatcherSpec
@@ -62,19 +63,31 @@ def manifest_files(paths: Iterable[Path]) -> list[Path]:
             found += sorted(
                 entry
                 for entry in path.iterdir()
-                if entry.suffix in _SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+                if entry.suffix in _SUFFIXES and not entry.name.startswith(".") and _may_be_file(entry)
             )
         except OSError:
             found.append(path)  # a file, or what cannot be read: whoever reads it says so
     return list(dict.fromkeys(found))
 
 
+def _may_be_file(entry: Path) -> bool:
+    """Whether it is a file, or something that cannot be looked at: whoever reads it says why."""
+    try:
+        return S_ISREG(entry.stat().st_mode)
+    except FileNotFoundError:
+        return entry.is_symlink()  # one that leads nowhere; else it is gone since we looked
+    except OSError:
+        return True
+
+
 def signature(files: Iterable[Path]) -> object:
     """Equal as long as no manifest has changed."""
-    found = []
+    found: list[tuple[object, ...]] = []
     with contextlib.suppress(OSError):
         for path in manifest_files(files):
-            with contextlib.suppress(OSError):
+            try:
                 status = path.stat()  # of the file a link leads to: a kubelet swaps links
                 found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+            except OSError as error:
+                found.append((str(path), error.errno))
     return tuple(found)

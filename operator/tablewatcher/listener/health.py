@@ -58,9 +58,9 @@ class HealthServer:
         try:
             self._server = make_server(host, port, self._answer, server_class=kind, handler_class=_Quiet)
         except OSError as error:
+            remedy = "correct --http-host" if isinstance(error, socket.gaierror) else "choose another with --http-port"
             raise TableWatcherError(
-                Reason.MANUAL_ACTION_REQUIRED,
-                f"port {port} on {host} cannot be used ({error.strerror}); choose another with --http-port",
+                Reason.MANUAL_ACTION_REQUIRED, f"port {port} on {host} cannot be used ({error.strerror}); {remedy}"
             ) from None
         self._server.start()
 

@@ -12,6 +12,9 @@ from ..spec.model import WatcherSpec
 from ..spec.parse import read_manifests
 from .files import Manifests, manifest_files
 
+_ABSENT = "it does not exist"
+_STANDARD_INPUT = "for standard input write -f /dev/stdin, which `listen` and `run` cannot read twice"
+
 
 def load(paths: Iterable[Path], *, require_secret: bool) -> Manifests:
     """Every watcher that can be read, and what is wrong with those that cannot: a bad one stops no good one.
@@ -24,7 +27,7 @@ def load(paths: Iterable[Path], *, require_secret: bool) -> Manifests:
     deleted: set[Path] = set()
     for path in manifest_files(paths):
         if _is_deleted(path):
-            faults.append(_unreadable(path, "it does not exist"))
+            faults.append(_unreadable(path, _ABSENT if str(path) != "-" else f"{_ABSENT}; {_STANDARD_INPUT}"))
             deleted.add(path)
             continue
         found, fault = _read(path, require_secret=require_secret)
@@ -50,7 +53,13 @@ def load(paths: Iterable[Path], *, require_secret: bool) -> Manifests:
 
 def _is_deleted(path: Path) -> bool:
     """Whether it is gone from a directory that is still there: a directory that is gone may only be unmounted."""
-    return path.parent.is_dir() and not path.exists()
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return path.parent.is_dir()
+    except OSError:
+        pass  # closed to us, say: it may be there as it was
+    return False
 
 
 def _read(path: Path, *, require_secret: bool) -> tuple[list[WatcherSpec], SpecInvalid | None]:

@@ -73,7 +73,7 @@ def _yaml(text: str, origin: str) -> list[object]:
     try:
         return list(yaml.load_all(text, Loader=_UniqueKeys))
     except yaml.MarkedYAMLError as error:
-        raise SpecInvalid(origin, (FieldError(_position(error), _problem(error)),)) from None
+        raise SpecInvalid(origin, (FieldError(_position(error), _problem(error, text)),)) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecInvalid(origin, (FieldError("(document)", f"is not YAML: {error}"),)) from None
 
@@ -103,5 +103,11 @@ def _position(error: yaml.MarkedYAMLError) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}" if mark else "(document)"
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
+def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
+    lines = text.splitlines()
+    if mark := error.problem_mark:
+        # What the library says of it, "cannot start any token", nobody understands: a tab cannot be seen.
+        before = lines[mark.line][: mark.column + 1] if mark.line < len(lines) else ""
+        if before.endswith("\t") and not before.strip():
+            return "is not YAML: the line begins with a tab: indent it with spaces"
     return f"is not YAML: {error.problem or error.context}"
