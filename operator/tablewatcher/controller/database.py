@@ -77,9 +77,7 @@ class WatchedDatabase:
         now = asyncio.get_running_loop().time()
         self.repaired = ()
         before = self._spec
-        if now >= self._due.secret or (
-            before and (before.database, before.management) != (spec.database, spec.management)
-        ):
+        if now >= self._due.secret or (before and _what_names_secrets(before) != _what_names_secrets(spec)):
             await self._read_secret(spec, now)
         if self._secret_fault is not None:
             raise self._secret_fault
@@ -97,6 +95,7 @@ class WatchedDatabase:
 
     async def _read_secret(self, spec: WatcherSpec, now: float) -> None:
         try:
+            await self._secrets.check_mounted(spec)
             found = await self._secrets.access(spec)
         except (TableWatcherError, ApiError) as error:
             self._secret_fault = error
@@ -150,3 +149,7 @@ class WatchedDatabase:
     def _lost(self) -> None:
         self.demand()
         self._changed()
+
+
+def _what_names_secrets(spec: WatcherSpec) -> object:
+    return spec.database, spec.management, spec.sink

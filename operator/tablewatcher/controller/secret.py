@@ -13,7 +13,8 @@ from ..errors import Reason, SecretError
 from ..postgres.conninfo import Access, access
 from ..spec.model import WatcherSpec
 from .client import ApiError, Cluster
-from .references import of_database
+from .objects import Object
+from .references import of_database, of_listener
 
 ALLOW_LABEL = "tablewatcher.io/allow"
 
@@ -38,7 +39,7 @@ class _Fetched:
 
 
 class SecretReader:
-    """Reads how databases are reached. `require_label`: only Secrets whose owner has opted in."""
+    """Reads how databases are reached. `require_label`: only Secrets whose owner has opted in are used, by anybody."""
 
     def __init__(self, cluster: Cluster, *, require_label: bool) -> None:
         self._cluster = cluster
@@ -53,7 +54,21 @@ class SecretReader:
         )
         return access(spec, fetched)
 
+    async def check_mounted(self, spec: WatcherSpec) -> None:
+        """Hold that a listener may have what `spec` makes it mount. Raises SecretError and ApiError.
+
+        A kubelet asks for no label, and what a listener has it sends wherever the manifest says. One that is not there
+        yet is refused too: it would be mounted whatever it is by then.
+        """
+        if not self._require_label:
+            return
+        for name in of_listener([spec]).secrets:
+            await self._allowed(spec.namespace, name)
+
     async def _secret(self, namespace: str, name: str) -> dict[str, str]:
+        return _decoded(name, (await self._allowed(namespace, name)).get("data") or {})
+
+    async def _allowed(self, namespace: str, name: str) -> Object:
         try:
             found = await self._cluster.secret(namespace, name)
         except ApiError as error:
@@ -64,7 +79,7 @@ class SecretReader:
                 Reason.SECRET_NOT_ALLOWED,
                 f"Secret {name!r} may not be used: its owner must label it {ALLOW_LABEL}=true",
             )
-        return _decoded(name, found.get("data") or {})
+        return found
 
     async def _config_map(self, namespace: str, name: str) -> dict[str, str]:
         try:
@@ -99,7 +114,7 @@ def _fault(namespace: str, kind: str, name: str, error: ApiError) -> Exception:
     if error.status == 404:
         return SecretError(
             Reason.SECRET_NOT_FOUND if secret else Reason.CONFIG_MAP_NOT_FOUND,
-            f"there is no {kind} {name!r} in namespace {namespace!r}; create it, or correct its name in spec.database",
+            f"there is no {kind} {name!r} in namespace {namespace!r}; create it, or correct its name in the manifest",
         )
     if error.status == 403:
         return SecretError(
