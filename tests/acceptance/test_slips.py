@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tablewatcher.embedded import free_port
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.session import connect
 
 from ..conftest import Database
+from ..integration.sinks.servers import NatsServer
 from .commands import manifest, tablewatcher, write, write_secret
 from .programs import PROGRAM, started
 
@@ -186,3 +189,22 @@ async def test_nohup_is_heeded(orders: Path, eventually: Eventually) -> None:
         await eventually(lambda: "DatabaseUnreachable" in program.err, 40)
         program.send(signal.SIGHUP)
         assert await program.end(signal.SIGTERM) == 0
+
+
+async def test_libraries_say_nothing_on_their_own(orders: Path, database: Database, tmp_path: Path) -> None:
+    """A look at a NATS server that has TLS ends a connection, which Python's own event loop warns of."""
+    await database.execute("CREATE TABLE public.orders (id bigint PRIMARY KEY, status text)")
+    authority, pem, store = trustme.CA(), tmp_path / "server.pem", tmp_path / "nats"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pem)
+    store.mkdir()
+    server = NatsServer(store, f"tls {{cert_file: {json.dumps(str(pem))}, key_file: {json.dumps(str(pem))}}}")
+    server.start()
+    try:
+        place = write_secret(tmp_path / "secrets", "ca", **{"ca.crt": authority.cert_pem.bytes().decode()})
+        sink = {"servers": [server.url], "subject": "shop.{action}", "jetStream": {"enabled": False}}
+        tls = {"caRef": {"kind": "Secret", "name": "ca", "key": "ca.crt"}}
+        write(orders, manifest(sink={"nats": sink | {"tls": tls}}))
+        answer = await tablewatcher("plan", "-f", orders, "--dsn", database.dsn, "--secrets-dir", place)
+        assert (answer.code, answer.err) == (0, "")
+    finally:
+        server.kill()

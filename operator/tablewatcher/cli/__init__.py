@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import sys
 
 __all__ = ["main"]
@@ -30,6 +31,9 @@ def main() -> None:
 
 
 def _commands() -> None:
+    if logging.lastResort is not None:
+        # What libraries warn of among themselves (a TLS connection that ends) is no answer to a command.
+        logging.lastResort.setLevel(logging.ERROR)
     # A listener is loaded alone: what the other commands need would stay in its memory for as long as it runs.
     if sys.argv[1:2] == ["listen"]:
         from .listen import app

@@ -24,5 +24,7 @@ def configure_logs() -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    # It warns whenever a TLS connection ends.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     # nats-py logs every failed attempt to reconnect; the sink says the same once, with a reason.
     logging.getLogger("nats").setLevel(logging.CRITICAL)

@@ -156,6 +156,8 @@ async def test_without_jetstream_there_is_no_stream(tmp_path: Path) -> None:
         server.kill()
     assert error.reason is Reason.NO_STREAM_FOR_SUBJECT
     assert "not enabled" in error.message
+    assert "nats-server --jetstream" in error.message
+    assert "None" not in error.message
 
 
 async def test_a_stream_deleted_meanwhile_is_a_retry_that_says_so(nats_server: NatsServer) -> None:
@@ -391,6 +393,7 @@ async def test_a_login_that_may_not_read_its_answers_is_said_at_open(auth_server
     error = await _reason_of_open(nats_sink(f"nats://deaf:s3cret@127.0.0.1:{auth_server.port}"))
     assert error.reason is Reason.SINK_AUTH_FAILED
     assert "subscription" in error.message
+    assert "$JS.API.STREAM.INFO.*" in error.message, "as one writes it into the user's permissions"
 
 
 async def test_one_dead_server_of_two_is_no_fault(nats_server: NatsServer) -> None:

@@ -37,6 +37,11 @@ _PING_SECONDS = 10
 _RETRY_SECONDS = 0.1
 _CUT_TRIES = 6
 _FIRST_WITH_BATCHES = (2, 14)
+# The client hands on what the server says in lower case, which no subject of the API is in.
+_NEEDS = (
+    "said in lower case; it publishes on the subject, $JS.API.STREAM.NAMES and $JS.API.STREAM.INFO.*, and subscribes on"
+    " _INBOX.>"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -204,7 +209,7 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         if "permissions violation" in str(error).lower():
-            self.refusal = f"NATS refuses an operation: {error}; grant it to this user"
+            self.refusal = f"NATS refuses an operation: {error}; grant it to this user ({_NEEDS})"
             refused = Outcome(Verdict.RETRY, Reason.SINK_AUTH_FAILED, self.refusal, endpoint=True)
             if "subscription" in str(error).lower():
                 self._lose(refused)  # of no use any more: no answer will come

@@ -56,7 +56,12 @@ def _said(connection: Connection, pattern: str) -> Iterator[None]:
                 Reason.SINK_UNREACHABLE,
                 "JetStream is unavailable for now: most servers of its cluster must run and reach each other",
             ) from None
-        raise _no_stream(pattern, f"JetStream is not enabled for this account ({error})") from None
+        why = f" ({error.description})" if isinstance(error, APIError) and error.description else ""
+        raise _no_stream(
+            pattern,
+            f"JetStream is not enabled for this account{why}: turn it on (`nats-server --jetstream`, or `jetstream` in"
+            " the configuration of server and account)",
+        ) from None
     except (nats_errors.Error, OSError, TimeoutError) as error:
         if connection.refusal:
             raise SinkError(Reason.SINK_AUTH_FAILED, connection.refusal) from None
