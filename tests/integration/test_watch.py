@@ -18,6 +18,7 @@ from tablewatcher.listener.target import Target
 from tablewatcher.listener.watch import Watch
 from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.ring import Gauge, Ring
 from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.spec.model import Batch, HttpSink
 
@@ -97,6 +98,28 @@ async def at_last(slot: Callable[[], Awaitable[int]], wanted: int) -> bool:
 
 async def is_empty(held: Callable[[], Awaitable[int]]) -> bool:
     return not await held()
+
+
+async def test_what_is_read_while_the_ring_is_looked_at(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is newer than the look, which is no sign that the database was set back."""
+    monkeypatch.setattr(keeping, "UPKEEP_SECONDS", 0.01)
+    look, ids = Ring.gauge, iter(range(3))
+
+    async def late(ring: Ring) -> Gauge:
+        found = await look(ring)
+        for each in ids:
+            await database.execute(f"INSERT INTO t VALUES ({each}, 'meanwhile')")
+            await poll(lambda: running.sample("events_captured_total", action="insert") > each, 40)
+        return found
+
+    monkeypatch.setattr(Ring, "gauge", late)
+    running = await run()
+    await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == 3, 40)
+    cursors = running.rings[0].replace("ring_", "cursor_")
+    await asyncio.sleep(0.5)  # to begin anew takes less
+    assert await database.execute(f"SELECT max(epoch) FROM {cursors}") == [(1,)]
 
 
 async def test_no_more_is_read_than_can_be_sent_soon(run: Run, http_receiver: HttpReceiver) -> None:

@@ -76,8 +76,9 @@ class Keeping:
         haste = HASTE_SECONDS if channels.ring.bound < SMALL_RING else UPKEEP_SECONDS
         looked, drifted = float("-inf"), ""
         while True:
+            read = Read(ring_id=flow.newest_id)  # before the look: what is read meanwhile may be newer than it
             gauge = await channels.ring.gauge()
-            if Read(ring_id=flow.newest_id).is_ahead_of(gauge.last_id):
+            if read.is_ahead_of(gauge.last_id):
                 raise DatabaseError(Reason.RECONCILING, "the ids of the ring were set back; starting anew")
             self._aside.ring_bytes = gauge.bytes
             if not gauge.stopped_at and gauge.bytes > self._room:
