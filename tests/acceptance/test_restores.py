@@ -11,6 +11,7 @@ from typing import Any
 from tablewatcher.embedded import EmbeddedPostgres
 
 from ..conftest import Database, Stream, poll
+from .commands import tablewatcher
 from .conftest import MakeListener
 from .listeners import apply, nats_sink, write_manifest
 from .writers import TABLES
@@ -81,5 +82,28 @@ async def test_disks_that_are_set_back_under_a_listener(
     await asyncio.to_thread(mortal_postgres.start)
     await database.execute("INSERT INTO account VALUES ('39', 1)")
     after = [json.loads(message.data) for message in await stream.messages(42)][40:]
+    assert min(event["sequence"] for event in after) > max(event["sequence"] for event in before)
+    assert sorted(event["data"].get("gap", {}).get("reason", "") for event in after) == ["", "failover"]
+
+
+async def test_capture_that_is_made_anew_under_a_listener(
+    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+) -> None:
+    """Its ids begin from the first again, and nobody has seen what was written in between."""
+    manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await poll(listener.forwards, 40)
+    await database.execute("INSERT INTO account SELECT g::text, g FROM generate_series(1, 9) AS g")
+    before = [json.loads(message.data) for message in await stream.messages(9)]
+    removed = await tablewatcher("destroy", "-f", manifest, "--dsn", database.dsn)
+    assert removed.code == 0, removed.err
+    await database.execute("INSERT INTO account VALUES ('unseen', 1)")
+    await apply(manifest, database.dsn)
+    await poll(listener.forwards, 40)
+    await database.execute("INSERT INTO account VALUES ('seen', 1)")
+    after = [json.loads(message.data) for message in await stream.messages(11)][9:]
     assert min(event["sequence"] for event in after) > max(event["sequence"] for event in before)
     assert sorted(event["data"].get("gap", {}).get("reason", "") for event in after) == ["", "failover"]

@@ -111,7 +111,7 @@ async def test_what_is_read_while_the_ring_is_looked_at(
         found = await look(ring)
         for each in ids:
             await database.execute(f"INSERT INTO t VALUES ({each}, 'meanwhile')")
-            await poll(lambda: running.sample("events_captured_total", action="insert") > each, 40)
+            await poll(lambda each=each: running.sample("events_captured_total", action="insert") > each, 40)
         return found
 
     monkeypatch.setattr(Ring, "gauge", late)
