@@ -48,6 +48,7 @@ async def test_writers_go_on_and_the_gap_is_announced(
     )
     assert rings[0] < 2 * BOUND
     await poll(lambda: endpoint.gaps, 40)
+    assert await listener.metric("gaps_total") >= len(endpoint.gaps)
     accepted, excused = await all_accepted(database, endpoint, writers.history)
     assert check(writers.history, accepted, announced=excused) == []
     missing = writers.history.ok - {found.change for found in accepted}

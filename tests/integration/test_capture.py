@@ -414,9 +414,57 @@ TYPES = {
     "path": ("path", "'[(0,0),(1,0.1)]'", '"[(0,0),(1,0.1)]"'),
     "polygon": ("polygon", "'((0,0),(1,0.1),(2,0))'", '"((0,0),(1,0.1),(2,0))"'),
     "circle": ("circle", "'<(0,0),0.1>'", '"<(0,0),0.1>"'),
+    "integer": ("integer", "-2147483648", "-2147483648"),
+    "varchar": ("varchar(9)", "'ab '", '"ab "'),
+    "name": ("name", "'Ab'", '"Ab"'),
+    "internal char": ('"char"', "'x'", '"x"'),
+    "oid": ("oid", "4294967295", '"4294967295"'),
+    "tid": ("tid", "'(3,4)'", '"(3,4)"'),
+    "xid": ("xid", "'42'", '"42"'),
+    "cid": ("cid", "'42'", '"42"'),
+    "regclass": ("regclass", "'pg_catalog.pg_class'::regclass", '"pg_class"'),
+    "regproc": ("regproc", "'pg_catalog.now'::regproc", '"now"'),
+    "regprocedure": ("regprocedure", "'pg_catalog.now()'::regprocedure", '"now()"'),
+    "regoper": ("regoper", "'pg_catalog.|/'::regoper", '"|/"'),
+    "regoperator": ("regoperator", "'pg_catalog.+(int4,int4)'::regoperator", '"+(integer,integer)"'),
+    "regtype": ("regtype", "'pg_catalog.int4'::regtype", '"integer"'),
+    "regconfig": ("regconfig", "'pg_catalog.simple'::regconfig", '"simple"'),
+    "regdictionary": ("regdictionary", "'pg_catalog.simple'::regdictionary", '"simple"'),
+    "regnamespace": ("regnamespace", "'public'::regnamespace", '"public"'),
+    "regrole": ("regrole", "'pg_monitor'::regrole", '"pg_monitor"'),
+    "regcollation": ("regcollation", "'pg_catalog.\"C\"'::regcollation", '"\\"C\\""'),
+    "aclitem": ("aclitem", "'pg_monitor=r/pg_monitor'", '"pg_monitor=r/pg_monitor"'),
+    "refcursor": ("refcursor", "'c'", '"c"'),
+    "txid_snapshot": ("txid_snapshot", "'10:20:10,14'", '"10:20:10,14"'),
+    "pg_snapshot": ("pg_snapshot", "'10:20:10,14'", '"10:20:10,14"'),
+    "numrange": ("numrange", "numrange(1.50, 2)", '"[1.50,2)"'),
+    "tsrange": ("tsrange", "tsrange('epoch', NULL)", '"[\\"1970-01-01 00:00:00\\",)"'),
+    "daterange": ("daterange", "daterange('epoch', NULL)", '"[1970-01-01,)"'),
+    "int8range": ("int8range", "int8range(1, 5)", '"[1,5)"'),
+    "nummultirange": ("nummultirange", "'{[1.5,2)}'", '"{[1.5,2)}"'),
+    "tsmultirange": ("tsmultirange", "'{(,infinity)}'", '"{(,infinity)}"'),
+    "tstzmultirange": ("tstzmultirange", "'{(,infinity)}'", '"{(,infinity)}"'),
+    "datemultirange": ("datemultirange", "'{(,infinity)}'", '"{(,infinity)}"'),
+    "int8multirange": ("int8multirange", "'{[1,3)}'", '"{[1,3)}"'),
     "array of a composite": ("pair[]", "ARRAY[ROW(1, 'x')::pair, NULL]", '[{"a":1,"b":"x"},null]'),
     "generated": ("int GENERATED ALWAYS AS (id * 2) STORED", "DEFAULT", "2"),
 }
+# What PostgreSQL keeps for itself and lets nobody put a value into; and xml, which these servers are built without.
+OWN_TYPES = (
+    "pg_node_tree",
+    "pg_ndistinct",
+    "pg_dependencies",
+    "pg_mcv_list",
+    "pg_brin_bloom_summary",
+    "pg_brin_minmax_multi_summary",
+    "gtsvector",
+    "xml",
+)
+LEFT_OUT = """
+SELECT typname FROM pg_type
+WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype IN ('b', 'r', 'm') AND typcategory <> 'A'
+  AND typname <> ALL (%s) AND oid NOT IN (SELECT atttypid FROM pg_attribute WHERE attrelid = 't'::regclass)
+"""
 ODD_SESSION = (
     "SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'SQL, DMY'; SET extra_float_digits = -15;"
     " SET bytea_output = 'escape';"
@@ -429,7 +477,7 @@ async def test_every_type_in_an_odd_session(whole_row: bool, database: Database,
     """A column of each: a value travels as the same text whatever the writer's session is set to."""
     types = dict(TYPES)
     if database.server.version < 14:
-        del types["numeric infinity"], types["multirange"]
+        types = {name: case for name, case in types.items() if name != "numeric infinity" and "multi" not in name}
     columns = [f"v{number}" for number in range(len(types))]
     declared = ", ".join(
         f"{column} {declared}" for column, (declared, _, _) in zip(columns, types.values(), strict=True)
@@ -439,6 +487,7 @@ async def test_every_type_in_an_odd_session(whole_row: bool, database: Database,
         f" CREATE TYPE pair AS (a int, b text); CREATE TABLE t (id int PRIMARY KEY, {declared})"
     )
     watched = await watching(columns=STAR if whole_row else tuple(columns))
+    assert await database.execute(LEFT_OUT, list(OWN_TYPES)) == []
     values = ", ".join(value for _, value, _ in types.values()).replace("::pair", "::public.pair")
     await database.execute(f"SET escape_string_warning = off; {ODD_SESSION} INSERT INTO public.t VALUES (1, {values})")
     (event,) = await watched.events()
