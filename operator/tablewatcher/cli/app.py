@@ -7,6 +7,7 @@ the database and the checks of manifests take as long to load as all the rest.
 from __future__ import annotations
 
 import asyncio
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,7 @@ from .options import (
     SecretsDir,
     place,
 )
+from .plain import plain
 from .requests import parked, replay
 from .results import Output, finish, show, tell
 from .usage import Commands
@@ -197,7 +199,8 @@ def sql(
 
     script, results = asyncio.run(watchers.sql(watchers.Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
     if output is Output.TEXT:
-        typer.echo(script, nl=False)
+        # What goes elsewhere is to be run as it is.
+        typer.echo(plain(script) if sys.stdout.isatty() else script, nl=False)
     finish(results, output, display=partial(show, aside=True))
 
 

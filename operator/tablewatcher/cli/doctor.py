@@ -16,6 +16,7 @@ from ..postgres.survey import way
 from ..spec.model import WatcherSpec
 from .checks import Check, Level, database_checks, pooler_check, sink_checks, standing_checks, surrounding_checks
 from .looking import look_at_database, look_at_sink
+from .plain import plain
 from .results import Result
 from .watchers import Scope, each_watcher
 
@@ -108,10 +109,10 @@ def show_checks(results: Iterable[Result]) -> None:
     """Prints the lines of each watcher for people."""
     console = Console(highlight=False, soft_wrap=True)
     for result in results:
-        console.print(Text(result.name, "bold"))
+        console.print(Text(plain(result.name), "bold"))
         for check in result.extra["checks"]:
             level = Level(check["level"])
-            first, *rest = check["text"].splitlines() or [""]
+            first, *rest = plain(check["text"]).splitlines() or [""]
             console.print(Text.assemble("  ", (f"{level:<6}", _STYLES[level]), f"{check['check']:<17}{first}"))
             for line in rest:
                 console.print(Text(" " * 25 + line.strip()))

@@ -14,7 +14,8 @@ from ..postgres.pooling import POOLED, Pooling
 from ..postgres.survey import Survey
 from ..spec.model import WatcherSpec
 from .looking import look_at_database, look_at_sink
-from .results import Result
+from .plain import one_line, plain
+from .results import Result, fault_line
 from .steps import number_of, steps_json
 from .watchers import Scope, each_watcher, no_key, refused
 
@@ -61,17 +62,18 @@ def show_plan(results: Iterable[Result]) -> None:
     for result in results:
         steps, remarks = result.extra.get("steps"), result.extra.get("notes") or []
         if steps is not None or remarks:
-            good.print(Text.assemble((result.name, "bold"), f": {_head(steps)}"))
+            good.print(Text.assemble((plain(result.name), "bold"), f": {_head(steps)}"))
         for step in steps or ():
             lock = " (locks the table, for half a second at the most)" if step["locksTable"] else ""
-            good.print(Text(f"-- {step['what']}{lock}\n{step['sql'].strip().rstrip(';')};"))
+            text = step["sql"].strip().rstrip(";")
+            # Of SQL that goes elsewhere every sign counts.
+            text = plain(text) if good.is_terminal else text
+            good.print(Text(f"-- {one_line(step['what'])}{lock}\n{text};"))
         for remark in remarks:
-            good.print(Text(f"-- note: {remark}"))
+            good.print(Text(f"-- note: {one_line(remark)}"))
         if not result.ok:
             for fault in result.extra.get("faults") or [{"reason": result.reason, "message": result.text}]:
-                text = fault["message"].removeprefix(f"{result.name}: ")
-                error = ("error", "bold red")
-                bad.print(Text.assemble(error, f" {fault['reason']}: ", (result.name, "bold"), f": {text}"))
+                bad.print(fault_line(result.name, fault["reason"], fault["message"]))
 
 
 def _head(steps: list[dict[str, Any]] | None) -> str:

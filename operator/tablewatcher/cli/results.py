@@ -6,12 +6,16 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ..errors import Reason, SpecInvalid, TableWatcherError
 from .exit_codes import ExitCode, exit_code
+from .plain import plain
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 class Output(StrEnum):
@@ -58,10 +62,17 @@ def show(results: Iterable[Result], *, aside: bool = False) -> None:
     good = bad if aside else Console(highlight=False, soft_wrap=True)
     for result in results:
         if result.ok:
-            good.print(Text.assemble((result.name, "bold"), ": ", result.text))
+            good.print(Text.assemble((plain(result.name), "bold"), ": ", plain(result.text)))
         else:
-            text = result.text.removeprefix(f"{result.name}: ")
-            bad.print(Text.assemble(("error", "bold red"), f" {result.reason}: ", (result.name, "bold"), f": {text}"))
+            bad.print(fault_line(result.name, str(result.reason), result.text))
+
+
+def fault_line(name: str, reason: str, message: str) -> Text:
+    """A fault of a watcher, or of a file, for people."""
+    from rich.text import Text
+
+    text = plain(message.removeprefix(f"{name}: "))
+    return Text.assemble(("error", "bold red"), f" {reason}: ", (plain(name), "bold"), f": {text}")
 
 
 def tell(results: Sequence[Result], output: Output, *, display: Callable[[Sequence[Result]], None] = show) -> None:

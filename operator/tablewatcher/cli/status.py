@@ -15,6 +15,7 @@ from ..postgres.pooling import POOLED
 from ..postgres.standing import OpenGap, Standing, standing, surroundings
 from ..spec.model import WatcherSpec
 from .checks import SKIPPED, Level, filling, span, standing_checks, surrounding_checks
+from .plain import plain
 from .results import Result
 from .watchers import Scope, each_watcher
 
@@ -95,14 +96,14 @@ def show_status(results: Iterable[Result]) -> None:
         # What a name is cut to, nobody could look for.
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
     for result in found:
-        table.add_row(Text(result.name, "bold"), *_cells(result))
+        table.add_row(Text(plain(result.name), "bold"), *_cells(result))
     # Not wrapped where nobody watches: a script reads lines.
     Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
     console = Console(highlight=False, soft_wrap=True)
     for result in found:
         lines = result.extra.get("notes", []) if result.ok else [f"{result.reason}: {result.text}"]
         for line in lines:
-            console.print(Text.assemble((result.name, "bold"), f": {line}"))
+            console.print(Text.assemble((plain(result.name), "bold"), f": {plain(line)}"))
 
 
 def _cells(result: Result) -> list[Text]:
@@ -116,5 +117,6 @@ def _cells(result: Result) -> list[Text]:
     parked = "" if row["parked"] is None else str(row["parked"])
     return [
         word,
-        *map(Text, (row["listener"], str(row["waiting"]), oldest, f"{row['ringBytes'] / 2**20:.1f} MiB", parked)),
+        Text(plain(row["listener"])),
+        *map(Text, (str(row["waiting"]), oldest, f"{row['ringBytes'] / 2**20:.1f} MiB", parked)),
     ]

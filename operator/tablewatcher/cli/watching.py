@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from ..postgres.requests import Request
+from .plain import plain
 from .progress import screen
 
 # A listener may just be starting, or handing over to another.
@@ -49,7 +50,7 @@ class Watching:
         if self._idle > _PATIENCE and self._told != obstacle:
             self._told = obstacle
             if not self._quiet:
-                screen().print(f"{obstacle}; waiting (Ctrl-C leaves the request)", markup=False, soft_wrap=True)
+                screen().print(f"{plain(obstacle)}; waiting (Ctrl-C leaves the request)", markup=False, soft_wrap=True)
         if self._task is None and asked.total:
             self._task = self._bar.add_task("", total=asked.total)
         if self._task is not None:

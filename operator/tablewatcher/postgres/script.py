@@ -36,7 +36,7 @@ def script(sections: Iterable[Section]) -> str:
 
 
 def _transaction(database: str, sections: Iterable[Section], several: bool) -> str:
-    lines = [f"-- In database {database}:\n{_HEAD}" if several else _HEAD]
+    lines = [f"-- In database {_comment(database)}:\n{_HEAD}" if several else _HEAD]
     seen: set[Step] = set()
     for section in sections:
         lines.append(f"-- {_comment(section.watcher)}")
