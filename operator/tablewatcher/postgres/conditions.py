@@ -53,7 +53,7 @@ class Filter:
 
         def again(condition: Condition) -> str:
             column = self._columns[condition.column]
-            return self._compare(condition, f"({alias}.{identifier(column.name)}::text)::{column.type_name}")
+            return self._compare(condition, f"({alias}.{identifier(column.name)}::text)::{column.compared_as}")
 
         return f"CASE WHEN {as_they_were(alias, self._named.values())} THEN {self._all(again)} ELSE true END"
 
@@ -62,7 +62,7 @@ class Filter:
 
         def by_name(condition: Condition) -> str:
             name = literal(condition.column)
-            value = f"({row} ->> {name})::{self._columns[condition.column].type_name}"
+            value = f"({row} ->> {name})::{self._columns[condition.column].compared_as}"
             return f"CASE WHEN {row} ? {name} THEN {self._compare(condition, value)} ELSE true END"
 
         return self._all(by_name)
@@ -105,5 +105,8 @@ def as_they_were(alias: str, columns: Iterable[Column]) -> str:
 
 
 def typed(text: str, column: Column) -> str:
-    """`text` as a literal of the column's type, without its length: 'abcd' stays that, whatever varchar(3) says."""
-    return f"{literal(text)}::{column.type_name}"
+    """`text` as a literal of the column's type, without its length: 'abcd' stays that, whatever varchar(3) says.
+
+    Of a domain, of the type below it: what a domain asks is a function of the application's, and would run as us.
+    """
+    return f"{literal(text)}::{column.compared_as}"

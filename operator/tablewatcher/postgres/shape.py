@@ -61,8 +61,9 @@ _TYPE_SETTING = {
 class Column:
     """A column as the catalog has it: `type` is pg_type.typname, `builtin` that it is one of pg_catalog's own or an
     enum, `length` pg_attribute.attlen (-1: of varying length), `virtual` a generated column that is not stored.
-    `type_name`: the type as SQL names it, qualified and quoted, without a length. `cast`: an enum that the application
-    casts to other types in its own way."""
+    `type_name`: the type as SQL names it, qualified and quoted, without a length; `compared_as`: the same, of a domain
+    the type below it, whose values nobody's checks are run for. `cast`: an enum that the application casts to other
+    types in its own way."""
 
     name: str
     type: str
@@ -71,6 +72,7 @@ class Column:
     enum: bool = False
     virtual: bool = False
     type_name: str = "pg_catalog.text"
+    compared_as: str = "pg_catalog.text"
     comparable: bool = True
     type_oid: int = 25
     cast: bool = False

@@ -41,7 +41,7 @@ async def _fault(connection: Connection, condition: Condition, column: Column) -
     if not column.comparable:
         return f"type {column.type_name} of column {column.name!r} is neither a built-in type nor an enum"
     comparison = Filter((condition,), {column.name: column}).of_record("probed")
-    given = f"(SELECT NULL::{column.type_name} AS {identifier(column.name)}) AS probed"
+    given = f"(SELECT NULL::{column.compared_as} AS {identifier(column.name)}) AS probed"
     try:
         async with connection.transaction(force_rollback=True):
             # As in the capture function: no operator of somebody else's schema, and dates read in one way.
@@ -52,5 +52,5 @@ async def _fault(connection: Connection, condition: Condition, column: Column) -
     except psycopg.errors.UndefinedFunction:
         return f"type {column.type_name} of column {column.name!r} has no such comparison"
     except (psycopg.DataError, psycopg.IntegrityError):
-        return f"not a value of type {column.type_name}, which column {column.name!r} has"
+        return f"not a value of type {column.compared_as}, which column {column.name!r} has"
     return None

@@ -57,15 +57,20 @@ SELECT n.nspname::text || '.' || c.relname::text AS name
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %(table_oid)s::oid
 
 -- name: columns
+-- comparable: a value is made of its text by code of the server's own. What a domain asks is somebody else's, so it is
+-- compared as the type below it, and arrays of domains or composites are not compared.
 SELECT a.attname::text AS name, t.typname::text AS type, a.attlen::integer AS length,
        t.typnamespace = 'pg_catalog'::regnamespace AS builtin, t.typtype = 'e' AS enum, a.attgenerated = 'v' AS virtual,
        pg_catalog.format('%%I.%%I', n.nspname, t.typname) AS type_name,
+       pg_catalog.format('%%I.%%I', m.nspname, coalesce(b.typname, t.typname)) AS compared_as,
        coalesce(b.typnamespace, t.typnamespace) = 'pg_catalog'::regnamespace OR coalesce(b.typtype, t.typtype) = 'e'
-         OR t.typcategory = 'A' AS comparable, t.oid::bigint AS type_oid,
+         OR e.typtype = 'e' AS comparable, t.oid::bigint AS type_oid,
        EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND t.typtype = 'e') AS cast
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
+LEFT JOIN pg_catalog.pg_type e ON e.oid = coalesce(b.typelem, t.typelem)
+JOIN pg_catalog.pg_namespace m ON m.oid = coalesce(b.typnamespace, t.typnamespace)
 WHERE a.attrelid = %(table_oid)s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
