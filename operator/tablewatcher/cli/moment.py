@@ -6,6 +6,8 @@ import re
 from datetime import datetime, timedelta
 
 _SPAN = re.compile(r"(\d{1,9})([smhd])\Z")
+# The clock of whoever noted the time may be a little ahead of ours.
+_SKEW = timedelta(minutes=1)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -20,8 +22,11 @@ def moment(text: str, now: datetime) -> datetime:
         except OverflowError:
             raise ValueError(f"{text!r} is before all times") from None
     try:
-        return datetime.fromisoformat(text.strip()).astimezone()
+        found = datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError):
         raise ValueError(
             f"{text!r} is neither a span such as 90s, 10m, 2h, 1d nor a time such as 2026-01-31T12:00:00Z"
         ) from None
+    if found > now + _SKEW:
+        raise ValueError(f"{text!r} is still to come: write Z or an offset behind it if it is not meant as local time")
+    return found
