@@ -267,6 +267,16 @@ async def test_a_watcher_of_an_older_version_takes_its_first_home(database: Data
     assert rows == [(True, 1)]
 
 
+async def test_a_watcher_that_is_made_again_goes_on_above_what_it_had(database: Database, watched: Watched) -> None:
+    await database.execute("INSERT INTO t SELECT n FROM generate_series(1, 5000) AS n")
+    before = await delivered(database.dsn)
+    await destroy(database.dsn, SPEC, NAMES)
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute("UPDATE t SET n = 1 WHERE id = 1")
+    (after,) = await delivered(database.dsn, generation=1)
+    assert sequence(after) > max(map(sequence, before))
+
+
 async def test_ids_that_are_drawn_once_more_begin_a_generation(database: Database, watched: Watched) -> None:
     """As after the restore of a snapshot of the server's disks, which nothing tells from a restart; once."""
     await database.execute("INSERT INTO t VALUES (1)")

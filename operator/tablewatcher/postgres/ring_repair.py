@@ -44,7 +44,9 @@ def repair_steps(observed: Observed, names: WatcherNames) -> Iterator[tuple[str,
 
 def _after_the_last_id(names: WatcherNames) -> str:
     ids = _union(f"SELECT id FROM {ours(name)}" for name in names.rings)
-    return f"SELECT pg_catalog.setval('{ours(names.ids)}', coalesce(max(id), 0) + {IDS_A_ROW}) FROM ({ids}) AS rows"
+    name = ours(names.ids)
+    begun = f"(SELECT last_value FROM {name})"
+    return f"SELECT pg_catalog.setval('{name}', greatest(max(id) + {IDS_A_ROW}, {begun})) FROM ({ids}) AS rows"
 
 
 def _slot_of_cursor(names: WatcherNames) -> str:
