@@ -9,6 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Characters of what another program has said: more than any of them needs.
+_MOST_SAID = 500
+
+
+def in_short(text: object) -> str:
+    """What another program has said, for a message: it may be of any length, and a message is kept and shown."""
+    whole = str(text)
+    return whole if len(whole) <= _MOST_SAID else f"{whole[:_MOST_SAID]}..."
+
 
 class Reason(StrEnum):
     """Condition reasons. Added to, never renamed: alerts and scripts match on them."""

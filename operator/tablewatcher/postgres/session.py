@@ -12,7 +12,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from ..errors import DatabaseError, Reason
+from ..errors import DatabaseError, Reason, in_short
 from .connect_fault import connect_error
 from .pem_files import Files
 from .pooled import Connection as Connection
@@ -119,7 +119,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
-        said = str(error.diag.message_primary)
+        said = in_short(error.diag.message_primary)
         # As when a watcher gets an adminSecretRef after it was applied without one.
         remedy = "; another role has made it: apply as that role, or GRANT that role to this one"
         advice = remedy if said.startswith("must be owner of") else ""
@@ -139,7 +139,8 @@ def translated() -> Iterator[None]:
         raise _operational(error) from error
     except psycopg.Error as error:
         raise DatabaseError(
-            Reason.MANUAL_ACTION_REQUIRED, f"the database answered {error.sqlstate}: {error.diag.message_primary}"
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"the database answered {error.sqlstate}: {in_short(error.diag.message_primary)}",
         ) from error
 
 
@@ -149,9 +150,9 @@ def _operational(error: psycopg.OperationalError) -> DatabaseError:
     pooler = isinstance(error, psycopg.errors.ProtocolViolation)  # puts all that it has to say under one code
     if said.severity_nonlocalized == "ERROR" and not pooler:
         reason = Reason.MANUAL_ACTION_REQUIRED if state[:2] in _NO_ROOM else Reason.DATABASE_UNREACHABLE
-        hint = f" ({said.message_hint})" if said.message_hint else ""
-        return DatabaseError(reason, f"the database answered {state}: {said.message_primary}{hint}")
-    words = f": {said.message_primary}" if pooler else ""
+        hint = f" ({in_short(said.message_hint)})" if said.message_hint else ""
+        return DatabaseError(reason, f"the database answered {state}: {in_short(said.message_primary)}{hint}")
+    words = f": {in_short(said.message_primary)}" if pooler else ""
     told = f" ({state}{words})" if state else ""
     return DatabaseError(Reason.DATABASE_UNREACHABLE, f"the connection to the database broke{told}")
 

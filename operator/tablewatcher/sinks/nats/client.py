@@ -28,6 +28,9 @@ from .cancelling import cancellable
 _log = logging.getLogger(__name__)
 # More than an acknowledgement ever has.
 _ANSWER_BYTES = 2048
+# Of a line, the longest of which says how a server is set up, and of a message, the longest of which tells of a stream.
+_LONGEST_LINE = 1 << 20
+_LONGEST_MESSAGE = 8 << 20
 
 
 class PipelinedClient(Client):
@@ -233,3 +236,9 @@ class _AnswerParser(Parser):
                 self.buf.extend(data)
                 return
         await super().parse(data)
+        # The library keeps whatever comes until it is whole: without end, or of a length that only the server knows.
+        if self.state == AWAITING_CONTROL_LINE:
+            if len(self.buf) > _LONGEST_LINE:
+                raise nats_errors.ProtocolError
+        elif self.needed > _LONGEST_MESSAGE:
+            raise nats_errors.ProtocolError

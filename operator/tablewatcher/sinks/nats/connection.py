@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nats import errors as nats_errors
 
-from ...errors import Reason, SinkError
+from ...errors import Reason, SinkError, in_short
 from ..base import Outcome, Verdict
 from . import fast_batch, pub_ack
 from .ack_window import AckWindows
@@ -95,7 +95,8 @@ class Connection:
             await asyncio.wait({attempt, giving_up}, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if attempt.done() and not attempt.cancelled():
                 attempt.result()
-                if self.refusal is None:
+                # Cut in the moment of the first round trip, it would be taken for a sound one.
+                if self.refusal is None and not self._failed.is_set():
                     return
         except (OSError, nats_errors.Error, ValueError) as error:
             await self._give_up(attempt)
@@ -209,7 +210,7 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         if "permissions violation" in str(error).lower():
-            self.refusal = f"NATS refuses an operation: {error}; grant it to this user ({_NEEDS})"
+            self.refusal = f"NATS refuses an operation: {in_short(error)}; grant it to this user ({_NEEDS})"
             refused = Outcome(Verdict.RETRY, Reason.SINK_AUTH_FAILED, self.refusal, endpoint=True)
             if "subscription" in str(error).lower():
                 self._lose(refused)  # of no use any more: no answer will come
@@ -229,7 +230,7 @@ class Connection:
 
     def _on_fault(self, error: Exception) -> None:
         if self._connected:
-            self._lose(self._gone(f" ({error})"))
+            self._lose(self._gone(f" ({in_short(error)})"))
         else:
             # Cut between the greeting and the first round trip.
             self._failures.append(error)

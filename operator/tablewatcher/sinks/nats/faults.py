@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from nats import errors as nats_errors
 
-from ...errors import Reason, SinkError
+from ...errors import Reason, SinkError, in_short
 from ..tls_fault import Place, said, tls_advice
 
 _AUTH_WORDS = ("authorization violation", "authentication", "auth timeout", "nkeys", "user credentials")
@@ -43,7 +43,7 @@ def fault(error: BaseException | None, servers: Sequence[str], *, encrypted: boo
         )
     # The plain class: what the server itself has said.
     told = isinstance(error, OSError) or type(error) is nats_errors.Error
-    cause = f" ({error})" if told and str(error) else ""
+    cause = f" ({in_short(error)})" if told and str(error) else ""
     first = ", and whether spec.sink.nats.tls.handshakeFirst fits its handshake_first" if encrypted else ""
     return SinkError(
         Reason.SINK_UNREACHABLE,

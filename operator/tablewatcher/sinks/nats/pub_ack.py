@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from ...errors import Reason
+from ...errors import Reason, in_short
 from ..base import DELIVERED, Outcome, Verdict
 
 _NO_RESPONDERS = "503"
@@ -63,8 +63,8 @@ def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) 
         return unreachable("the answer to a publish names no stream: it is not a JetStream acknowledgement")
     if stream is not None and stored != stream:
         return no_stream(
-            f"stream {stored!r} stored the event, and not {stream!r}: check which stream has the subject, and "
-            "spec.sink.nats.jetStream.stream"
+            f"stream {in_short(stored)!r} stored the event, and not {stream!r}: check which stream has the subject, "
+            "and spec.sink.nats.jetStream.stream"
         )
     if answer.get("duplicate") and not sequence:
         return _in_process("JetStream knows the event and has not stored it")  # nats-server 2.10
@@ -83,7 +83,8 @@ def _in_process(text: str) -> Outcome:
 def refused(error: Mapping[str, object]) -> Outcome:
     """The outcome that `error` of a JetStream answer stands for."""
     code, status = error.get("err_code"), error.get("code")
-    text = f"JetStream refused the event: {error.get('description', 'no description')} (error {code})"
+    description = in_short(error.get("description", "no description"))
+    text = f"JetStream refused the event: {description} (error {in_short(code)})"
     if code == _STREAM_MISMATCH:
         return no_stream(f"{text}: the subject belongs to another stream than spec.sink.nats.jetStream.stream")
     if code in _NO_SUCH_STREAM:

@@ -13,7 +13,7 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
-from ...errors import Reason, SinkError
+from ...errors import Reason, SinkError, in_short
 from .advice import DUPLICATE_WINDOW_SECONDS
 from .subject import covered
 
@@ -56,7 +56,7 @@ def _said(connection: Connection, pattern: str) -> Iterator[None]:
                 Reason.SINK_UNREACHABLE,
                 "JetStream is unavailable for now: most servers of its cluster must run and reach each other",
             ) from None
-        why = f" ({error.description})" if isinstance(error, APIError) and error.description else ""
+        why = f" ({in_short(error.description)})" if isinstance(error, APIError) and error.description else ""
         raise _no_stream(
             pattern,
             f"JetStream is not enabled for this account{why}: turn it on (`nats-server --jetstream`, or `jetstream` in"
@@ -127,7 +127,7 @@ async def create_missing(connection: Connection, stream: StreamToMake) -> None:
                 raise
             # Another listener may have made it meanwhile: whether it will do is looked at next.
             if error.err_code != _NAME_IN_USE:
-                raise _not_made(stream.subjects[0], stream.name, str(error.description)) from None
+                raise _not_made(stream.subjects[0], stream.name, in_short(error.description)) from None
 
 
 async def _unless_there(connection: Connection, stream: StreamToMake) -> StreamConfig | None:
