@@ -89,7 +89,7 @@ async def test_disks_that_are_set_back_under_a_listener(
 async def test_capture_that_is_made_anew_under_a_listener(
     tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
 ) -> None:
-    """Its ids begin from the first again, and nobody has seen what was written in between."""
+    """Its ring is another, and nobody has seen what was written in between."""
     manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
     await database.execute(TABLES)
     await apply(manifest, database.dsn)

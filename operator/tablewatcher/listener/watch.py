@@ -146,7 +146,7 @@ class Watch:
             with session.idle.member(self._names), self.observer.behind.delivering(lambda: flow.delivery.waiting):
                 await Relay(flow).run(self._stop)
         finally:
-            self._read = Read(generation, max(self._read.ring_id, flow.newest_id))
+            self._read = Read(generation, max(self._read.ring_id, flow.newest_id), lineage.made)
         self._owns = False
 
     def _channels(self, session: Session, cursor: CursorLog, sink: Sink, lease: Lease, generation: int) -> Channels:

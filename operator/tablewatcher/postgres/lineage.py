@@ -17,10 +17,14 @@ from .sql import QUERIES
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """How far this process has read: the highest ring id, and in which generation. Both 0: nothing yet."""
+    """How far this process has read: the highest ring id, and in which generation. Both 0: nothing yet.
+
+    made: when the watcher was installed, as the database writes it; "" before it was looked at.
+    """
 
     generation: int = 0
     ring_id: int = 0
+    made: str = ""
 
     def is_ahead_of(self, newest_id: int) -> bool:
         """Whether it has read ids that, with `newest_id` as the last that was drawn, are still to come."""
@@ -34,6 +38,8 @@ class Lineage:
         self._connection = connection
         self._lock = lock
         self._names = names
+        # When the watcher was installed, once it was looked at.
+        self.made = ""
 
     @translating
     async def refuse_copy(self) -> None:
@@ -46,7 +52,8 @@ class Lineage:
     @translating
     async def generation(self, slot: int, read: Read = Read()) -> int:
         """The generation to send as. After a failover it is the next one, and a gap event says why; so it is where
-        ids that we have `read` are drawn once more, as after the restore of a snapshot of the server's disks.
+        ids that we have `read` are drawn once more, as after the restore of a snapshot of the server's disks, and where
+        the watcher was removed and made again under us: what was written in between is not known.
 
         For the owner of the lease; one that was paused and has lost it meanwhile waits for the new one, and finds it
         told. Both are written in one transaction and safely: a generation that was sent must not be forgotten.
@@ -54,7 +61,7 @@ class Lineage:
         async with self._lock, self._connection.transaction():
             await self._connection.execute("SET LOCAL synchronous_commit = local")
             here, recorded, generation = await self._look()
-            set_back = read.is_ahead_of(await self._newest_id())
+            set_back = read.is_ahead_of(await self._newest_id()) or read.made not in ("", self.made)
             if recorded is not None and (set_back or here.is_after_failover(recorded)):
                 here, recorded, generation = await self._look(lock=" FOR UPDATE")
             # Whoever found it first has begun a generation: `apply`, where it was our ring alone.
@@ -76,9 +83,9 @@ class Lineage:
 
     async def _look(self, lock: str = "") -> tuple[Home, Home | None, int]:
         here = Home(**await self._row(QUERIES["home"]))
-        query = f"SELECT generation, {_HOME} FROM {SCHEMA}.watcher WHERE hash = %s{lock}"
+        query = f"SELECT generation, {_MADE}, {_HOME} FROM {SCHEMA}.watcher WHERE hash = %s{lock}"
         row = await self._row(query, self._names.hash)
-        generation = int(row.pop("generation"))
+        generation, self.made = int(row.pop("generation")), str(row.pop("made"))
         # A watcher of an older version has none yet: the first look is taken for the truth.
         return here, Home(**row) if row["system_identifier"] is not None else None, generation
 
@@ -88,4 +95,5 @@ class Lineage:
         return row
 
 
+_MADE = "extract(epoch FROM installed_at)::text AS made"
 _HOME = "system_identifier, database_oid::bigint AS database_oid, timeline"
