@@ -14,6 +14,7 @@ from .plan import Plan
 from .pooling import Pooling, pooling_of
 from .preflight import faults
 from .session import Connection, connected, encrypted
+from .traps import refuse_traps
 from .where_probe import refused_conditions
 
 
@@ -73,6 +74,7 @@ async def observe(
         # Whoever runs the SQL is somebody else: the role that looks is the one that delivers.
         (row,) = await (await connection.execute("SELECT current_user::text AS role")).fetchall()
         listener_role = row["role"]
+    await refuse_traps(connection, names)
     observed = await catalog.observe(connection, spec.table, names, listener_role=listener_role)
     if not spec.where or observed.table is None:
         return observed

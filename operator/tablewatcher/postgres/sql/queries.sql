@@ -13,6 +13,24 @@ SELECT pg_catalog.current_setting('server_version_num')::integer AS version,
           FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tablewatcher') AS may_see_schema,
        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.puballtables ORDER BY 1) AS publications
 
+-- name: traps
+-- What has a name of ours and is not as we make it, in that code of somebody else's would run with the rights of whoever
+-- reads or writes it.
+SELECT c.relname::text AS name
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'tablewatcher' AND (
+    c.relname = ANY (%(sequences)s) AND c.relkind <> 'S'
+    OR c.relname = ANY (%(tables)s) AND (
+        c.relkind <> 'r' OR c.relrowsecurity
+        OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+        OR EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid)
+        OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
+        OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indexprs IS NOT NULL)
+        OR EXISTS (SELECT FROM pg_catalog.pg_attrdef f JOIN pg_catalog.pg_depend d ON d.objid = f.oid
+                   WHERE f.adrelid = c.oid AND d.classid = 'pg_catalog.pg_attrdef'::regclass
+                     AND d.refclassid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass))))
+ORDER BY 1
+
 -- name: home
 -- On a standby there is no timeline: what is inserted next is not for it to say.
 SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
