@@ -21,6 +21,7 @@ from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.parked import Held
 from tablewatcher.postgres.ring import Gauge
 
+from ..conftest import poll
 from .capturing import spec_of
 
 SPEC = spec_of(name="orders")
@@ -112,6 +113,23 @@ async def test_a_loop_that_hangs_is_not_well(port: int, monkeypatch: pytest.Monk
     asking.start()
     asking.join()  # this loop does nothing else meanwhile
     assert told == [(503, "text/plain; charset=utf-8", "the event loop does not answer\n")]
+
+
+async def test_clients_that_say_nothing_take_little_and_make_way(
+    port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = threading.active_count()
+    connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(120)]
+    assert (await ask(port, "/healthz"))[0] == 200
+    await poll(lambda: threading.active_count() < before + 80)
+    for _, writer in connections:
+        writer.close()
+    await poll(lambda: threading.active_count() <= before + 1)
+    monkeypatch.setattr(health._Quiet, "timeout", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert await reader.read() == b""
+    writer.close()
+    assert capfd.readouterr().err == ""
 
 
 async def test_it_stops_at_once_and_its_port_is_free(observer: Observer) -> None:

@@ -8,9 +8,11 @@ answer is also a proof that the loop turns.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import selectors
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -26,10 +28,12 @@ from .observe import Observer
 
 # A probe of Kubernetes waits five seconds.
 _LOOP_SECONDS = 4.0
+_MOST_AT_ONCE = 64
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json; charset=utf-8"
 
 Answer = tuple[HTTPStatus, str, bytes]
+_Request = socket.socket | tuple[bytes, socket.socket]  # as the library has it
 
 
 class HealthServer:
@@ -117,8 +121,11 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
     timeout = 0  # whoever came may have gone again
+    request_queue_size = _MOST_AT_ONCE  # those that come together wait for a moment, and not for a second try
+    _open: dict[object, None]
 
     def start(self) -> None:
+        self._open, self._lock = {}, threading.Lock()
         self._end, self._ended = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
         self._thread.start()
@@ -129,6 +136,27 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._thread.join()
         self._ended.close()
         self.server_close()
+
+    def process_request(self, request: _Request, client_address: object) -> None:
+        """In a thread of its own. Whoever has been here longest makes way: each takes a thread and a descriptor."""
+        with self._lock:
+            self._open[request] = None
+            oldest = next(iter(self._open)) if len(self._open) > _MOST_AT_ONCE else None
+        if isinstance(oldest, socket.socket):
+            with contextlib.suppress(OSError):  # it has gone by itself
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: _Request) -> None:
+        """The end of one, whatever came of it."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: _Request, client_address: object) -> None:
+        """No line for a client that said nothing, or went away."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:
