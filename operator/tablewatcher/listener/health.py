@@ -142,6 +142,8 @@ class _Server(ThreadingMixIn, WSGIServer):
         with self._lock:
             self._open[request] = None
             oldest = next(iter(self._open)) if len(self._open) > _MOST_AT_ONCE else None
+            # It is going: whoever comes before its thread has ended must choose another.
+            self._open.pop(oldest, None)
         if isinstance(oldest, socket.socket):
             with contextlib.suppress(OSError):  # it has gone by itself
                 oldest.shutdown(socket.SHUT_RDWR)
