@@ -12,20 +12,16 @@ from tablewatcher.embedded import EmbeddedPostgres
 
 from ..conftest import Database, Stream, poll
 from .commands import tablewatcher
-from .conftest import MakeListener
+from .conftest import Forwarding, MakeListener
 from .listeners import apply, nats_sink, write_manifest
 from .writers import TABLES
 
 
 async def test_events_after_a_restore_compare_above_those_before(
-    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+    tmp_path: Path, database: Database, stream: Stream, forwarding: Forwarding
 ) -> None:
     manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
-    await database.execute(TABLES)
-    await apply(manifest, database.dsn)
-    listener = make_listener(manifest, database.dsn)
-    listener.start()
-    await poll(listener.forwards, 40)
+    listener = await forwarding(manifest, database)
     await database.execute("INSERT INTO account VALUES ('kept', 1)")
     await stream.messages(1)
     command = [database.server.bin / "pg_dump", "--clean", database.dsn]
@@ -87,15 +83,11 @@ async def test_disks_that_are_set_back_under_a_listener(
 
 
 async def test_capture_that_is_made_anew_under_a_listener(
-    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+    tmp_path: Path, database: Database, stream: Stream, forwarding: Forwarding
 ) -> None:
     """Its ring is another, and nobody has seen what was written in between."""
     manifest = write_manifest(tmp_path / "nats.yaml", nats_sink(stream.url, stream.prefix))
-    await database.execute(TABLES)
-    await apply(manifest, database.dsn)
-    listener = make_listener(manifest, database.dsn)
-    listener.start()
-    await poll(listener.forwards, 40)
+    listener = await forwarding(manifest, database)
     await database.execute("INSERT INTO account SELECT g::text, g FROM generate_series(1, 9) AS g")
     before = [json.loads(message.data) for message in await stream.messages(9)]
     removed = await tablewatcher("destroy", "-f", manifest, "--dsn", database.dsn)

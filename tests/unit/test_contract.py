@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics import MetricWrapperBase
 
 from tablewatcher.cli.app import app
 from tablewatcher.cli.exit_codes import ExitCode
@@ -21,8 +19,9 @@ from tablewatcher.controller.reconcile import FINALIZER, REQUESTED_AT
 from tablewatcher.controller.secret import ALLOW_LABEL
 from tablewatcher.errors import Reason
 from tablewatcher.event import ACTION_NAMES, TYPES, Event, attributes
-from tablewatcher.metrics import ManyHistogram, Metrics
 from tablewatcher.spec.parse import parse_manifest, to_manifest
+
+from .exported import exported
 
 ROOT = Path(__file__).parents[2]
 CRD = yaml.safe_load((ROOT / "crds" / "tablewatchers.yaml").read_text())
@@ -227,21 +226,10 @@ def test_reasons() -> None:
 
 
 def test_metrics() -> None:
-    registry = CollectorRegistry()
-    for family in vars(Metrics(registry)).values():
-        if isinstance(family, ManyHistogram):
-            family.observe(("a", "b"), [1.0])
-        elif isinstance(family, MetricWrapperBase):
-            family.labels(*family._labelnames)
-    exported = {
-        family.name + ("_total" if family.type == "counter" else ""): {
-            label for sample in family.samples for label in sample.labels if label != "le"
-        }
-        for family in registry.collect()
-    }
-    told = {name: exported.get(f"tablewatcher_{name}") for name in METRICS}
+    found = {name: labels for name, labels, _ in exported()}
+    told = {name: found.get(f"tablewatcher_{name}") for name in METRICS}
     assert told == {name: WATCHER | labels for name, labels in METRICS.items()}
-    assert exported["tablewatcher_build_info"] == {"version"}
+    assert found["tablewatcher_build_info"] == {"version"}
 
 
 def test_commands_and_options() -> None:
