@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tablewatcher.postgres.chunks import IDS_A_ROW
+from tablewatcher.postgres.ring.chunks import IDS_A_ROW
 
 from ..conftest import Database, HttpReceiver, ReceivedRequest, Stream, poll
 from .arrivals import Endpoint

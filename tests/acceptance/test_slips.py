@@ -15,7 +15,7 @@ import trustme
 
 from tablewatcher.embedded import free_port
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.session import connect
+from tablewatcher.postgres.connection.session import connect
 
 from ..conftest import Database
 from ..integration.sinks.servers import NatsServer

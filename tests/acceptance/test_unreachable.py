@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tablewatcher.postgres.session import CONNECT_TIMEOUT
+from tablewatcher.postgres.connection.session import CONNECT_TIMEOUT
 
 from .commands import manifest, tablewatcher, write
 

@@ -10,13 +10,13 @@ from typing import Any
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.event import Event
 from tablewatcher.naming import WatcherNames, watcher_names
-from tablewatcher.postgres.apply import Applied, apply
-from tablewatcher.postgres.outbox import Outbox, Page
-from tablewatcher.postgres.plan import Plan
-from tablewatcher.postgres.position import Position
-from tablewatcher.postgres.session import Connection, connect
-from tablewatcher.postgres.snapshot import Snapshot
-from tablewatcher.postgres.survey import survey
+from tablewatcher.postgres.connection.session import Connection, connect
+from tablewatcher.postgres.install.apply import Applied, apply
+from tablewatcher.postgres.install.plan import Plan
+from tablewatcher.postgres.install.survey import survey
+from tablewatcher.postgres.ring.outbox import Outbox, Page
+from tablewatcher.postgres.ring.position import Position
+from tablewatcher.postgres.ring.snapshot import Snapshot
 from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
 
 FIRST = Position(Snapshot.parse("1:1:"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tablewatcher.postgres import apply
+from tablewatcher.postgres.install import apply
 
 
 @pytest.fixture(autouse=True)

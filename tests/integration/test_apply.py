@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import _ADVISORY_KEY, _drop_empty_schema, apply, destroy
-from tablewatcher.postgres.plan import SCHEMA_COMMENT, Kind
+from tablewatcher.postgres.connection.session import connected
+from tablewatcher.postgres.install.apply import _ADVISORY_KEY, _drop_empty_schema, apply, destroy
+from tablewatcher.postgres.install.plan import SCHEMA_COMMENT, Kind
 from tablewatcher.postgres.quoting import identifier, literal
-from tablewatcher.postgres.session import connected
 from tablewatcher.spec.model import Action, Capture, Condition, DeletionPolicy, Granularity, Operator, WatcherSpec
 
 from ..conftest import Database

@@ -17,7 +17,7 @@ from psycopg import sql
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.naming import key_token
-from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.install.apply import apply
 from tablewatcher.spec.model import Action, Capture, Granularity
 
 from ..conftest import POSTGRES_SETTINGS, Database, fresh_database

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
-from tablewatcher.postgres.apply import apply
-from tablewatcher.postgres.chunks import EVENTS
+from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.ring.chunks import EVENTS
 from tablewatcher.spec.model import Action
 
 from ..conftest import POSTGRES_SETTINGS, Database

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.listener.observe import Observer
 from tablewatcher.metrics import Metrics
-from tablewatcher.postgres.apply import apply
-from tablewatcher.postgres.ring import Ring
+from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.ring.upkeep import Ring
 from tablewatcher.postgres.standing import standing
 from tablewatcher.sinks.nats.subject import subject
 from tablewatcher.spec.model import Action, Capture, Condition, DeliveryPolicy, Granularity, NatsSink, Operator

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply
-from tablewatcher.postgres.grants import to_capture
+from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.install.grants import to_capture
 from tablewatcher.spec.model import Action, Capture, DeliveryPolicy, Granularity, NatsSink, WatcherSpec
 
 from ..conftest import Database

@@ -10,14 +10,14 @@ from datetime import datetime
 import psycopg
 import pytest
 
-from tablewatcher.postgres.chunks import IDS_A_ROW
-from tablewatcher.postgres.cursor_log import CursorLog, Lease
-from tablewatcher.postgres.history import History, oldest
-from tablewatcher.postgres.home import Home, adoption
-from tablewatcher.postgres.outbox import Outbox
+from tablewatcher.postgres.connection.session import Connection, connect
 from tablewatcher.postgres.progress import drained
-from tablewatcher.postgres.ring import Ring
-from tablewatcher.postgres.session import Connection, connect
+from tablewatcher.postgres.ring.chunks import IDS_A_ROW
+from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease
+from tablewatcher.postgres.ring.history import History, oldest
+from tablewatcher.postgres.ring.home import Home, adoption
+from tablewatcher.postgres.ring.outbox import Outbox
+from tablewatcher.postgres.ring.upkeep import Ring
 from tablewatcher.postgres.standing import standing
 from tablewatcher.spec.model import Capture, Condition, Granularity, NatsSink, Operator
 

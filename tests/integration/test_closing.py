@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import uvloop
 
-from tablewatcher.postgres.session import connect
+from tablewatcher.postgres.connection.session import connect
 
 from ..conftest import Database
 

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tablewatcher.errors import DatabaseError, Reason, SecretError
-from tablewatcher.postgres.apply import apply
-from tablewatcher.postgres.conninfo import conninfo
-from tablewatcher.postgres.dsn import with_tls
-from tablewatcher.postgres.session import connect, connected, encrypted
+from tablewatcher.postgres.connection.conninfo import conninfo
+from tablewatcher.postgres.connection.dsn import with_tls
+from tablewatcher.postgres.connection.session import connect, connected, encrypted
+from tablewatcher.postgres.install.apply import apply
 from tablewatcher.spec.model import CaRef, DatabaseTls
 from tablewatcher.spec.model import Database as DatabaseSpec
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.quoting import identifier
 from tablewatcher.spec.model import Action, Capture, Condition, Granularity, Operator
 

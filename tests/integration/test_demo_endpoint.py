@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from standardwebhooks import Webhook
 
-from tablewatcher.cli.demo_manifests import new_signing_secret
-from tablewatcher.cli.demo_receive import Arrivals, endpoint
+from tablewatcher.cli.demo.manifests import new_signing_secret
+from tablewatcher.cli.demo.receive import Arrivals, endpoint
 
 BODY = json.dumps({"data": {"source": {"txId": 7}, "action": "insert"}, "partitionkey": "1", "id": "a"})
 

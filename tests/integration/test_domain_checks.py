@@ -8,7 +8,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.install.apply import apply
 from tablewatcher.spec.model import Condition, Operator
 
 from ..conftest import Database

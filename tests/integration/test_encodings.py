@@ -11,7 +11,7 @@ import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.naming import token
-from tablewatcher.postgres.history import History
+from tablewatcher.postgres.ring.history import History
 from tablewatcher.spec.model import Capture, Granularity, NatsSink
 
 from ..conftest import Database

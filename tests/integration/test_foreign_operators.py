@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tablewatcher.event import Event
-from tablewatcher.postgres.apply import apply, destroy
-from tablewatcher.postgres.cursor_log import CursorLog, Lease
 from tablewatcher.postgres.database import open_session
-from tablewatcher.postgres.outbox import Outbox
-from tablewatcher.postgres.script import Section, script
-from tablewatcher.postgres.survey import survey
+from tablewatcher.postgres.install.apply import apply, destroy
+from tablewatcher.postgres.install.script import Section, script
+from tablewatcher.postgres.install.survey import survey
+from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease
+from tablewatcher.postgres.ring.outbox import Outbox
 from tablewatcher.spec.model import Management
 
 from ..conftest import Database

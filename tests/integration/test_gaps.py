@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.connection.session import Connection, connect
 from tablewatcher.postgres.drift import Drift
-from tablewatcher.postgres.gaps import Gaps
-from tablewatcher.postgres.holders import holders
-from tablewatcher.postgres.ring import Ring
-from tablewatcher.postgres.session import Connection, connect
+from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.ring.gaps import Gaps
+from tablewatcher.postgres.ring.holders import holders
+from tablewatcher.postgres.ring.upkeep import Ring
 from tablewatcher.spec.model import Action
 
 from ..conftest import Database

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply
-from tablewatcher.postgres.conditions import as_they_were
+from tablewatcher.postgres.capture.conditions import as_they_were
+from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.shape import Column
 from tablewatcher.spec.model import Action, Capture, Condition, Granularity, Operator
 

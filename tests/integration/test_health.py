@@ -19,7 +19,7 @@ from tablewatcher.listener.health import HealthServer
 from tablewatcher.listener.observe import Observer
 from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.parked import Held
-from tablewatcher.postgres.ring import Gauge
+from tablewatcher.postgres.ring.upkeep import Gauge
 
 from ..conftest import poll
 from .capturing import spec_of

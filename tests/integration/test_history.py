@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tablewatcher.event import Event
-from tablewatcher.postgres import history as module
-from tablewatcher.postgres.history import History
+from tablewatcher.postgres.ring import history as module
+from tablewatcher.postgres.ring.history import History
 
 from ..conftest import Database
 from .capturing import Watched, names_of, spec_of, watch

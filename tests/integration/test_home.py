@@ -16,11 +16,11 @@ from psycopg import sql
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.event import Event
-from tablewatcher.postgres.apply import apply, destroy
-from tablewatcher.postgres.cursor_log import CursorLog, Lease
-from tablewatcher.postgres.lineage import Lineage, Read
-from tablewatcher.postgres.outbox import Outbox
-from tablewatcher.postgres.session import connect
+from tablewatcher.postgres.connection.session import connect
+from tablewatcher.postgres.install.apply import apply, destroy
+from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease
+from tablewatcher.postgres.ring.lineage import Lineage, Read
+from tablewatcher.postgres.ring.outbox import Outbox
 
 from ..conftest import POSTGRES_SETTINGS, Database, poll
 from ..pgbouncer import PgBouncer

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import pytest
 
 from tablewatcher.errors import DatabaseError
-from tablewatcher.postgres.idle import RINGS_A_QUERY, IdleRings
-from tablewatcher.postgres.session import Connection, connect
-from tablewatcher.postgres.snapshot import Snapshot
+from tablewatcher.postgres.connection.session import Connection, connect
+from tablewatcher.postgres.ring.idle import RINGS_A_QUERY, IdleRings
+from tablewatcher.postgres.ring.snapshot import Snapshot
 
 from ..conftest import Database
 from .capturing import Watched, spec_of, watch

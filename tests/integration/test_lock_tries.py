@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy
-from tablewatcher.postgres.holders import Contested
-from tablewatcher.postgres.lock_tries import LONGEST_STATEMENT_MS, LockTries
-from tablewatcher.postgres.session import connected
+from tablewatcher.postgres.connection.session import connected
+from tablewatcher.postgres.install.apply import apply, destroy
+from tablewatcher.postgres.install.lock_tries import LONGEST_STATEMENT_MS, LockTries
+from tablewatcher.postgres.ring.holders import Contested
 
 from ..conftest import Database, poll
 from ..relay import Relay

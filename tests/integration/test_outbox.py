@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from tablewatcher.event import Event
 from tablewatcher.naming import key_token
-from tablewatcher.postgres import cursor_log
-from tablewatcher.postgres.apply import apply
-from tablewatcher.postgres.cursor_log import CursorLog, Held, Lease
-from tablewatcher.postgres.gaps import Gaps
-from tablewatcher.postgres.outbox import PAGE_BYTES, Outbox
-from tablewatcher.postgres.position import Position
-from tablewatcher.postgres.ring import Ring
-from tablewatcher.postgres.session import Connection, connect
-from tablewatcher.postgres.snapshot import Snapshot
+from tablewatcher.postgres.connection.session import Connection, connect
+from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.ring import cursor_log
+from tablewatcher.postgres.ring.cursor_log import CursorLog, Held, Lease
+from tablewatcher.postgres.ring.gaps import Gaps
+from tablewatcher.postgres.ring.outbox import PAGE_BYTES, Outbox
+from tablewatcher.postgres.ring.position import Position
+from tablewatcher.postgres.ring.snapshot import Snapshot
+from tablewatcher.postgres.ring.upkeep import Ring
 from tablewatcher.spec.model import DeliveryPolicy
 
 from ..conftest import Database

@@ -12,10 +12,10 @@ import pytest
 
 from tablewatcher.event import Event
 from tablewatcher.postgres.asking import ask, listed
-from tablewatcher.postgres.cursor_log import CursorLog, Lease, LeaseLost
+from tablewatcher.postgres.connection.session import Connection, connect
 from tablewatcher.postgres.parked import PIECE_EVENTS, Held, Parked, Row
 from tablewatcher.postgres.requests import Dropped, Kind, Request, Requests, State
-from tablewatcher.postgres.session import Connection, connect
+from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease, LeaseLost
 from tablewatcher.spec.model import Format
 
 from ..conftest import Database

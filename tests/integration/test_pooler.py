@@ -13,15 +13,15 @@ import pytest
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.event import Event
-from tablewatcher.postgres.apply import apply, destroy
 from tablewatcher.postgres.asking import listed
-from tablewatcher.postgres.cursor_log import CursorLog, Lease
+from tablewatcher.postgres.connection.pooling import Pooling
+from tablewatcher.postgres.connection.session import connect, connected
 from tablewatcher.postgres.database import Session, open_session
-from tablewatcher.postgres.outbox import Outbox
-from tablewatcher.postgres.pooling import Pooling
-from tablewatcher.postgres.session import connect, connected
+from tablewatcher.postgres.install.apply import apply, destroy
+from tablewatcher.postgres.install.survey import survey
+from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease
+from tablewatcher.postgres.ring.outbox import Outbox
 from tablewatcher.postgres.standing import standing
-from tablewatcher.postgres.survey import survey
 
 from ..conftest import Database
 from ..pgbouncer import PgBouncer

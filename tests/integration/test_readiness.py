@@ -17,7 +17,7 @@ from tablewatcher.listener import service as services
 from tablewatcher.listener.options import Options
 from tablewatcher.listener.service import Service
 from tablewatcher.naming import LOCAL_INSTANCE, watcher_names
-from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.install.apply import apply
 from tablewatcher.spec.parse import read_manifests
 
 from ..conftest import Database, HttpReceiver, poll

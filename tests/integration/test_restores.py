@@ -11,9 +11,9 @@ import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy
+from tablewatcher.postgres.connection.session import connect
 from tablewatcher.postgres.drift import Drift
-from tablewatcher.postgres.session import connect
+from tablewatcher.postgres.install.apply import apply, destroy
 
 from ..conftest import POSTGRES_SETTINGS, Database
 from ..versions import newest_postgres

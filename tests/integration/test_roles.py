@@ -13,22 +13,22 @@ from psycopg.conninfo import make_conninfo
 from tablewatcher.embedded.postgres import OWNER
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.event import Event
-from tablewatcher.postgres.apply import StepsMissing, apply, destroy, neutralise
 from tablewatcher.postgres.asking import ask, followed, listed
-from tablewatcher.postgres.cursor_log import CursorLog, Lease
 from tablewatcher.postgres.database import Progress, Session, open_session
 from tablewatcher.postgres.drift import Drift
-from tablewatcher.postgres.gaps import Gaps
-from tablewatcher.postgres.grants import Grantee, missing, needed
-from tablewatcher.postgres.history import History
-from tablewatcher.postgres.lineage import Lineage
-from tablewatcher.postgres.outbox import Outbox
+from tablewatcher.postgres.install.apply import StepsMissing, apply, destroy, neutralise
+from tablewatcher.postgres.install.grants import Grantee, missing, needed
+from tablewatcher.postgres.install.script import Section, script
+from tablewatcher.postgres.install.survey import survey
 from tablewatcher.postgres.parked import Parked, Row
 from tablewatcher.postgres.progress import ProgressReader, drained
 from tablewatcher.postgres.requests import Dropped, Kind, Requests, State
-from tablewatcher.postgres.ring import Ring
-from tablewatcher.postgres.script import Section, script
-from tablewatcher.postgres.survey import survey
+from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease
+from tablewatcher.postgres.ring.gaps import Gaps
+from tablewatcher.postgres.ring.history import History
+from tablewatcher.postgres.ring.lineage import Lineage
+from tablewatcher.postgres.ring.outbox import Outbox
+from tablewatcher.postgres.ring.upkeep import Ring
 from tablewatcher.spec.model import Action, Management, WatcherSpec
 from tablewatcher.spec.model import Database as DatabaseSpec
 

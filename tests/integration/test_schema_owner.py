@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy
-from tablewatcher.postgres.survey import survey
+from tablewatcher.postgres.install.apply import apply, destroy
+from tablewatcher.postgres.install.survey import survey
 
 from ..conftest import Database
 from .capturing import names_of, spec_of

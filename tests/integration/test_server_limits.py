@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.install.apply import apply
 
 from ..conftest import POSTGRES_SETTINGS, Database
 from ..versions import newest_postgres

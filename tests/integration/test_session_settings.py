@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply
 from tablewatcher.postgres.asking import ask
 from tablewatcher.postgres.database import open_session
-from tablewatcher.postgres.outbox import Outbox
+from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.requests import Kind
+from tablewatcher.postgres.ring.outbox import Outbox
 
 from ..conftest import Database
 from .capturing import FIRST, names_of, spec_of

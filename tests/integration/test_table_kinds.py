@@ -10,7 +10,7 @@ import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy
+from tablewatcher.postgres.install.apply import apply, destroy
 from tablewatcher.spec.model import Action, Capture, Granularity
 
 from ..conftest import POSTGRES_SETTINGS, Database

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tablewatcher.postgres.position import Position
-from tablewatcher.postgres.unread import COUNTED, Unread, unread
+from tablewatcher.postgres.ring.position import Position
+from tablewatcher.postgres.ring.unread import COUNTED, Unread, unread
 
 from ..conftest import Database
 from .capturing import Watched, names_of, spec_of, watch

@@ -9,7 +9,7 @@ import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.postgres.database import open_session
-from tablewatcher.postgres.ring import Ring
+from tablewatcher.postgres.ring.upkeep import Ring
 from tablewatcher.spec.model import Capture, Granularity
 
 from ..conftest import POSTGRES_SETTINGS, Database, poll

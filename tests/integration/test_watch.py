@@ -12,13 +12,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tablewatcher.listener import flow, keeping
+from tablewatcher.listener.decide.pace import LARGEST_PAGE
 from tablewatcher.listener.observe import Observer
-from tablewatcher.listener.pace import LARGEST_PAGE
 from tablewatcher.listener.target import Target
 from tablewatcher.listener.watch import Watch
 from tablewatcher.metrics import Metrics
-from tablewatcher.postgres.apply import apply
-from tablewatcher.postgres.ring import Gauge, Ring
+from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.ring.upkeep import Gauge, Ring
 from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.spec.model import Batch, HttpSink
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tablewatcher.postgres.apply import apply
+from tablewatcher.postgres.install.apply import apply
 from tablewatcher.spec.model import Action, Capture, Condition, Granularity, Operator
 
 from ..conftest import Database, poll

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
-from tablewatcher.postgres.apply import apply, destroy
+from tablewatcher.postgres.install.apply import apply, destroy
 from tablewatcher.postgres.progress import drained
 from tablewatcher.postgres.standing import standing
 from tablewatcher.spec.model import Capture, NatsSink

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tablewatcher.errors import Reason
 from tablewatcher.event import Event
-from tablewatcher.listener.delivery import Delivery
+from tablewatcher.listener.decide.delivery import Delivery
 from tablewatcher.sinks.base import Limits, Outcome, Verdict
 from tablewatcher.spec.model import Backoff, DeliveryPolicy, OnExhausted, Ordering
 

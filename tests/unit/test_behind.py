@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tablewatcher.listener.behind import Behind
-from tablewatcher.postgres.chunks import IDS_A_ROW
+from tablewatcher.listener.decide.behind import Behind
+from tablewatcher.postgres.ring.chunks import IDS_A_ROW
 
 from .deliveries import event
 

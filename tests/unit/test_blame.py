@@ -7,7 +7,7 @@ from dataclasses import replace
 from tablewatcher.errors import Reason
 from tablewatcher.event import Event
 from tablewatcher.listener.aside import that_fits
-from tablewatcher.listener.delivery import Delivery, Parking
+from tablewatcher.listener.decide.delivery import Delivery, Parking
 from tablewatcher.sinks.base import DELIVERED, Limits, Outcome, Verdict
 from tablewatcher.spec.model import OnExhausted, Ordering
 

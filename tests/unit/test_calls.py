@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tablewatcher.listener.delivery import Delivery
+from tablewatcher.listener.decide.delivery import Delivery
 from tablewatcher.sinks.base import DELIVERED, Limits
 from tablewatcher.spec.model import Ordering
 

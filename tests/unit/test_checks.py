@@ -11,8 +11,8 @@ import pytest
 from tablewatcher.cli.checks import Level, pooler_check, sink_checks, span, standing_checks, surrounding_checks
 from tablewatcher.cli.status import state
 from tablewatcher.errors import Reason
-from tablewatcher.postgres.holders import Holder
-from tablewatcher.postgres.pooling import Pooling
+from tablewatcher.postgres.connection.pooling import Pooling
+from tablewatcher.postgres.ring.holders import Holder
 from tablewatcher.postgres.standing import OpenGap, Standing, Surroundings
 from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
 

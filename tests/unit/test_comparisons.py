@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tablewatcher.postgres.expressions import same
+from tablewatcher.postgres.capture.expressions import same
 from tablewatcher.postgres.shape import Column
 
 

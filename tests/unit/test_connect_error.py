@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tablewatcher.errors import Reason
-from tablewatcher.postgres.connect_fault import connect_error
+from tablewatcher.postgres.connection.connect_fault import connect_error
 
 HEAD = 'connection failed: connection to server at "10.1.2.3", port 5432 failed: '
 # As psycopg 3.3 with libpq 18 reports them of PostgreSQL 15 with ssl = on.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
 from tablewatcher.errors import Reason, SecretError
-from tablewatcher.postgres.conninfo import conninfo
+from tablewatcher.postgres.connection.conninfo import conninfo
 from tablewatcher.spec.model import Database
 
 from ..integration.sinks.events import MemorySecrets

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tablewatcher.event import Event
-from tablewatcher.listener.delivery import BARRIERS, Delivery
-from tablewatcher.sinks import http_status
+from tablewatcher.listener.decide.delivery import BARRIERS, Delivery
 from tablewatcher.sinks.base import DELIVERED, Limits, Outcome
+from tablewatcher.sinks.http import status as http_status
 
 from .deliveries import FAULT, REFUSED, Page, delivery, event, ids, lanes, page, shared
 

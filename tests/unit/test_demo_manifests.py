@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tablewatcher.cli.demo_manifests import Addresses, chosen, place
+from tablewatcher.cli.demo.manifests import Addresses, chosen, place
 from tablewatcher.errors import SpecInvalid
 from tablewatcher.listener.load import load
 from tablewatcher.listener.secrets import DirectorySecrets
-from tablewatcher.postgres.conninfo import access
+from tablewatcher.postgres.connection.conninfo import access
 from tablewatcher.spec.model import Header, HttpSink, NatsSink, SecretKey
 
 ADDRESSES = Addresses("postgresql://127.0.0.1:1/shop", "nats://127.0.0.1:2", "http://127.0.0.1:3/orders", "whsec_AAAA")

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tablewatcher.cli.demo_load import Change, Ledger
-from tablewatcher.cli.demo_receive import Arrivals
-from tablewatcher.cli.demo_report import tally
+from tablewatcher.cli.demo.load import Change, Ledger
+from tablewatcher.cli.demo.receive import Arrivals
+from tablewatcher.cli.demo.report import tally
 
 PLACED, PAID = Change("7", "insert", "1"), Change("8", "update", "1")
 

@@ -13,7 +13,7 @@ import yaml
 from annotated_types import Ge, Le
 
 from tablewatcher.cli.app import app
-from tablewatcher.cli.demo_manifests import PACKAGED
+from tablewatcher.cli.demo.manifests import PACKAGED
 from tablewatcher.cli.exit_codes import ExitCode, exit_code
 from tablewatcher.errors import Reason
 from tablewatcher.spec.schema import CaRefShape, SecretKeyShape, SecretRefShape, Shape, SpecShape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tablewatcher.postgres.home import Home
+from tablewatcher.postgres.ring.home import Home
 
 
 @pytest.mark.parametrize(

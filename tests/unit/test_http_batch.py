@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tablewatcher.errors import Reason
 from tablewatcher.event import Event
 from tablewatcher.sinks.base import DELIVERED, Outcome, Verdict
-from tablewatcher.sinks.http_batch import HELD, LATE, Call, batch_body, batch_id
+from tablewatcher.sinks.http.batch import HELD, LATE, Call, batch_body, batch_id
 
 REFUSED = Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, "the endpoint answered 400 to the event")
 DOWN = Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, "the endpoint answered 503", endpoint=True)

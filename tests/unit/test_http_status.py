@@ -8,7 +8,7 @@ import pytest
 
 from tablewatcher.errors import Reason
 from tablewatcher.sinks.base import Verdict
-from tablewatcher.sinks.http_status import MAX_RETRY_AFTER_SECONDS, outcome, retry_after
+from tablewatcher.sinks.http.status import MAX_RETRY_AFTER_SECONDS, outcome, retry_after
 
 NOW = 1_800_000_000.0
 

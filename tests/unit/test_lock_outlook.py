@@ -6,7 +6,7 @@ from collections.abc import Callable, Set
 
 import pytest
 
-from tablewatcher.postgres.lock_outlook import LONGEST, SHORT, LockOutlook
+from tablewatcher.postgres.install.lock_outlook import LONGEST, SHORT, LockOutlook
 
 EVERY = 0.025
 

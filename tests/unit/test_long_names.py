@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from tablewatcher.errors import Reason
 from tablewatcher.naming import watcher_names
-from tablewatcher.postgres.catalog import Observed, Server
-from tablewatcher.postgres.preflight import faults
+from tablewatcher.postgres.install.catalog import Observed, Server
+from tablewatcher.postgres.install.preflight import faults
 from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
 
 NAMES = watcher_names("local", "shop", "orders")

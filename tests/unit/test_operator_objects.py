@@ -15,8 +15,8 @@ from tablewatcher.controller.references import References, of_database, of_liste
 from tablewatcher.controller.sweep import leftovers
 from tablewatcher.errors import DatabaseError, Reason, SpecInvalid, TableWatcherError
 from tablewatcher.naming import watcher_names
+from tablewatcher.postgres.install.removal_sql import removal_sql
 from tablewatcher.postgres.progress import Report
-from tablewatcher.postgres.removal_sql import removal_sql
 from tablewatcher.spec.model import (
     Action,
     CaRef,

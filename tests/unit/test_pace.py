@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tablewatcher.listener.pace import (
+from tablewatcher.listener.decide.pace import (
     ARMED_SECONDS,
     BUSY_STEP,
     ENOUGH,

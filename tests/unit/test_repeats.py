@@ -8,7 +8,7 @@ import pytest
 
 from tablewatcher.errors import Reason
 from tablewatcher.event import Event
-from tablewatcher.listener.blame import Blame
+from tablewatcher.listener.decide.blame import Blame
 from tablewatcher.sinks.base import DELIVERED, Outcome, Verdict
 from tablewatcher.sinks.nats.order import HELD
 from tablewatcher.sinks.nats.pub_ack import good_answer, outcome, refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tablewatcher.postgres.ring import Gauge, may_resume
+from tablewatcher.postgres.ring.upkeep import Gauge, may_resume
 
 ROOM = 1000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tablewatcher.listener.retry import delay
+from tablewatcher.listener.decide.retry import delay
 from tablewatcher.spec.model import Backoff
 
 BACKOFF = Backoff(initial_milliseconds=200, max_seconds=300)

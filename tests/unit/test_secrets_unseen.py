@@ -7,8 +7,8 @@ from yarl import URL
 from tablewatcher.cli.watchers import Scope
 from tablewatcher.controller.secret import _Fetched
 from tablewatcher.listener.options import Options
-from tablewatcher.postgres.conninfo import Access
-from tablewatcher.sinks.http_endpoint import Endpoint
+from tablewatcher.postgres.connection.conninfo import Access
+from tablewatcher.sinks.http.endpoint import Endpoint
 
 SECRET = "s3cr3t"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from tablewatcher.sinks.signing import signature, signing_key
+from tablewatcher.sinks.http.signing import signature, signing_key
 
 
 def _whsec(key: bytes) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tablewatcher.postgres.snapshot import Snapshot, late_commits
+from tablewatcher.postgres.ring.snapshot import Snapshot, late_commits
 
 
 def snapshot(xmax: int, running: frozenset[int]) -> Snapshot:

@@ -224,7 +224,7 @@ def demo(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Start Postgres and NATS, forward real changes to NATS and HTTP, count what arrives. Needs only Python."""
-    from .demo import DemoOptions, demo
+    from .demo.command import DemoOptions, demo
 
     raise typer.Exit(demo(DemoOptions(tuple(files or ()), keep, output)))
 

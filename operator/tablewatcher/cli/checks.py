@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import Reason, TableWatcherError
+from ..postgres.capture.granularity import notes
+from ..postgres.connection.pooling import Pooling
 from ..postgres.database import REFUSED
-from ..postgres.granularity import notes
-from ..postgres.pooling import Pooling
+from ..postgres.install.survey import Survey
 from ..postgres.standing import LONG_SECONDS, OpenGap, Standing, Surroundings
-from ..postgres.survey import Survey
 from ..spec.model import Management, WatcherSpec
 
 OLD_SECONDS = 60.0

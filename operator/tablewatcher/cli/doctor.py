@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import TableWatcherError
-from ..postgres.conninfo import Access
-from ..postgres.dsn import brings_tls
-from ..postgres.pooling import Pooling
+from ..postgres.connection.conninfo import Access
+from ..postgres.connection.dsn import brings_tls
+from ..postgres.connection.pooling import Pooling
+from ..postgres.install.survey import way
 from ..postgres.standing import standing, surroundings
-from ..postgres.survey import way
 from ..spec.model import WatcherSpec
 from .checks import Check, Level, database_checks, pooler_check, sink_checks, standing_checks, surrounding_checks
 from .looking import look_at_database, look_at_sink

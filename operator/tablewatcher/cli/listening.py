@@ -15,7 +15,7 @@ with absent("rich"):
 from ..errors import TableWatcherError
 from ..listener.options import Options
 from ..listener.service import serve
-from ..postgres.dsn import checked
+from ..postgres.connection.dsn import checked
 from .logs import configure_logs
 from .screen import screen
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import TableWatcherError
-from ..postgres.conninfo import Access
-from ..postgres.survey import Survey, survey
+from ..postgres.connection.conninfo import Access
+from ..postgres.install.survey import Survey, survey
 from ..sinks.address import AddressPolicy
 from ..sinks.kinds import make_sink
 from ..spec.model import WatcherSpec

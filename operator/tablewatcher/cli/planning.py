@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import TableWatcherError
-from ..postgres.granularity import notes
-from ..postgres.pooling import POOLED, Pooling
-from ..postgres.survey import Survey
+from ..postgres.capture.granularity import notes
+from ..postgres.connection.pooling import POOLED, Pooling
+from ..postgres.install.survey import Survey
 from ..spec.model import WatcherSpec
 from .looking import look_at_database, look_at_sink
 from .plain import one_line, plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..naming import WatcherNames
-from ..postgres.apply import Removed
+from ..postgres.install.apply import Removed
 from ..postgres.standing import Undelivered
 from .steps import number_of, steps_json
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..postgres.pooling import POOLED
+from ..postgres.connection.pooling import POOLED
 from ..postgres.standing import OpenGap, Standing, standing, surroundings
 from ..spec.model import WatcherSpec
 from .checks import SKIPPED, Level, filling, span, standing_checks, surrounding_checks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..postgres.plan import Plan
+from ..postgres.install.plan import Plan
 
 
 def number_of(steps: Sequence[object]) -> str:

@@ -11,12 +11,12 @@ from ..listener.files import manifest_files
 from ..listener.load import load
 from ..listener.secrets import DirectorySecrets
 from ..naming import WatcherNames, watcher_names
-from ..postgres import apply as postgres
-from ..postgres.conninfo import Access, access, conninfo
-from ..postgres.dsn import checked
-from ..postgres.pooling import POOLED
-from ..postgres.script import Section, script
-from ..postgres.survey import survey
+from ..postgres.connection.conninfo import Access, access, conninfo
+from ..postgres.connection.dsn import checked
+from ..postgres.connection.pooling import POOLED
+from ..postgres.install import apply as postgres
+from ..postgres.install.script import Section, script
+from ..postgres.install.survey import survey
 from ..spec.documents import API_VERSION, KIND
 from ..spec.model import Management, WatcherSpec
 from .progress import progress

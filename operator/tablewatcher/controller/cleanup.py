@@ -16,9 +16,9 @@ import structlog
 
 from ..errors import DatabaseError, Reason, SpecInvalid, TableWatcherError
 from ..naming import WatcherNames, watcher_names
-from ..postgres.apply import destroy, neutralise
+from ..postgres.install.apply import destroy, neutralise
+from ..postgres.install.removal_sql import removal_sql
 from ..postgres.progress import drained, released
-from ..postgres.removal_sql import removal_sql
 from ..spec.model import DeletionPolicy, WatcherSpec
 from ..spec.parse import parse_manifest
 from .client import ApiError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import DatabaseError, Reason, TableWatcherError
 from ..naming import WatcherNames
-from ..postgres.apply import Applied, apply
+from ..postgres.install.apply import Applied, apply
 from ..spec.model import WatcherSpec
 from .client import ApiError
 from .poll import Polls, Subscription

@@ -18,7 +18,7 @@ import structlog
 from ..errors import Reason, SpecInvalid, TableWatcherError
 from ..metrics import Metrics
 from ..naming import watcher_names
-from ..postgres.pooling import POOLED
+from ..postgres.connection.pooling import POOLED
 from ..spec.model import NatsSink, WatcherSpec
 from ..spec.parse import parse_manifest
 from .client import ApiError, Cluster

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import Reason, SecretError
-from ..postgres.conninfo import Access, access
+from ..postgres.connection.conninfo import Access, access
 from ..spec.model import WatcherSpec
 from .client import ApiError, Cluster
 from .objects import Object

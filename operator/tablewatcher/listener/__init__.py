@@ -1,3 +1,3 @@
-"""The listener: `retry` and `delivery` decide, `reading`, `sending` and `keeping` act, `relay` runs them side by side,
+"""The listener: `decide` says what comes next, `reading`, `sending` and `keeping` act, `relay` runs them side by side,
 `service` is the process.
 """

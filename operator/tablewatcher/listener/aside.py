@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Container, Sequence
 
 from ..event import Event
-from ..postgres.cursor_log import LeaseLost
 from ..postgres.parked import PIECE_EVENTS, Held, Row
 from ..postgres.requests import Dropped, Request
-from .delivery import Parking
+from ..postgres.ring.cursor_log import LeaseLost
+from .decide.delivery import Parking
 from .flow import Flow
 
 _STEP = 0.02

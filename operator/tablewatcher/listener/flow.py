@@ -9,21 +9,21 @@ from dataclasses import dataclass
 
 from ..event import Event
 from ..naming import WatcherNames
-from ..postgres.cursor_log import LEASE_SECONDS, CursorLog, Lease
 from ..postgres.drift import Drift
-from ..postgres.gaps import Gaps
-from ..postgres.history import History
-from ..postgres.idle import IdleRings
-from ..postgres.outbox import Outbox, Page
 from ..postgres.parked import Parked
 from ..postgres.requests import OpenRequests, Requests
-from ..postgres.ring import Ring
-from ..postgres.wakeup import NoWakeup, Wakeup
+from ..postgres.ring.cursor_log import LEASE_SECONDS, CursorLog, Lease
+from ..postgres.ring.gaps import Gaps
+from ..postgres.ring.history import History
+from ..postgres.ring.idle import IdleRings
+from ..postgres.ring.outbox import Outbox, Page
+from ..postgres.ring.upkeep import Ring
+from ..postgres.ring.wakeup import NoWakeup, Wakeup
 from ..sinks.base import Sink
 from ..spec.model import WatcherSpec
-from .delivery import Delivery
+from .decide.delivery import Delivery
+from .decide.pace import Pace
 from .observe import Observer
-from .pace import Pace
 
 
 @dataclass(slots=True)

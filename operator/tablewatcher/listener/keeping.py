@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from ..errors import DatabaseError, Reason
-from ..postgres.cursor_log import LeaseLost
-from ..postgres.lineage import Read
-from ..postgres.position import Position
-from ..postgres.ring import Gauge, may_resume
+from ..postgres.ring.cursor_log import LeaseLost
+from ..postgres.ring.lineage import Read
+from ..postgres.ring.position import Position
+from ..postgres.ring.upkeep import Gauge, may_resume
 from .aside import Aside
 from .flow import Flow
 

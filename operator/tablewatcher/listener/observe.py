@@ -12,14 +12,14 @@ import structlog
 from ..errors import Reason
 from ..event import ACTION_NAMES, Event
 from ..metrics import Metrics
-from ..postgres.chunks import IDS_A_ROW
 from ..postgres.database import REFUSED, Progress
 from ..postgres.parked import Held
-from ..postgres.ring import Gauge
-from ..postgres.unread import Unread
+from ..postgres.ring.chunks import IDS_A_ROW
+from ..postgres.ring.unread import Unread
+from ..postgres.ring.upkeep import Gauge
 from ..sinks.base import DELIVERED, Outcome, Verdict
 from ..spec.model import NatsSink, WatcherSpec
-from .behind import Behind
+from .decide.behind import Behind
 
 log = structlog.get_logger("tablewatcher.listener")
 

@@ -10,13 +10,13 @@ from itertools import groupby
 import structlog
 
 from ..event import Event
-from ..postgres.history import too_old
-from ..postgres.outbox import Outbox
-from ..postgres.position import Position
 from ..postgres.requests import Request, State
-from ..postgres.snapshot import Snapshot
+from ..postgres.ring.history import too_old
+from ..postgres.ring.outbox import Outbox
+from ..postgres.ring.position import Position
+from ..postgres.ring.snapshot import Snapshot
 from .aside import Aside
-from .backlog import BARRIERS
+from .decide.backlog import BARRIERS
 from .flow import Flow
 from .keeping import Keeping
 from .turns import Stall, Turns

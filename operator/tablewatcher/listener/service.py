@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from ..errors import SpecInvalid, TableWatcherError
 from ..metrics import Metrics
 from ..naming import watcher_names
-from ..postgres.conninfo import conninfo
+from ..postgres.connection.conninfo import conninfo
 from ..spec.model import WatcherSpec
 from .draining import Figures
 from .files import Looks, Manifests, signature

@@ -10,27 +10,27 @@ import structlog
 
 from ..errors import Reason, TableWatcherError
 from ..naming import WatcherNames
-from ..postgres.cursor_log import CursorLog, Held, Lease, LeaseLost
+from ..postgres.connection.pooling import Pooling
 from ..postgres.database import Session
 from ..postgres.drift import Drift
-from ..postgres.gaps import Gaps
-from ..postgres.history import History
-from ..postgres.lineage import Lineage, Read
-from ..postgres.outbox import Outbox
 from ..postgres.parked import Parked
-from ..postgres.pooling import Pooling
 from ..postgres.requests import Requests
-from ..postgres.ring import Ring
+from ..postgres.ring.cursor_log import CursorLog, Held, Lease, LeaseLost
+from ..postgres.ring.gaps import Gaps
+from ..postgres.ring.history import History
+from ..postgres.ring.lineage import Lineage, Read
+from ..postgres.ring.outbox import Outbox
+from ..postgres.ring.upkeep import Ring
 from ..sinks.address import AddressPolicy
 from ..sinks.base import Sink
 from ..sinks.kinds import make_sink
 from ..spec.model import Backoff, WatcherSpec
 from ..spec.secrets import Secrets
+from .decide.retry import delay
 from .flow import Channels, Flow
 from .holder import is_dead, this_process
 from .observe import Observer
 from .relay import Relay
-from .retry import delay
 from .target import Target
 
 log = structlog.get_logger("tablewatcher.listener")

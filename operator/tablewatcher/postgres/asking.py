@@ -12,12 +12,12 @@ from psycopg.rows import class_row, dict_row
 from ..errors import DatabaseError, Reason
 from ..event import ACTION_NAMES
 from ..naming import WatcherNames
-from .cursor_sql import newest
-from .history import oldest, too_old
+from .connection.session import Connection, connected
 from .parked import TABLE as PARKED
 from .quoting import ours
 from .requests import COLUMNS, TABLE, Kind, Request, request
-from .session import Connection, connected
+from .ring.cursor_sql import newest
+from .ring.history import oldest, too_old
 
 POLL_SECONDS = 0.2
 

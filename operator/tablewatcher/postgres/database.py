@@ -7,11 +7,11 @@ import contextlib
 from dataclasses import dataclass
 
 from ..naming import SCHEMA, WatcherNames
-from .idle import IdleRings
-from .pooling import Pooling, pooling_of
+from .connection.pooling import Pooling, pooling_of
+from .connection.session import Connection, connect, translated, translating
 from .requests import OpenRequests
-from .session import Connection, connect, translated, translating
-from .wakeup import NoWakeup, Wakeup
+from .ring.idle import IdleRings
+from .ring.wakeup import NoWakeup, Wakeup
 
 # Begins the message of a listener that forwards all but what is refused: others know it by this.
 REFUSED = "an event is refused and tried again, and later ones of its row wait behind it"

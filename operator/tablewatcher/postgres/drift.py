@@ -9,8 +9,8 @@ import asyncio
 
 from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WatcherSpec
+from .connection.session import Connection, translating
 from .quoting import literal
-from .session import Connection, translating
 from .trigger_type import BITS, STATEMENT_INSERT
 
 _REMEDY = "`tablewatcher apply` puts it right and sends a gap event"

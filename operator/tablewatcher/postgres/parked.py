@@ -14,8 +14,8 @@ from typing import Any
 from ..event import Event, body_of, parts_of
 from ..naming import SCHEMA, WatcherNames, source, token
 from ..spec.model import Format, WatcherSpec
-from .cursor_sql import not_superseded
-from .session import Connection, translating
+from .connection.session import Connection, translating
+from .ring.cursor_sql import not_superseded
 
 # Read in pieces: a key that is hot may have gathered many.
 PIECE_EVENTS = 500

@@ -11,9 +11,9 @@ import psycopg
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
-from .cursor_sql import SECONDS_LEFT, newest, with_undelivered
+from .connection.session import Connection, connect, connected, translated
 from .quoting import literal, ours
-from .session import Connection, connect, connected, translated
+from .ring.cursor_sql import SECONDS_LEFT, newest, with_undelivered
 
 POLL_SECONDS = 0.2
 _STATEMENT_SECONDS = 5.0

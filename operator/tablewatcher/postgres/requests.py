@@ -16,9 +16,9 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from ..naming import SCHEMA, WatcherNames
-from .cursor_log import LeaseLost
-from .cursor_sql import not_superseded
-from .session import Connection, translating
+from .connection.session import Connection, translating
+from .ring.cursor_log import LeaseLost
+from .ring.cursor_sql import not_superseded
 
 LOOK_SECONDS = 1.0
 TABLE = f"{SCHEMA}.request"

@@ -10,11 +10,11 @@ from typing import Any
 import psycopg
 
 from ..naming import SCHEMA, WatcherNames
-from .cursor_sql import SECONDS_LEFT, newest, with_undelivered
-from .holders import Holder, holders, writers
+from .connection.session import Connection, connected
 from .progress import installed
 from .quoting import literal, ours, skipped
-from .session import Connection, connected
+from .ring.cursor_sql import SECONDS_LEFT, newest, with_undelivered
+from .ring.holders import Holder, holders, writers
 
 _STATEMENT_SECONDS = 30
 # A ring of a gigabyte is counted in less.

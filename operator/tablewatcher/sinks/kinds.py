@@ -33,7 +33,7 @@ def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, addresses: AddressPo
             actions=spec.actions,
             routing_columns=spec.routing_columns,
         )
-    from .http import HttpSink
+    from .http.sink import HttpSink
 
     return HttpSink(
         spec.sink,

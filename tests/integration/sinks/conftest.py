@@ -13,9 +13,9 @@ import pytest
 from nats.js.api import StreamConfig
 
 from tablewatcher.embedded import free_port
-from tablewatcher.sinks import http_guard
 from tablewatcher.sinks.address import AddressPolicy
-from tablewatcher.sinks.http import HttpSink
+from tablewatcher.sinks.http import guard as http_guard
+from tablewatcher.sinks.http.sink import HttpSink
 from tablewatcher.sinks.nats import NatsSink, connection, dial, stream
 from tablewatcher.spec import model
 

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.event import Event
 from tablewatcher.sinks.base import Verdict
-from tablewatcher.sinks.http import HttpSink
+from tablewatcher.sinks.http.sink import HttpSink
 from tablewatcher.spec.model import Batch, Format
 
 from ..running import running_time

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from tablewatcher.sinks import http_channel
 from tablewatcher.sinks.base import Verdict
+from tablewatcher.sinks.http import channel as http_channel
 
 from ..running import running_time
 from .conftest import http_sink

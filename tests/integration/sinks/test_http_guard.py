@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from tablewatcher.errors import Reason, SinkError
-from tablewatcher.sinks import http_guard
 from tablewatcher.sinks.address import AddressPolicy, Places
 from tablewatcher.sinks.base import Outcome, Verdict
+from tablewatcher.sinks.http import guard as http_guard
 from tablewatcher.spec.model import SecretKey
 
 from ..running import running_time

@@ -47,7 +47,7 @@ async def test_headers_are_sent_and_read_anew_after_a_refusal(http_server: HttpS
 async def test_what_a_secret_holds_is_read_again_after_a_while(
     http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tablewatcher.sinks.http_endpoint._FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("tablewatcher.sinks.http.endpoint._FRESH_SECONDS", 0.0)
     secrets = MemorySecrets({"hook": {"token": "one"}})
     sink = http_sink(http_server.url, secrets=secrets, headers=(Header("X-Token", secret=TOKEN),))
     await sink.open()

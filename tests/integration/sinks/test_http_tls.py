@@ -18,9 +18,10 @@ import trustme
 from aiohttp import web
 
 from tablewatcher.errors import Reason, SinkError
-from tablewatcher.sinks import http_endpoint, http_guard
 from tablewatcher.sinks.base import Verdict
-from tablewatcher.sinks.http import HttpSink
+from tablewatcher.sinks.http import endpoint as http_endpoint
+from tablewatcher.sinks.http import guard as http_guard
+from tablewatcher.sinks.http.sink import HttpSink
 from tablewatcher.spec.model import CaRef, Tls
 
 from .authority import Authority

@@ -13,8 +13,8 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from ...errors import Reason, SinkError
-from ..look_up import addresses
-from ..race import Way, first_of
+from ..http.look_up import addresses
+from ..http.race import Way, first_of
 from .connection import CONNECT_SECONDS, Connection
 from .faults import fault
 from .login import Login

@@ -1,0 +1,1 @@
+"""Installing capture: `survey` and `catalog` gather, `preflight` and `plan` decide, `apply` acts."""

@@ -1,0 +1,299 @@
+"""What is there: the server, the table, and what of ours is installed. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import DatabaseError, Reason
+from ...naming import WatcherNames
+from ...spec.model import Table
+from ..connection.session import Connection
+from ..ring.home import Home
+from ..shape import Column, TableShape
+from ..sql import QUERIES
+from .grants import Grantee, Right, needed, to_capture
+
+# The migration that gave watchers a home.
+HOME_MIGRATION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server and what our role may do there. longest_name: bytes that a name may have; what is longer is cut.
+
+    `publications`: those FOR ALL TABLES.
+    """
+
+    version: int
+    in_recovery: bool
+    database: str
+    encoding: str
+    longest_name: int
+    role: str
+    system_identifier: str
+    may_create_schema: bool
+    may_use_schema: bool | None
+    may_see_schema: bool | None
+    publications: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """The watched table as it is. `kind` is pg_class.relkind.
+
+    closed_partitions: partitions, qualified and quoted, that we lack the TRIGGER privilege on. temporary: of a session.
+    """
+
+    shape: TableShape
+    kind: str
+    may_trigger: bool
+    may_see: bool
+    owner: str
+    closed_partitions: tuple[str, ...] = ()
+    temporary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A capture function as it is; `comment` names the watcher's identity.
+
+    owner: the role that made it; may_change: whether ours may act for that one. owner_may_call: whether the table's
+    owner may call it, which Postgres asks for when they make or attach a partition.
+    """
+
+    oid: int
+    source: str
+    security_definer: bool
+    settings: tuple[str, ...]
+    comment: str | None
+    owner: str
+    may_change: bool
+    owner_may_call: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger that calls our capture function; `type` and `enabled` as pg_trigger has them.
+
+    touched: it fires, and its row was changed since it was made, so that it may have been turned off in between.
+    """
+
+    name: str
+    table_oid: int
+    type: int
+    enabled: str
+    touched: bool = False
+    new_table: str | None = None
+    old_table: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything `plan` compares with what is desired.
+
+    registered_table: the oid of the table that the watcher was last applied to; others: more watchers are registered;
+    renamed: what that table is called, where there is none of the name that is wanted.
+    here: this database (None on a standby); recorded: the one the watcher was made in. installed_source: digest of the
+    source that the function was last written with. grantee: the role that delivers, where it is not ours. capturers:
+    ours, and the function's owner, with what each holds of the rights to capture. not_ours: which of `objects` belong
+    to roles that ours may not act for.
+    refused_conditions: values of `where` that cannot be compared, and why.
+    """
+
+    server: Server
+    table: TableFacts | None
+    similar_tables: tuple[str, ...] = ()
+    renamed: str = ""
+    schema_exists: bool = False
+    migrations: tuple[int, ...] = ()
+    objects: dict[str, str | None] = field(default_factory=dict)
+    function: Function | None = None
+    triggers: tuple[Trigger, ...] = ()
+    registered_table: int | None = None
+    others: bool = False
+    here: Home | None = None
+    recorded: Home | None = None
+    installed_source: str | None = None
+    shared_tables: tuple[str, ...] = ()
+    shared_functions: tuple[str, ...] = ()
+    shared_usable: bool = True
+    shared_owned: bool = True
+    shared_readable: bool = True
+    grantee: Grantee | None = None
+    capturers: tuple[Grantee, ...] = ()
+    not_ours: tuple[str, ...] = ()
+    refused_conditions: tuple[str, ...] = ()
+    rings_without_routing: tuple[str, ...] = ()
+    rings_without_chunks: tuple[str, ...] = ()
+    ids_apart: int = 0
+
+
+async def observe(
+    connection: Connection, table: Table, names: WatcherNames, *, listener_role: str | None = None
+) -> Observed:
+    """Reads the catalog for one watcher, and what `listener_role` may do with its objects. Raises DatabaseError."""
+    server = await _server(connection)
+    facts, owner = await _table(connection, table)
+    (version,) = await _all(connection, "schema_version")
+    function = await _function(connection, names, owner)
+    (shared,) = await _all(connection, "shared_rights")
+    readable = version["installed"] and server.may_see_schema is True and shared["readable"] is True
+    migrated = await _migrations(connection) if readable else ()
+    registered_table, others = await _registered(connection, names) if readable else (None, False)
+    objects = await _objects(connection, names)
+    return Observed(
+        server=server,
+        table=facts,
+        similar_tables=await _similar(connection, table) if facts is None else (),
+        renamed=await _name(connection, registered_table) if facts is None else "",
+        schema_exists=version["schema_exists"],
+        migrations=migrated,
+        objects={row["name"]: row["comment"] for row in objects},
+        not_ours=tuple(row["name"] for row in objects if not row["ours"]),
+        rings_without_routing=await _rings_without(connection, names, "routing"),
+        rings_without_chunks=await _rings_without(connection, names, "bodies"),
+        ids_apart=await _ids_apart(connection, names),
+        function=function,
+        triggers=await _triggers(connection, function.oid) if function else (),
+        registered_table=registered_table,
+        others=others,
+        here=await _home(connection, "home"),
+        recorded=await _home(connection, "recorded_home", hash=names.hash) if HOME_MIGRATION in migrated else None,
+        installed_source=await _installed_source(connection, names) if HOME_MIGRATION in migrated else None,
+        shared_tables=tuple(shared["tables"]),
+        shared_functions=tuple(shared["functions"]),
+        shared_usable=shared["usable"] is not False,
+        shared_owned=shared["owned"] is not False,
+        shared_readable=shared["readable"] is not False,
+        grantee=await _listener(connection, names, listener_role) if listener_role else None,
+        capturers=await _capturers(connection, names, server, function),
+    )
+
+
+async def owned_objects(connection: Connection, names: WatcherNames) -> dict[str, str | None]:
+    """Which of the ring's relations exist, and whose identity each carries."""
+    return {row["name"]: row["comment"] for row in await _objects(connection, names)}
+
+
+async def _objects(connection: Connection, names: WatcherNames) -> list[dict[str, Any]]:
+    return await _all(connection, "owned_objects", names=[*names.rings, *names.cursors, *names.sequences])
+
+
+async def _similar(connection: Connection, table: Table) -> tuple[str, ...]:
+    rows = await _all(connection, "similar_tables", schema=table.schema, table=table.name)
+    return tuple(row["name"] for row in rows)
+
+
+async def _triggers(connection: Connection, function_oid: int) -> tuple[Trigger, ...]:
+    return tuple(Trigger(**row) for row in await _all(connection, "capture_triggers", function_oid=function_oid))
+
+
+async def _name(connection: Connection, table_oid: int | None) -> str:
+    return "".join(row["name"] for row in await _all(connection, "table_name", table_oid=table_oid))
+
+
+async def _rings_without(connection: Connection, names: WatcherNames, column: str) -> tuple[str, ...]:
+    rows = await _all(connection, "rings_without", names=list(names.rings), column=column)
+    return tuple(row["name"] for row in rows)
+
+
+async def _ids_apart(connection: Connection, names: WatcherNames) -> int:
+    rows = await _all(connection, "ids_apart", name=names.ids)
+    return int(rows[0]["apart"]) if rows else 0
+
+
+async def _all(connection: Connection, query: str, **parameters: object) -> list[dict[str, Any]]:
+    cursor = await connection.execute(QUERIES[query], parameters or None)
+    return await cursor.fetchall()
+
+
+async def _server(connection: Connection) -> Server:
+    (row,) = await _all(connection, "server")
+    return Server(**{**row, "publications": tuple(row["publications"])})
+
+
+async def _table(connection: Connection, table: Table) -> tuple[TableFacts | None, int | None]:
+    rows = await _all(connection, "table", schema=table.schema, table=table.name)
+    if not rows:
+        return None, None
+    found = rows[0]
+    oid = found["oid"]
+    columns = await _all(connection, "columns", table_oid=oid)
+    key = await _all(connection, "primary_key", table_oid=oid)
+    below = await _all(connection, "partitions", table_oid=oid) if found["kind"] == "p" else []
+    shape = TableShape(
+        oid,
+        tuple(Column(**row) for row in columns),
+        tuple(row["name"] for row in key),
+        tuple((row["oid"], row["name"]) for row in below),
+        tuple(row["why"] for row in await _all(connection, "rows_only", table_oid=oid)),
+        tells_compression=connection.info.server_version >= 140_000,
+        remarks=tuple(row["what"] for row in await _all(connection, "remarks", table_oid=oid)),
+        spills_limited=(await _all(connection, "spills_limited"))[0]["limited"],
+    )
+    closed = tuple(row["name"] for row in below if not row["may_trigger"])
+    facts = TableFacts(
+        shape,
+        found["kind"],
+        found["may_trigger"],
+        found["may_see"],
+        found["owner"],
+        closed,
+        temporary=found["temporary"],
+    )
+    return facts, found["owner_oid"]
+
+
+async def _function(connection: Connection, names: WatcherNames, table_owner: int | None) -> Function | None:
+    rows = await _all(connection, "capture_function", function=names.function, table_owner=table_owner)
+    return Function(**{**rows[0], "settings": tuple(rows[0]["settings"])}) if rows else None
+
+
+async def _home(connection: Connection, query: str, **parameters: object) -> Home | None:
+    rows = await _all(connection, query, **parameters)
+    return Home(**rows[0]) if rows and rows[0]["timeline"] is not None else None
+
+
+async def _listener(connection: Connection, names: WatcherNames, role: str) -> Grantee:
+    if not await _all(connection, "role_exists", role=role):
+        raise DatabaseError(
+            Reason.AUTHENTICATION_FAILED,
+            "the role that spec.database.secretRef names does not exist in the database; create it, with LOGIN",
+        )
+    return await _grantee(connection, needed(names), role)
+
+
+async def _capturers(
+    connection: Connection, names: WatcherNames, server: Server, function: Function | None
+) -> tuple[Grantee, ...]:
+    roles = {server.role: None, **({function.owner: None} if function else {})}
+    return tuple([await _grantee(connection, to_capture(names), role) for role in roles])
+
+
+async def _grantee(connection: Connection, rights: Sequence[Right], role: str) -> Grantee:
+    rows = await _all(
+        connection,
+        "held_rights",
+        role=role,
+        kinds=[right.kind for right in rights],
+        names=[right.name for right in rights],
+        privileges=[right.privilege for right in rights],
+    )
+    return Grantee(role, frozenset(rights[row["nth"] - 1] for row in rows))
+
+
+async def _installed_source(connection: Connection, names: WatcherNames) -> str | None:
+    rows = await _all(connection, "installed_source", hash=names.hash)
+    return rows[0]["source_digest"] if rows else None
+
+
+async def _migrations(connection: Connection) -> tuple[int, ...]:
+    return tuple(row["version"] for row in await _all(connection, "applied_migrations"))
+
+
+async def _registered(connection: Connection, names: WatcherNames) -> tuple[int | None, bool]:
+    """The table that the watcher is registered for, and whether there are other watchers."""
+    tables = {row["hash"]: row["table_oid"] for row in await _all(connection, "watchers")}
+    return tables.get(names.hash), bool(tables.keys() - {names.hash})

@@ -1,0 +1,284 @@
+"""What stands against a plan: said before a statement is run, with the remedy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...errors import DatabaseError, Reason
+from ...naming import SCHEMA, WatcherNames
+from ...spec.model import WHOLE_ROW, Action, Granularity, Management, WatcherSpec
+from ..quoting import identifier
+from ..sql import migrations
+from .catalog import Observed, TableFacts
+
+_KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "i": "an index",
+    "I": "an index",
+    "c": "a type",
+    "t": "where PostgreSQL keeps long values of another table",
+}
+
+
+def check(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> TableFacts:
+    """Everything that would make the plan fail, said before a statement is run. The table's facts where all is well."""
+    for fault in faults(spec, observed, names):
+        raise fault
+    assert observed.table is not None  # noqa: S101 - else it would have been a fault
+    return observed.table
+
+
+def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[DatabaseError]:
+    """All that stands against the plan, in the order in which one would look for it."""
+    table, facts = f"{spec.table.schema}.{spec.table.name}", observed.table
+    of_table: list[Callable[[], object]] = []
+    if facts is not None:
+        of_table = [
+            lambda: _check_columns(spec, facts, table),
+            lambda: _check_conditions(observed),
+            lambda: _check_routing(spec, facts),
+            lambda: _check_granularity(spec, facts),
+        ]
+    checks: list[Callable[[], object]] = [
+        lambda: _check_version(observed),
+        lambda: _check_primary(observed),
+        lambda: _check_encoding(observed),
+        lambda: _check_names(observed, names),
+        lambda: _check_table(spec.table.schema, observed, table),
+        lambda: _check_rights(spec, observed),
+        lambda: _check_upgrade(spec, observed),
+        *of_table,
+        lambda: _check_publications(spec, observed),
+        lambda: refuse_foreign(observed, names),
+    ]
+    found = []
+    for each in checks:
+        try:
+            each()
+        except DatabaseError as error:
+            found.append(error)
+    return found
+
+
+def _check_version(observed: Observed) -> None:
+    if observed.server.version < 130_000:
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"PostgreSQL {observed.server.version // 10_000} is too old; 13 or later is needed",
+        )
+
+
+def _check_primary(observed: Observed) -> None:
+    if observed.server.in_recovery:
+        raise DatabaseError(Reason.READ_ONLY_REPLICA, "this server is a standby; connect to the primary")
+
+
+def _check_encoding(observed: Observed) -> None:
+    server = observed.server
+    if server.encoding == "SQL_ASCII":
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"database {server.database!r} has encoding SQL_ASCII: what it holds need not be text that can be"
+            " sent; events are UTF-8, so only databases whose encoding turns into it can be watched",
+        )
+
+
+def _check_names(observed: Observed, names: WatcherNames) -> None:
+    """The server would cut what is too long, and we would not find again what we have made."""
+    longest, room = names.longest, observed.server.longest_name
+    if longest > room:
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"this server takes names of at most {room} bytes (max_identifier_length), and the watcher's objects have"
+            f" names of up to {longest}: use a server whose NAMEDATALEN is {longest + 1} or more; 64 is usual",
+        )
+
+
+def _check_publications(spec: WatcherSpec, observed: Observed) -> None:
+    publications = observed.server.publications
+    if publications and not spec.database.allow_all_tables_publication:
+        named = ", ".join(identifier(name) for name in publications)
+        raise DatabaseError(
+            Reason.PUBLICATION_CONFLICT,
+            f"publication {named} is FOR ALL TABLES: it would send our ring to its subscribers and stop them;"
+            " publish named tables or schemas instead, or, where no subscriber minds, set"
+            " spec.database.allowAllTablesPublication: true",
+        )
+
+
+def _check_table(schema: str, observed: Observed, table: str) -> TableFacts:
+    facts = observed.table
+    if facts is None:
+        hint = f"; did you mean {' or '.join(observed.similar_tables)}?" if observed.similar_tables else ""
+        if observed.renamed:
+            hint = (
+                f": the one that this watcher was applied to is {observed.renamed} by now, and its changes still go out"
+                f" as those of {table}; rename it back, or remove this watcher and make one for {observed.renamed}"
+            )
+        raise DatabaseError(
+            Reason.TABLE_NOT_FOUND, f"there is no table {table} in database {observed.server.database!r}{hint}"
+        )
+    kind = _KINDS.get(facts.kind, "no table") if facts.kind not in ("r", "p") else ""
+    if kind:
+        raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} is {kind}; watch the table where its rows are written")
+    refused = _refused(schema, facts)
+    if refused:
+        raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} {refused}")
+    if not facts.shape.columns:
+        raise DatabaseError(Reason.COLUMN_NOT_FOUND, f"{table} has no columns, so its rows cannot be told apart")
+    return facts
+
+
+def _refused(schema: str, facts: TableFacts) -> str:
+    """Why a table that holds rows cannot be watched all the same; "" where it can be."""
+    if schema == SCHEMA:
+        return "is one of TableWatcher's own: delivering its changes would change it again, without end"
+    if schema == "pg_catalog":
+        return "is a system catalog, on which PostgreSQL allows no trigger"
+    if facts.temporary:
+        return "is a temporary table: it goes with the session that made it, and no other can read it"
+    return ""
+
+
+def _check_rights(spec: WatcherSpec, observed: Observed) -> None:
+    role = identifier(observed.server.role)
+    wanted = _rights_to_look if spec.management is Management.OBSERVE else _rights_to_apply
+    grants = wanted(spec, observed, role)
+    if grants:
+        raise DatabaseError(
+            Reason.PERMISSION_DENIED, f"role {role} lacks rights; the owner must run: {'; '.join(grants)};"
+        )
+
+
+def _check_upgrade(spec: WatcherSpec, observed: Observed) -> None:
+    """What a later version has made is left to it; what another role has, can be used with its grants, not altered."""
+    known, found = max(version for version, _ in migrations()), max(observed.migrations, default=0)
+    if found > known:
+        raise DatabaseError(
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"schema {SCHEMA} is of version {found}, and this build knows {known}: a later build has brought it up; use"
+            " that one, or a later one still",
+        )
+    pending = any(version not in observed.migrations for version, _ in migrations())
+    if spec.management is Management.MANAGED and observed.migrations and pending and not observed.shared_owned:
+        raise DatabaseError(
+            Reason.PERMISSION_DENIED,
+            f"schema {SCHEMA} is of an earlier version, and another role has made it: apply as that role first, or"
+            f" GRANT that role to {identifier(observed.server.role)}",
+        )
+
+
+def check_maker(spec: WatcherSpec, observed: Observed) -> None:
+    """Hold that the function may be written anew, as when a watcher gets an adminSecretRef after it was applied."""
+    made = observed.function
+    if made is not None and not made.may_change and spec.management is Management.MANAGED:
+        role, owner = identifier(observed.server.role), identifier(made.owner)
+        raise DatabaseError(
+            Reason.PERMISSION_DENIED,
+            f"role {owner} has made what this watcher has in the database, and only it may change that: apply as"
+            f" {owner}, or have it run: GRANT {owner} TO {role};",
+        )
+
+
+def _rights_to_look(spec: WatcherSpec, observed: Observed, role: str) -> list[str]:
+    """Whoever runs the SQL has the rights for it; we only have to see what is there."""
+    grants = []
+    if observed.schema_exists and not observed.server.may_see_schema:
+        grants.append(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}")
+    if not observed.shared_readable:
+        grants.append(f"GRANT SELECT ON TABLE {SCHEMA}.migration, {SCHEMA}.watcher TO {role}")
+    return grants
+
+
+def _rights_to_apply(spec: WatcherSpec, observed: Observed, role: str) -> list[str]:
+    server, facts, grants = observed.server, observed.table, []
+    if not observed.schema_exists and not server.may_create_schema:
+        grants.append(f"GRANT CREATE ON DATABASE {identifier(server.database)} TO {role}")
+    if observed.schema_exists and not server.may_use_schema:
+        grants.append(f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}")
+    if not observed.shared_usable:
+        grants.append(shared_grant(observed))
+    if facts is None:
+        return grants
+    if not facts.may_see:
+        grants.append(f"GRANT USAGE ON SCHEMA {identifier(spec.table.schema)} TO {role}")
+    if not facts.may_trigger:
+        qualified = f"{identifier(spec.table.schema)}.{identifier(spec.table.name)}"
+        grants.append(f"GRANT TRIGGER ON TABLE {qualified} TO {role}")
+    if facts.closed_partitions:
+        grants.append(f"GRANT TRIGGER ON TABLE {', '.join(facts.closed_partitions)} TO {role}")
+    return grants
+
+
+def shared_grant(observed: Observed) -> str:
+    """What lets our role use the tables, and the functions, that another role made for all watchers."""
+    role = identifier(observed.server.role)
+    tables = ", ".join(f"{SCHEMA}.{name}" for name in observed.shared_tables)
+    functions = ", ".join(f"{SCHEMA}.{name}" for name in observed.shared_functions)
+    return (
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {tables} TO {role};"
+        f" GRANT EXECUTE ON FUNCTION {functions} TO {role}"
+    )
+
+
+def _check_columns(spec: WatcherSpec, facts: TableFacts, table: str) -> None:
+    have = {column.name: column for column in facts.shape.columns}
+    named = [("columns", name) for name in spec.columns if name != "*"]
+    named += [("triggerColumns", name) for name in spec.trigger_columns]
+    named += [(f"where[{nth}].column", condition.column) for nth, condition in enumerate(spec.where)]
+    named += [("sink.nats.subject", name) for name in spec.routing_columns]
+    missing = [f"{name!r} (spec.{where})" for where, name in named if name not in have]
+    if missing:
+        raise DatabaseError(
+            Reason.COLUMN_NOT_FOUND, f"{table} has no column {', '.join(missing)}; it has: {', '.join(have)}"
+        )
+    virtual = [f"{name!r} (spec.{where})" for where, name in named if have[name].virtual]
+    if virtual:
+        raise DatabaseError(
+            Reason.COLUMN_NOT_FOUND,
+            f"{', '.join(virtual)} of {table} is a virtual generated column, which triggers cannot see;"
+            " name the columns it is made from, or make it STORED",
+        )
+
+
+def _check_conditions(observed: Observed) -> None:
+    if observed.refused_conditions:
+        raise DatabaseError(Reason.SPEC_INVALID, "; ".join(observed.refused_conditions))
+
+
+def _check_routing(spec: WatcherSpec, facts: TableFacts) -> None:
+    sent = {*spec.columns, *facts.shape.key}
+    unsent = [name for name in spec.routing_columns if name not in sent]
+    if unsent and spec.columns != WHOLE_ROW:
+        raise DatabaseError(
+            Reason.SPEC_INVALID,
+            f"spec.sink.nats.subject: {{column:{unsent[0]}}} names a column that is not sent; add it to spec.columns",
+        )
+
+
+def _check_granularity(spec: WatcherSpec, facts: TableFacts) -> None:
+    if spec.capture.granularity is not Granularity.STATEMENT or Action.INSERT not in spec.actions:
+        return
+    found = facts.shape.rows_only
+    if found:
+        raise DatabaseError(
+            Reason.SPEC_INVALID,
+            f"spec.capture.granularity: Statement would not be exact here: {'; '.join(found)}; leave it to Auto",
+        )
+
+
+def refuse_foreign(observed: Observed, names: WatcherNames) -> None:
+    """Raises DatabaseError(OwnedElsewhere) where objects with our names are not ours."""
+    comments = dict(observed.objects)
+    if observed.function is not None:
+        comments[names.function] = observed.function.comment
+    foreign = [f"{name} ({comment or 'no comment'})" for name, comment in comments.items() if comment != names.identity]
+    if foreign:
+        raise DatabaseError(
+            Reason.OWNED_ELSEWHERE,
+            f"objects with our names carry another identity than {names.identity!r} and are left alone:"
+            f" {', '.join(foreign)}",
+        )

@@ -1,0 +1,129 @@
+"""How much of what was delivered a ring still holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from ...naming import WatcherNames, key_parts
+from ..connection.session import Connection, translating
+from ..quoting import ours, utf8
+from .chunks import TAKEN_AT, events_in
+from .position import GIVEN, Position
+
+# 2 MB of a table, which are read in some 20 ms: as long as a page of live delivery takes.
+STRETCH_BLOCKS = 256
+
+
+class History:
+    """The rows of one ring by the time of their capture. There is no index on that: each question reads them all.
+
+    A stretch at a time, for the connection is shared: whoever waits to read another ring has it in between.
+    """
+
+    def __init__(self, connection: Connection, lock: asyncio.Lock, names: WatcherNames) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._names = names
+
+    @translating
+    async def since(self, moment: datetime | None, key: str | None, position: Position) -> tuple[int, int]:
+        """The rows captured since `moment` (of that key token) and delivered, but for gap events.
+
+        The lowest id, 0 for none, and how many there are. Rows that go meanwhile may be missing in both.
+        """
+        parts = None if key is None else key_parts(key)
+        if key is not None and parts is None:
+            return 0, 0
+        given = {f"part{nth}": part for nth, part in enumerate(parts or ())}
+        parameters: dict[str, Any] = {"moment": moment, **position.parameters, **given}
+        meant = _meant(parts, self._connection.info.parameter_status("server_encoding"))
+        found = [each for name in self._names.rings for each in await self._of_ring(ours(name), meant, parameters)]
+        return min((first for first, _ in found if first), default=0), sum(number for _, number in found)
+
+    async def _of_ring(self, ring: str, meant: str, parameters: dict[str, Any]) -> list[tuple[int, int]]:
+        """The answers to `since` in the stretches of one of the tables."""
+        stretch = f"(SELECT * FROM {ring} WHERE ctid >= %(from)s::text::tid AND ctid < %(to)s::text::tid)"
+        query = (
+            "SELECT coalesce(min(id), 0) AS first, count(*) AS number,"
+            f" pg_catalog.pg_relation_filenode('{ring}') AS file,"
+            f" pg_catalog.pg_relation_size('{ring}') / pg_catalog.current_setting('block_size')::bigint AS blocks"
+            f" FROM ({events_in(stretch)}) AS r WHERE {meant}"
+        )
+        file, at, end = None, 0, 0
+        found: list[tuple[int, int]] = []
+        while True:
+            bounds = {"from": f"({at},0)", "to": f"({at + STRETCH_BLOCKS},0)"}
+            async with self._lock:
+                row = await (await self._connection.execute(query, parameters | bounds)).fetchone()
+            assert row is not None  # noqa: S101 - an aggregate always has its one row
+            if file not in (None, row["file"]):
+                # Emptied meanwhile, or written anew (VACUUM FULL): what is there now is elsewhere in it.
+                file, at, found = None, 0, []
+                continue
+            if file is None:
+                # What is written later is not delivered at that position.
+                file, end = row["file"], row["blocks"]
+            found.append((row["first"], row["number"]))
+            at += STRETCH_BLOCKS
+            if at >= end:
+                return found
+
+    @translating
+    async def oldest(self) -> tuple[bool, datetime | None]:
+        """As the function of this name."""
+        async with self._lock:
+            return await oldest(self._connection, self._names)
+
+
+def _meant(parts: Sequence[bytes] | None, encoding: str | None) -> str:
+    """A condition on RAW_COLUMNS. parts: of a key; compared as they are, since to make a token of each is slow."""
+    lately = "micros >= pg_catalog.date_part('epoch', %(moment)s::timestamptz) * 1000000"
+    conditions = [
+        "op <> 'g'",
+        f"(%(moment)s::timestamptz IS NULL OR {lately})",
+        GIVEN.delivered("xid", "id"),
+    ]
+    if parts is not None:
+        conditions.append(f"({_is_key('key', parts, encoding)} OR {_is_key('old_key', parts, encoding)})")
+    return " AND ".join(conditions)
+
+
+def _is_key(column: str, parts: Sequence[bytes], encoding: str | None) -> str:
+    # As bytes: what the database's encoding has no character for would be an error as text.
+    same = [
+        f"coalesce({column}[{nth}], '') IN ('', '_')"
+        if part == b"_"
+        else f"{utf8(f'{column}[{nth}]', encoding=encoding)} = %(part{nth - 1})s::bytea"
+        for nth, part in enumerate(parts, 1)
+    ]
+    return f"coalesce(pg_catalog.cardinality({column}) = {len(parts)} AND {' AND '.join(same)}, false)"
+
+
+async def oldest(connection: Connection, names: WatcherNames) -> tuple[bool, datetime | None]:
+    """Whether the ring still holds all since the watcher was made, and when its oldest row was captured."""
+    rings = " UNION ALL ".join(f"SELECT min({TAKEN_AT}) AS at FROM {ours(name)}" for name in names.rings)
+    # The first cursor is written with the ring, and goes when the slot it is in is emptied for the first time.
+    cursor = await connection.execute(
+        f"SELECT EXISTS (SELECT FROM {ours(names.cursors[0])} WHERE epoch = 0) AS complete,"
+        f" (SELECT min(at) FROM ({rings}) AS r) AS oldest"
+    )
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 - it always has its one row
+    return bool(row["complete"]), row["oldest"]
+
+
+def too_old(since: datetime | None, complete: bool, first: datetime | None) -> str:
+    """Why a ring with the answer of `oldest` may not have all since then any more; "" where it has."""
+    if complete or since is None:
+        return ""
+    if first is None:
+        return "the ring holds no delivered events any more"
+    if since < first:
+        return (
+            f"the ring holds events since {first.isoformat()}, none before: give --since that or later; raise"
+            " spec.delivery.retentionSeconds to keep them longer"
+        )
+    return ""
