@@ -35,14 +35,14 @@ def nats_binary() -> str:
     return found
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Poll `condition` until it holds; AssertionError where it did not after `seconds`."""
+async def until(condition: Callable[[], bool], seconds: float = 30, *, saying: Callable[[], str] = str) -> None:
+    """Poll `condition` until it holds; AssertionError where it did not after `seconds`, with what `saying` gives."""
     deadline = time.monotonic() + seconds
     while True:
         late = time.monotonic() > deadline  # before the look: we may have stood still ourselves
         if condition():
             return
-        assert not late, "the condition did not come to hold in time"
+        assert not late, f"the condition did not come to hold in time {saying()}".rstrip()
         await asyncio.sleep(0.01)
 
 

@@ -23,6 +23,9 @@ from .events import SOURCE, TABLE, MemorySecrets, event
 from .servers import until
 from .traffic import Traffic, traffic
 
+# Half of what traffic has time for, and longer than a change of leaders takes.
+WINDOW = 30.0
+
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[NatsCluster]:
@@ -43,7 +46,10 @@ def _sink(cluster: NatsCluster, **fields: object) -> NatsSink:
 
 @asynccontextmanager
 async def _opened(cluster: NatsCluster, *, fast: bool) -> AsyncIterator[NatsSink]:
-    await cluster.start(StreamConfig(name="SHOP", subjects=["shop.>"], num_replicas=SIZE, allow_batched=fast))
+    stream = StreamConfig(name="SHOP", subjects=["shop.>"], num_replicas=SIZE, allow_batched=fast)
+    # For as long as this an event may be refused that a leader has noted and nobody has stored (decision 0028).
+    stream.duplicate_window = WINDOW
+    await cluster.start(stream)
     sink = _sink(cluster)
     await sink.open()
     assert not sink.limits.ordered, "somebody before us may have sent the same"

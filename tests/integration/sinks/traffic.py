@@ -21,15 +21,16 @@ CALL = 1000
 
 
 class Traffic:
-    """Events 1 to `last`. told: ids told to be delivered; failed: calls that left some; reasons: what those said."""
+    """Events 1 to `last`. told: ids told to be delivered; failed: calls that left some, for `reasons` and as `said`."""
 
     def __init__(self, sink: NatsSink, *, looks: bool) -> None:
         self._sink = sink
         self._looks = looks
-        self._left: list[Event] = []
+        self.left: list[Event] = []
         self.last = self.failed = 0
         self.told: set[str] = set()
         self.reasons: set[Reason] = set()
+        self.said: set[str] = set()
 
     def missing(self, stored: Iterable[str]) -> list[int]:
         """The ring ids of those that are not in a stream of these ids."""
@@ -38,19 +39,19 @@ class Traffic:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, and then until all is delivered."""
-        while self._left or not stop.is_set():
+        while self.left or not stop.is_set():
             if not stop.is_set():
-                first, self.last = self.last + 1, self.last + CALL - len(self._left)
-                self._left += [event(ring_id, key=f"k{ring_id % KEYS}") for ring_id in range(first, self.last + 1)]
-            self._take(await self._sink.deliver(self._left))
+                first, self.last = self.last + 1, self.last + CALL - len(self.left)
+                self.left += [event(ring_id, key=f"k{ring_id % KEYS}") for ring_id in range(first, self.last + 1)]
+            self._take(await self._sink.deliver(self.left))
             if self._looks:
                 with suppress(SinkError):
                     await self._sink.check()
-            await asyncio.sleep(0.05 if self._left else 0)
+            await asyncio.sleep(0.05 if self.left else 0)
 
     def _take(self, outcomes: list[Outcome]) -> None:
         left = []
-        for each, outcome in zip(self._left, outcomes, strict=True):
+        for each, outcome in zip(self.left, outcomes, strict=True):
             if outcome.verdict is Verdict.DELIVERED:
                 self.told.add(each.event_id)
                 continue
@@ -59,7 +60,8 @@ class Traffic:
                 # One that waits before it is sent again is noted and not stored for good: nobody's fault.
                 assert outcome.endpoint or outcome.retry_after, outcome
                 self.reasons.add(outcome.reason)
-        self._left = left
+                self.said.add(outcome.message)
+        self.left = left
         self.failed += bool(left)
 
     def is_in_order(self, stored: Iterable[str]) -> bool:
@@ -79,4 +81,4 @@ async def traffic(sink: NatsSink, *, looks: bool = False) -> AsyncIterator[Traff
         flowing = group.create_task(made.run(stop))
         yield made
         stop.set()
-        await until(flowing.done, 60)
+        await until(flowing.done, 60, saying=lambda: f"{len(made.left)} events not delivered: {made.said}")
