@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tablewatcher.listener import flow, keeping
 from tablewatcher.listener.decide.pace import LARGEST_PAGE
 from tablewatcher.listener.observe import Observer
+from tablewatcher.listener.relay import flow, keeping
 from tablewatcher.listener.target import Target
 from tablewatcher.listener.watch import Watch
 from tablewatcher.metrics import Metrics

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from tablewatcher.errors import Reason
 from tablewatcher.event import Event
-from tablewatcher.listener.aside import that_fits
 from tablewatcher.listener.decide.delivery import Delivery, Parking
+from tablewatcher.listener.relay.aside import that_fits
 from tablewatcher.sinks.base import DELIVERED, Limits, Outcome, Verdict
 from tablewatcher.spec.model import OnExhausted, Ordering
 

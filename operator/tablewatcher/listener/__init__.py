@@ -1,3 +1,1 @@
-"""The listener: `decide` says what comes next, `reading`, `sending` and `keeping` act, `relay` runs them side by side,
-`service` is the process.
-"""
+"""The listener: `decide` says what comes next, `relay` does it for one watcher, `watch` and `service` keep it going."""

@@ -27,10 +27,10 @@ from ..sinks.kinds import make_sink
 from ..spec.model import Backoff, WatcherSpec
 from ..spec.secrets import Secrets
 from .decide.retry import delay
-from .flow import Channels, Flow
 from .holder import is_dead, this_process
 from .observe import Observer
-from .relay import Relay
+from .relay.flow import Channels, Flow
+from .relay.relay import Relay
 from .target import Target
 
 log = structlog.get_logger("tablewatcher.listener")

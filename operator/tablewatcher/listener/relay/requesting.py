@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from ..postgres.requests import LOOK_SECONDS, SUSPENDED, Kind, Request
+from ...postgres.requests import LOOK_SECONDS, SUSPENDED, Kind, Request
 from .aside import Aside
 from .bringing import Bringing
 from .flow import Flow

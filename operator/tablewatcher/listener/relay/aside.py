@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Sequence
 
-from ..event import Event
-from ..postgres.parked import PIECE_EVENTS, Held, Row
-from ..postgres.requests import Dropped, Request
-from ..postgres.ring.cursor_log import LeaseLost
-from .decide.delivery import Parking
+from ...event import Event
+from ...postgres.parked import PIECE_EVENTS, Held, Row
+from ...postgres.requests import Dropped, Request
+from ...postgres.ring.cursor_log import LeaseLost
+from ..decide.delivery import Parking
 from .flow import Flow
 
 _STEP = 0.02

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import structlog
 
-from ..event import Event
-from ..postgres.requests import Request, State
+from ...event import Event
+from ...postgres.requests import Request, State
 from .aside import Aside
 from .flow import Flow
 from .turns import Stall, Turns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..postgres.ring.position import Position
+from ...postgres.ring.position import Position
 from .flow import Flow
 
 # Where writers may not be asked to notify: how long until we see whether they may by now.

@@ -7,23 +7,23 @@ import random
 import time
 from dataclasses import dataclass
 
-from ..event import Event
-from ..naming import WatcherNames
-from ..postgres.drift import Drift
-from ..postgres.parked import Parked
-from ..postgres.requests import OpenRequests, Requests
-from ..postgres.ring.cursor_log import LEASE_SECONDS, CursorLog, Lease
-from ..postgres.ring.gaps import Gaps
-from ..postgres.ring.history import History
-from ..postgres.ring.idle import IdleRings
-from ..postgres.ring.outbox import Outbox, Page
-from ..postgres.ring.upkeep import Ring
-from ..postgres.ring.wakeup import NoWakeup, Wakeup
-from ..sinks.base import Sink
-from ..spec.model import WatcherSpec
-from .decide.delivery import Delivery
-from .decide.pace import Pace
-from .observe import Observer
+from ...event import Event
+from ...naming import WatcherNames
+from ...postgres.drift import Drift
+from ...postgres.parked import Parked
+from ...postgres.requests import OpenRequests, Requests
+from ...postgres.ring.cursor_log import LEASE_SECONDS, CursorLog, Lease
+from ...postgres.ring.gaps import Gaps
+from ...postgres.ring.history import History
+from ...postgres.ring.idle import IdleRings
+from ...postgres.ring.outbox import Outbox, Page
+from ...postgres.ring.upkeep import Ring
+from ...postgres.ring.wakeup import NoWakeup, Wakeup
+from ...sinks.base import Sink
+from ...spec.model import WatcherSpec
+from ..decide.delivery import Delivery
+from ..decide.pace import Pace
+from ..observe import Observer
 
 
 @dataclass(slots=True)

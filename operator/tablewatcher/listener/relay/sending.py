@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from ..errors import Reason, SinkError
-from ..event import Event
-from ..sinks.base import Outcome, Verdict
+from ...errors import Reason, SinkError
+from ...event import Event
+from ...sinks.base import Outcome, Verdict
 from .flow import Flow
 
 log = structlog.get_logger("tablewatcher.listener")

@@ -9,14 +9,14 @@ from itertools import groupby
 
 import structlog
 
-from ..event import Event
-from ..postgres.requests import Request, State
-from ..postgres.ring.history import too_old
-from ..postgres.ring.outbox import Outbox
-from ..postgres.ring.position import Position
-from ..postgres.ring.snapshot import Snapshot
+from ...event import Event
+from ...postgres.requests import Request, State
+from ...postgres.ring.history import too_old
+from ...postgres.ring.outbox import Outbox
+from ...postgres.ring.position import Position
+from ...postgres.ring.snapshot import Snapshot
+from ..decide.backlog import BARRIERS
 from .aside import Aside
-from .decide.backlog import BARRIERS
 from .flow import Flow
 from .keeping import Keeping
 from .turns import Stall, Turns

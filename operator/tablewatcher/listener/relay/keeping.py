@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from ..errors import DatabaseError, Reason
-from ..postgres.ring.cursor_log import LeaseLost
-from ..postgres.ring.lineage import Read
-from ..postgres.ring.position import Position
-from ..postgres.ring.upkeep import Gauge, may_resume
+from ...errors import DatabaseError, Reason
+from ...postgres.ring.cursor_log import LeaseLost
+from ...postgres.ring.lineage import Read
+from ...postgres.ring.position import Position
+from ...postgres.ring.upkeep import Gauge, may_resume
 from .aside import Aside
 from .flow import Flow
 
