@@ -92,7 +92,6 @@ _READER = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
     "work_mem": "16MB",
-    "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": "60s",
 }
 # Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.
@@ -102,7 +101,6 @@ _WRITER = {
     "enable_seqscan": "off",
     "jit": "off",
     "synchronous_commit": "off",
-    "default_transaction_isolation": "read committed",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "5s",
 }

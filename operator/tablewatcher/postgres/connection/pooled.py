@@ -40,6 +40,9 @@ _FIXED = ("search_path = pg_catalog, pg_temp", "quote_all_identifiers = off", "d
 _LIMITS = {"statement_timeout": 0, "lock_timeout": 0, "transaction_timeout": 170_000}
 # Whoever listens says nothing for long. Of a pooler's own connections to the server it is for the pooler to say.
 _IDLE_LIMIT = {"idle_session_timeout": 140_000}
+# What reads serializably is taken into account where others are serializable: a look of ours at a ring would be why a
+# writer's transaction fails. Through a pooler each transaction says so for itself.
+_ISOLATION = "SET default_transaction_isolation = 'read committed';"
 # Our statements are written for the first. The others change what a statement means or how it ends, and a program
 # that SETs them through a pooler by transaction leaves them to whoever comes next.
 _CLEAN = (
@@ -81,7 +84,8 @@ class Connection(AsyncConnection[DictRow]):
             self._compose()
         else:
             fixed = "".join(f"SET {setting};" for setting in _FIXED)
-            await self.execute((fixed + _sets("SET", self._without(_LIMITS | _IDLE_LIMIT))).encode())
+            limits = _sets("SET", self._without(_LIMITS | _IDLE_LIMIT))
+            await self.execute((fixed + _ISOLATION + limits).encode())
 
     async def use(self, settings: Mapping[str, str]) -> None:
         """Has every statement run under these settings from now on."""
