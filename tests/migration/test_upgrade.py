@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.postgres.database import Progress, open_session
 from tablewatcher.postgres.install.apply import apply, destroy
 from tablewatcher.postgres.progress import drained
 from tablewatcher.postgres.standing import standing
@@ -55,6 +56,24 @@ async def test_what_is_undelivered_is_told_of_a_watcher_as_it_was(database: Data
     assert stands is not None
     assert stands.waiting == 2
     assert not await drained(database.dsn, NAMES, seconds=0)
+
+
+async def test_a_listener_of_this_version_is_heard_before_the_upgrade(database: Database) -> None:
+    """Its words are written and read without what the table has no column for."""
+    session = await open_session(database.dsn)
+    try:
+        for known in (False, True):
+            await session.report(NAMES, Progress(0, "h", 1, True, "Forwarding", "an event got 409", refused=True))
+            stands = await standing(database.dsn, NAMES)
+            assert stands is not None
+            assert (stands.message, stands.refused) == ("an event got 409", known)
+            await apply(database.dsn, SPEC, NAMES)
+        await session.report(NAMES, Progress(0, "h", 1, True, "Forwarding", ""))
+        stands = await standing(database.dsn, NAMES)
+        assert stands is not None
+        assert not stands.refused
+    finally:
+        await session.close()
 
 
 async def test_a_writer_in_the_middle_of_it_is_not_held_up(database: Database) -> None:

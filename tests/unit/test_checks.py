@@ -27,6 +27,7 @@ WELL = Standing(
     reason="Forwarding",
     message="",
     forwarding=True,
+    refused=False,
     generation=1,
     said_seconds=7200.0,
     waiting=0,
@@ -53,6 +54,7 @@ GAP = OpenGap("triggerRepaired", certain=False, since=None, until=NOON, told=Fal
             Reason.SINK_UNREACHABLE,
             "failing",
         ),
+        ({"message": "409", "refused": True}, SPEC, "listener", Level.WARN, None, "forwarding"),
         ({"stopped_at": 5}, SPEC, "capture", Level.FAIL, Reason.CAPTURE_STOPPED, "stopped"),
         ({"skipped": 3}, SPEC, "skipped", Level.OK, None, "forwarding"),
         ({"ring_bytes": 1 << 30}, SPEC, "ring", Level.WARN, None, "forwarding"),
@@ -81,6 +83,7 @@ def test_lines(
         ({"lease_seconds": 0.0}, "the last one, on host (pid 41), was stopped and released its lease: start"),
         ({"lease_seconds": 0.0, "ended_seconds": 7300.0}, "ran out 2 h ago: it was killed or cut off: start"),
         ({"forwarding": False, "reason": "SinkUnreachable", "message": "gone"}, "it has said SinkUnreachable: gone"),
+        ({"refused": True, "message": "an event got 409"}, "it has said Forwarding: an event got 409"),
     ],
 )
 def test_who_delivers_or_did(changes: dict[str, Any], said: str) -> None:

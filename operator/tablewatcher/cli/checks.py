@@ -9,7 +9,6 @@ from enum import StrEnum
 from ..errors import Reason, TableWatcherError
 from ..postgres.capture.granularity import notes
 from ..postgres.connection.pooling import Pooling
-from ..postgres.database import REFUSED
 from ..postgres.install.survey import Survey
 from ..postgres.standing import LONG_SECONDS, OpenGap, Standing, Surroundings
 from ..spec.model import Management, WatcherSpec
@@ -171,7 +170,7 @@ def _listener(found: Standing) -> Check:
     if not found.reason:
         return Check("listener", Level.WARN, f"{held}; it has said nothing yet: wait, or look at its log")
     said = f"{held}; for {span(found.said_seconds or 0.0)} it has said {found.reason}"
-    if found.forwarding and found.message.startswith(REFUSED):
+    if found.forwarding and found.refused:
         return Check("listener", Level.WARN, f"{said}: {found.message}")
     if found.forwarding:
         return Check("listener", Level.OK, said)

@@ -12,7 +12,7 @@ import structlog
 from ..errors import Reason
 from ..event import ACTION_NAMES, Event
 from ..metrics import Metrics
-from ..postgres.database import REFUSED, Progress
+from ..postgres.database import Progress
 from ..postgres.parked import Held
 from ..postgres.ring.chunks import IDS_A_ROW
 from ..postgres.ring.unread import Unread
@@ -20,6 +20,8 @@ from ..postgres.ring.upkeep import Gauge
 from ..sinks.base import DELIVERED, Outcome, Verdict
 from ..spec.model import NatsSink, WatcherSpec
 from .decide.behind import Behind
+
+_REFUSED = "an event is refused and tried again, and later ones of its row wait behind it"
 
 log = structlog.get_logger("tablewatcher.listener")
 
@@ -90,7 +92,7 @@ class Observer:
 
     def refused(self, outcome: Outcome | None) -> None:
         """What the sink says of an event that it has refused more than once and that is tried again; None: no such."""
-        told, self._refused = self._refused, f"{REFUSED}: {outcome.message}" if outcome else ""
+        told, self._refused = self._refused, f"{_REFUSED}: {outcome.message}" if outcome else ""
         if told == self._refused:
             return
         if outcome is not None:
@@ -167,8 +169,8 @@ class Observer:
         """Writes the row if what it says has changed."""
         says = (self._spec.generation, self.ready, self.reason, self.message)
         if self._write is not None and says != self._said:
-            progress = Progress(self._epoch, self._holder, says[0], says[1], str(says[2]), says[3])
-            await self._write(progress)
+            refused = bool(self._refused) and self.message == self._refused
+            await self._write(Progress(self._epoch, self._holder, says[0], says[1], str(says[2]), says[3], refused))
             self._said = says
 
     def _again(self) -> None:

@@ -46,7 +46,7 @@ class Standing:
 
     last_host, last_pid: of the listener that held the lease last, "" and None where none ever has. lease_seconds: until
     that lease runs out, 0 where nobody holds it; ended_seconds: since it ran out without being released, else None. The
-    report (reason, message, forwarding, generation) is that listener's word, "" where it has said nothing, and
+    report (reason, message, forwarding, refused, generation) is that listener's word, "" where it has said nothing, and
     said_seconds how long ago it was said. waiting: events captured and not delivered; oldest_seconds: the age of the
     oldest of them. stopped_at: epoch seconds, 0 while capture runs. parked: None where this version's table is not
     there yet. skipped: changes that their transactions asked not to capture, since the watcher was installed. captured:
@@ -60,6 +60,7 @@ class Standing:
     reason: str
     message: str
     forwarding: bool
+    refused: bool
     generation: int
     said_seconds: float | None
     waiting: int
@@ -203,7 +204,10 @@ SELECT pg_catalog.split_part(l.holder, '/', 1) AS last_host,
        coalesce(greatest(l.seconds, 0), 0) AS lease_seconds,
        CASE WHEN l.seconds <= 0 THEN -l.seconds END AS ended_seconds,
        coalesce(p.reason, '') AS reason, coalesce(p.message, '') AS message,
-       coalesce(p.forwarding, false) AS forwarding, coalesce(p.spec_generation, 0) AS generation,
+       coalesce(p.forwarding, false) AS forwarding,
+       -- By its name in a document: the table of an earlier version has no such column.
+       coalesce((pg_catalog.to_jsonb(p) ->> 'refused')::boolean, false) AS refused,
+       coalesce(p.spec_generation, 0) AS generation,
        extract(epoch FROM pg_catalog.clock_timestamp() - p.changed_at)::float8 AS said_seconds
 FROM ({newest}) AS l
 LEFT JOIN {schema}.progress AS p ON p.hash = {hash} AND p.epoch = l.epoch
