@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from rich.console import Console
 
 from tablewatcher.cli.demo.load import Change, Ledger
 from tablewatcher.cli.demo.receive import Arrivals
-from tablewatcher.cli.demo.report import tally
+from tablewatcher.cli.demo.report import line, show_first, tally
 
 PLACED, PAID = Change("7", "insert", "1"), Change("8", "update", "1")
 
@@ -29,6 +30,19 @@ def arrived(*events: bytes) -> Arrivals:
     for each in events:
         arrivals.add("/orders", {}, each)
     return arrivals
+
+
+def test_an_event_is_shown_with_what_its_bytes_have(capsys: pytest.CaptureFixture[str]) -> None:
+    after = b'{"id":7,"paid":true,"note":null,"total":42.50,"tags":["a",{"b":1e3}],"none":{},"name":"ada"}'
+    data = b'{"action":"insert","source":{"txId":7},"after":' + after + b"}"
+    arrivals = arrived(b'{"id":"x","partitionkey":"7","sequence":"1","data":' + data + b"}")
+    in_one = line("HTTP", arrivals.all[0]).plain
+    shown = 'id 7, paid true, note null, total 42.50, tags ["a", {"b": 1e3}], none {}, name ada'
+    assert in_one.partition("insert ")[2] == shown
+    show_first(Console(width=200), [arrivals], 1)
+    whole = capsys.readouterr().out.partition("as the HTTP endpoint got it:")[2]
+    assert '"total": 42.50,' in whole
+    assert json.loads(whole[whole.index("{") :])["data"]["after"] == json.loads(after)
 
 
 def test_all_is_well(ledger: Ledger) -> None:

@@ -225,7 +225,8 @@ async def _stay(stage: Stage, console: Console, arrivals: Sequence[Arrivals]) ->
     """Prints what arrives until Ctrl-C."""
     console.print("\n  All of it goes on running. Ctrl-C ends it. In another terminal:")
     statement = "INSERT INTO orders (customer, total) VALUES ('ada', 9.99)"
-    where = f"-f {stage.directory / 'manifests'} --secrets-dir {stage.directory / 'secrets'}"
+    # No --dsn: TABLEWATCHER_DSN of that terminal would lead to another database.
+    where = f"-f {stage.directory / 'manifests'} --secrets-dir {stage.directory / 'secrets'} --dsn ''"
     for text in (
         f'psql "{stage.dsn}" -c "{statement}"',
         *(f"{_program()} {command} {where}" for command in ("status", "doctor", "replay --since 1m")),

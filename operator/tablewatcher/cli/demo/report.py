@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .load import Ledger
-from .receive import Arrival, Arrivals
+from .receive import Arrival, Arrivals, Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +88,36 @@ def show_first(console: Console, arrivals: Sequence[Arrivals], count: int) -> No
     console.print(f"\n  One of them in full, as the {arrivals[-1].sink} endpoint got it:", style="dim")
     for name, text in whole.headers.items():
         console.print(Padding(Text(f"{name}: {text}", style="dim"), (0, 4)))
-    text = json.dumps(whole.event, indent=2, ensure_ascii=False)
-    console.print(Padding(Syntax(text, "json", background_color="default", word_wrap=True), (0, 4)))
+    console.print(
+        Padding(Syntax(_written(whole.event, "\n"), "json", background_color="default", word_wrap=True), (0, 4))
+    )
 
 
 def line(sink: str, arrival: Arrival) -> Text:
     """An event in one line."""
     found = arrival.event["data"]
     row = found.get("after") or found.get("before") or found["key"]
-    values = ", ".join(f"{name} {value}" for name, value in row.items())
+    values = ", ".join(f"{name} {_plainly(value)}" for name, value in row.items())
     return Text.assemble(
         "  ", (f"{sink:<5}", "bold cyan"), f"{arrival.where:<28} ", (f"{found['action']:<7}", "bold"), values
     )
+
+
+def _plainly(value: object) -> str:
+    """A value in a line for people: text as it is, all else as JSON has it."""
+    return value if isinstance(value, str) else _written(value)
+
+
+def _written(value: object, margin: str = "") -> str:
+    """JSON as it came; margin: what a line begins with, "" for all in one."""
+    deeper = margin and margin + "  "
+    between = "," + (deeper or " ")
+    if isinstance(value, Mapping) and value:
+        members = between.join(f"{_written(name)}: {_written(each, deeper)}" for name, each in value.items())
+        return f"{{{deeper}{members}{margin}}}"
+    if isinstance(value, list) and value:
+        return f"[{deeper}{between.join(_written(each, deeper) for each in value)}{margin}]"
+    return value if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)
 
 
 def show_summary(console: Console, ledger: Ledger, tallies: Sequence[Tally]) -> None:
