@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,31 @@ async def test_what_was_parked_is_gone_too(
     answer = await tablewatcher("destroy", "-f", path, "--dsn", database.dsn)
     assert "; 2 events that were not delivered are gone, and 1 that was parked\n" in answer.out
     assert (await command(path, database, "destroy")).watchers["faults/http"]["parked"] == 0
+
+
+async def test_what_another_role_shares_is_left_to_it(shop: Database, tmp_path: Path) -> None:
+    """The role of the last watcher is not the one that made the schema."""
+    ours = await _applied(shop, tmp_path / "ours")
+    theirs = write(tmp_path / "theirs", manifest("others", database=None))
+    role = f"second_{secrets.token_hex(4)}"
+    await shop.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'p'")
+    try:
+        options = ("-f", theirs, "--dsn", shop.dsn_of(role, "p"), "-o", "json")
+        refused = await tablewatcher("apply", *options)
+        await shop.execute(refused.watchers["shop/others"]["message"].partition("must run: ")[2])
+        assert (await tablewatcher("apply", *options)).code == 0
+        first = await tablewatcher("destroy", "-f", ours, "--dsn", shop.dsn, "-o", "json")
+        assert "notes" not in first.watchers["shop/orders"], "another watcher needs it"
+        last = await tablewatcher("destroy", *options)
+        (note,) = last.watchers["shop/others"]["notes"]
+        assert 'it belongs to role "postgres": run `tablewatcher destroy` with the same manifest as that role' in note
+        again = await tablewatcher("destroy", *options[:-2])
+        assert again.out.endswith(f"; {note}\n")
+        told = await tablewatcher("destroy", "-f", theirs, "--dsn", shop.dsn)
+        assert re.fullmatch(r"shop/others: removed, \d+ steps\n", told.out)
+        assert await shop.execute("SELECT FROM pg_namespace WHERE nspname = 'tablewatcher'") == []
+    finally:
+        await shop.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def test_what_cannot_be_counted_is_removed_all_the_same(shop: Database, tmp_path: Path) -> None:

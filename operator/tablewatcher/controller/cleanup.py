@@ -112,7 +112,14 @@ async def _drop(spec: WatcherSpec, names: WatcherNames, conninfo: str) -> None:
     # A listener that lets go by itself ends without an error; one that is gone has nothing to let go.
     await released(conninfo, names, seconds=STEP_SECONDS)
     async with _step(STEP_SECONDS + LOCK_PATIENCE):
-        await destroy(conninfo, spec, names, patience=LOCK_PATIENCE)
+        done = await destroy(conninfo, spec, names, patience=LOCK_PATIENCE)
+    if done.left_to:
+        log.warning(
+            "what all watchers share is left in schema tablewatcher, for it belongs to other roles; as one of them run"
+            " `tablewatcher destroy` with the same manifest",
+            watcher=spec.qualified_name,
+            roles=list(done.left_to),
+        )
 
 
 @asynccontextmanager

@@ -148,7 +148,7 @@ async def destroy(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, pati
         except TableLocked as error:
             raise TableLocked(error.where, error.who, "capture has stopped, and nothing else was changed") from None
         await _drop_empty_schema(connection)
-        return Removed(done.steps, done.keeps_ring, left)
+        return Removed(done.steps, done.keeps_ring, done.left_to, left)
 
 
 async def _refuse_removal(connection: Connection, spec: WatcherSpec, names: WatcherNames) -> None:

@@ -98,7 +98,7 @@ class Observed:
     here: this database (None on a standby); recorded: the one the watcher was made in. installed_source: digest of the
     source that the function was last written with. grantee: the role that delivers, where it is not ours. capturers:
     ours, and the function's owner, with what each holds of the rights to capture. not_ours: which of `objects` belong
-    to roles that ours may not act for.
+    to roles that ours may not act for; shared_owners: such roles that own what all watchers share.
     refused_conditions: values of `where` that cannot be compared, and why.
     """
 
@@ -119,7 +119,7 @@ class Observed:
     shared_tables: tuple[str, ...] = ()
     shared_functions: tuple[str, ...] = ()
     shared_usable: bool = True
-    shared_owned: bool = True
+    shared_owners: tuple[str, ...] = ()
     shared_readable: bool = True
     grantee: Grantee | None = None
     capturers: tuple[Grantee, ...] = ()
@@ -165,7 +165,7 @@ async def observe(
         shared_tables=tuple(shared["tables"]),
         shared_functions=tuple(shared["functions"]),
         shared_usable=shared["usable"] is not False,
-        shared_owned=shared["owned"] is not False,
+        shared_owners=tuple(shared["foreign_owners"]),
         shared_readable=shared["readable"] is not False,
         grantee=await _listener(connection, names, listener_role) if listener_role else None,
         capturers=await _capturers(connection, names, server, function),
@@ -234,15 +234,8 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
         spills_limited=(await _all(connection, "spills_limited"))[0]["limited"],
     )
     closed = tuple(row["name"] for row in below if not row["may_trigger"])
-    facts = TableFacts(
-        shape,
-        found["kind"],
-        found["may_trigger"],
-        found["may_see"],
-        found["owner"],
-        closed,
-        temporary=found["temporary"],
-    )
+    may = (found["may_trigger"], found["may_see"])
+    facts = TableFacts(shape, found["kind"], *may, found["owner"], closed, temporary=found["temporary"])
     return facts, found["owner_oid"]
 
 

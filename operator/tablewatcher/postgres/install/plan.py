@@ -33,6 +33,19 @@ from .ring_upgrade import locking_steps
 SCHEMA_COMMENT = "made by tablewatcher; removed with the last watcher"
 
 
+# What all watchers share, in the order in which it can be dropped; an earlier version had made some of it only.
+_SHARED = (
+    f"FUNCTION {SCHEMA}.token(text[])",
+    f"FUNCTION IF EXISTS {SCHEMA}.utf8(text)",
+    f"TABLE IF EXISTS {SCHEMA}.gap",
+    f"TABLE IF EXISTS {SCHEMA}.request",
+    f"TABLE IF EXISTS {SCHEMA}.parked",
+    f"TABLE {SCHEMA}.progress",
+    f"TABLE {SCHEMA}.watcher",
+    f"TABLE {SCHEMA}.migration",
+)
+
+
 class Kind(StrEnum):
     """What of a watcher a step is about; DATABASE: of the schema, of rights, or of our records."""
 
@@ -56,10 +69,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Ordered steps; none: in sync. keeps_ring: of a removal that leaves the ring with what it holds."""
+    """Ordered steps; none: in sync. keeps_ring: of a removal that leaves the ring with what it holds; left_to: the
+    roles that own what all watchers share, of one that leaves that although no watcher needs it any more."""
 
     steps: tuple[Step, ...]
     keeps_ring: bool = False
+    left_to: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.steps)
@@ -160,6 +175,7 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy) -> 
             f"role {identifier(observed.server.role)} lacks rights; the owner must run: {shared_grant(observed)};",
         )
     steps = []
+    is_last = policy is DeletionPolicy.DELETE and bool(observed.migrations) and not observed.others
     if policy is DeletionPolicy.DELETE:
         tables = [name for name in (*names.rings, *names.cursors) if name in observed.objects]
         sequences = [name for name in names.sequences if name in observed.objects]
@@ -170,23 +186,12 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy) -> 
                 Step("forget the watcher", f"DELETE FROM {SCHEMA}.watcher WHERE hash = {literal(names.hash)}"),
                 Step("forget its progress", f"DELETE FROM {SCHEMA}.progress WHERE hash = {literal(names.hash)}"),
             ]
-        if observed.migrations and not observed.others and observed.shared_owned:
-            steps += [
-                Step(f"drop {thing}", f"DROP {thing}")
-                for thing in (
-                    f"FUNCTION {SCHEMA}.token(text[])",
-                    f"FUNCTION IF EXISTS {SCHEMA}.utf8(text)",
-                    f"TABLE IF EXISTS {SCHEMA}.gap",
-                    f"TABLE IF EXISTS {SCHEMA}.request",
-                    f"TABLE IF EXISTS {SCHEMA}.parked",
-                    f"TABLE {SCHEMA}.progress",
-                    f"TABLE {SCHEMA}.watcher",
-                    f"TABLE {SCHEMA}.migration",
-                )
-            ]
+        if is_last and not observed.shared_owners:
+            steps += [Step(f"drop {thing}", f"DROP {thing}") for thing in _SHARED]
     if observed.function is not None:
         steps.append(_drop_function(names))
-    return Plan(tuple(steps), keeps_ring=policy is DeletionPolicy.RETAIN and bool(observed.objects))
+    keeps_ring = policy is DeletionPolicy.RETAIN and bool(observed.objects)
+    return Plan(tuple(steps), keeps_ring, observed.shared_owners if is_last else ())
 
 
 def _schema_steps(observed: Observed) -> list[Step]:

@@ -163,7 +163,7 @@ def _check_upgrade(spec: WatcherSpec, observed: Observed) -> None:
             " that one, or a later one still",
         )
     pending = any(version not in observed.migrations for version, _ in migrations())
-    if spec.management is Management.MANAGED and observed.migrations and pending and not observed.shared_owned:
+    if spec.management is Management.MANAGED and observed.migrations and pending and observed.shared_owners:
         raise DatabaseError(
             Reason.PERMISSION_DENIED,
             f"schema {SCHEMA} is of an earlier version, and another role has made it: apply as that role first, or"

@@ -198,7 +198,8 @@ SELECT coalesce(pg_catalog.array_agg(c.relname::text ORDER BY c.relname), '{}') 
        ARRAY(SELECT p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')'
              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
              WHERE n.nspname = 'tablewatcher' AND p.proname IN ('token', 'utf8') ORDER BY 1) AS functions,
-       pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')) AS owned,
+       coalesce(pg_catalog.array_agg(DISTINCT pg_catalog.pg_get_userbyid(c.relowner)::text)
+         FILTER (WHERE NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')), '{}') AS foreign_owners,
        pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')
          AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
          AND pg_catalog.has_table_privilege(c.oid, 'DELETE'))
