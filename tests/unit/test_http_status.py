@@ -8,7 +8,7 @@ import pytest
 
 from tablewatcher.errors import Reason
 from tablewatcher.sinks.base import Verdict
-from tablewatcher.sinks.http.status import MAX_RETRY_AFTER_SECONDS, outcome, retry_after
+from tablewatcher.sinks.http.status import MAX_RETRY_AFTER_SECONDS, outcome, retry_after, said_status
 
 NOW = 1_800_000_000.0
 
@@ -27,7 +27,9 @@ def test_2xx_is_delivered(status: int) -> None:
         (307, Reason.SINK_UNREACHABLE),
         (401, Reason.SINK_AUTH_FAILED),
         (403, Reason.SINK_AUTH_FAILED),
+        (407, Reason.SINK_UNREACHABLE),
         (408, Reason.SINK_UNREACHABLE),
+        (421, Reason.SINK_UNREACHABLE),
         (410, Reason.ENDPOINT_GONE),
         (425, Reason.SINK_UNREACHABLE),
         (429, Reason.SINK_UNREACHABLE),
@@ -75,3 +77,26 @@ def test_the_event_is_at_fault(status: int) -> None:
 )
 def test_retry_after_in_both_forms(value: str | None, seconds: float | None) -> None:
     assert retry_after(value, NOW) == seconds
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: HTTP/1.1 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: \x00", 200),
+        (b"HTTP/1.0 503\r\n", 503),
+        (b"HTTP/2 204\n", 204),
+        (b"\r\nHTTP/1.1 404 Not Found", 404),
+        (HINTS + b"HTTP/1.1 100 Continue\n\nHTTP/1.1 400 Bad", 400),
+        (HINTS, None),
+        (b"HTTP/1.1 200", None),  # perhaps 2000
+        (b"HTTP/1.1 2000 OK\r\n", None),
+        (b"HTTP/1.1 20 OK\r\n", None),
+        (b"SSH-2.0-OpenSSH\r\n\r\nHTTP/1.1 200 OK\r\n", None),
+        (b"", None),
+    ],
+)
+def test_the_status_is_in_the_first_line(said: bytes, status: int | None) -> None:
+    assert said_status(said) == status

@@ -39,7 +39,7 @@ DOORS = {
     "kopf and kubernetes": {"controller"},
     "psycopg": {"postgres"},
     "the NATS client": {"sinks.nats"},
-    "the HTTP client": {"sinks.http.pool", "sinks.http.guard", "cli", "controller"},
+    "the HTTP client": {"sinks.http.pool", "sinks.http.connection", "sinks.http.guard", "cli", "controller"},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tablewatcher.event import Event
     from tablewatcher.sinks.base import Outcome, Sink
 
+Names = dict[str, list[str]]
 SUBJECT = "shop.{schema}.{table}.{action}"
 SIGNING_SECRET = "whsec_c2lnbmluZyBrZXkgb2YgYSB0ZXN0"
 FIRST_WITH_BATCHES = (2, 14)
@@ -124,6 +126,24 @@ def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def own_patience() -> None:
     """See `patience`."""
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """What the resolver answers; a name that is not in it does not exist."""
+    found: Names = {}
+    real = socket.getaddrinfo
+
+    def look_up(host: object, port: object, *args: object, **options: object) -> object:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if name.replace(".", "").isdigit() or ":" in name:
+            return real(name, port, *args, **options)
+        if not found.get(name):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [info for address in found[name] for info in real(address, port, *args, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return found
 
 
 @pytest.fixture

@@ -140,9 +140,10 @@ async def accept(_: web.Request) -> web.StreamResponse:
 
 @dataclass
 class HttpServer:
-    """An endpoint on 127.0.0.1 that keeps what it got and answers with `answer`. tls: None is plain HTTP."""
+    """An endpoint on `host` that keeps what it got and answers with `answer`. tls: None is plain HTTP."""
 
     port: int = field(default_factory=free_port)
+    host: str = "127.0.0.1"
     answer: Answer = accept
     received: list[Received] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
@@ -150,7 +151,7 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        origin = f"http://127.0.0.1:{self.port}" if self.tls is None else f"https://localhost:{self.port}"
+        origin = f"http://{self.host}:{self.port}" if self.tls is None else f"https://localhost:{self.port}"
         return f"{origin}/hook"
 
     async def start(self) -> None:
@@ -158,7 +159,7 @@ class HttpServer:
         app.router.add_route("*", "/{tail:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls).start()
+        await web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls).start()
 
     async def stop(self) -> None:
         if self._runner is not None:

@@ -16,33 +16,14 @@ from tablewatcher.sinks.http import guard as http_guard
 from tablewatcher.spec.model import SecretKey
 
 from ..running import running_time
-from .conftest import http_sink
+from .conftest import Names, http_sink
 from .events import MemorySecrets, event
 from .servers import HttpServer
 from .silent_names import silent_name_server
 
 ONLY_PUBLIC = AddressPolicy(private=False)
-Names = dict[str, list[str]]
 # For all addresses together.
 CONNECT_SECONDS = http_guard._CONNECT_SECONDS
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    """What the resolver answers; a name that is not in it does not exist."""
-    found: Names = {}
-    real = socket.getaddrinfo
-
-    def look_up(host: object, port: object, *args: object, **options: object) -> object:
-        name = host.decode() if isinstance(host, bytes) else str(host)
-        if name.replace(".", "").isdigit() or ":" in name:
-            return real(name, port, *args, **options)
-        if not found.get(name):
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [info for address in found[name] for info in real(address, port, *args, **options)]
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    return found
 
 
 async def _unauthorized(_: web.Request) -> web.StreamResponse:

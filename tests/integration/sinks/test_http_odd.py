@@ -71,8 +71,9 @@ async def _all_arrive(talk: Talk, got: list[bytes], *, rest: float = 0.0) -> Non
     ],
 )
 async def test_what_comes_before_an_answer_is_none(before: bytes) -> None:
+    statuses = iter([b"503 Busy", b"200 OK", b"200 OK"])
+
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        statuses = iter([b"503 Busy", b"200 OK", b"200 OK"])
         while await _request(reader):
             writer.write(before)
             await asyncio.sleep(0.02)
@@ -165,6 +166,78 @@ async def test_an_answer_too_many_delivers_nothing() -> None:
             go_on.clear()
             said.clear()
             await asyncio.sleep(0.05)  # the event loop reads what has come before it looks at its clock
+        await sink.close()
+
+
+LONG = b"X-Policy: " + b"x" * 9000 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"OK\r\n" + LONG + b"Content-Length: 0\r\n\r\n",
+        b"OK\r\n" + b"X: y\r\n" * 300 + b"Content-Length: 0\r\n\r\n",
+        b"OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        b"OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n",
+        b"OK\r\nX-Space : here\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["long header", "many headers", "length twice", "length and chunks", "bad chunk", "space"],
+)
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"])
+@pytest.mark.parametrize(
+    ("status", "verdict"), [(b"200 ", Verdict.DELIVERED), (b"400 ", Verdict.REJECTED), (b"503 ", Verdict.RETRY)]
+)
+async def test_a_status_counts_whatever_follows_it(before: bytes, status: bytes, rest: bytes, verdict: Verdict) -> None:
+    got: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while body := await _request(reader):
+            got.append(body)
+            writer.write(before + b"HTTP/1.1 " + status + rest)
+
+    async with _endpoint(talk) as url:
+        sink = http_sink(url, seconds=30)
+        await sink.open()
+        found = [(await sink.deliver([event(n)]))[0] for n in range(2)]
+        await sink.close()
+    assert [each.verdict for each in found] == [verdict] * 2
+    assert all(status.decode().strip() in each.message for each in found if each.verdict is not Verdict.DELIVERED)
+    assert got == [event(0).body, event(1).body]
+
+
+async def test_a_body_where_there_must_be_none_is_passed_over() -> None:
+    got: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while body := await _request(reader):
+            got.append(body)
+            writer.write(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello")
+
+    await _all_arrive(talk, got)
+
+
+async def test_who_goes_on_talking_unasked_is_not_listened_to() -> None:
+    """What came while nothing was asked was kept, hundreds of megabytes of it, and kept all other sinks waiting."""
+    ended = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _request(reader)
+        writer.write(NO_CONTENT)
+        await asyncio.sleep(0.1)
+        try:
+            while True:
+                writer.write(NO_CONTENT * 1000)
+                await writer.drain()
+        finally:
+            ended.set()
+
+    async with _endpoint(talk) as url:
+        sink = http_sink(url)
+        await sink.open()
+        assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+        async with asyncio.timeout(10):  # it would be listened to for fifteen
+            await ended.wait()
         await sink.close()
 
 

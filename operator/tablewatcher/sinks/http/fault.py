@@ -8,7 +8,7 @@ from ..tls_fault import Place, causes, said, tls_advice, tls_error
 _PLACE = Place("the endpoint", "spec.sink.http.tls", "the URL")
 # Of connections that were made, by the names that the client's library and Python have for them.
 _SILENT = {
-    "ClientResponseError": "what answers there is no HTTP",
+    "ClientResponseError": "what answers there is no HTTP/1.1",
     "ServerDisconnectedError": "it hangs up without a word",
     "ConnectionResetError": "it breaks the connection off",
     "BrokenPipeError": "it breaks the connection off",

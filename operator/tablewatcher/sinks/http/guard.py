@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from errno import EINVAL
 from functools import partial
@@ -40,6 +40,8 @@ class Guard(AbstractResolver):
         self.host = host
         self._service = None if policy.private else service_name(host, namespace)
         self._own: frozenset[str] = frozenset()
+        self._useless: dict[str, int] = {}
+        self._faults = 0
 
     def check(self, address: str) -> None:
         """AddressRefusedError where `address` (an IP address as text) may not be connected to."""
@@ -55,6 +57,16 @@ class Guard(AbstractResolver):
         if dialled is not None:
             dialled.append(address)
         return socket(info[0], info[1], info[2])
+
+    def useless(self, addresses: Iterable[str]) -> None:
+        """What was sent to these has got no answer, or one that says they are not well."""
+        self._faults += 1
+        self._useless.update(dict.fromkeys(addresses, self._faults))
+
+    def best_first(self, found: Sequence[ResolveResult]) -> list[ResolveResult]:
+        """`found`, all that the name stands for; last those that were useless, the latest of them at the end."""
+        self._useless = {each["host"]: self._useless.get(each["host"], 0) for each in found}
+        return sorted(found, key=lambda each: self._useless[each["host"]])
 
     async def resolve(self, host: str, port: int = 0, family: AddressFamily = AF_UNSPEC) -> list[ResolveResult]:
         """The addresses of `host` that may be connected to. OSError where there is none."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import aiohttp
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
 from yarl import URL
 
+from .connection import Connector
 from .guard import DIALLED, Guard
 
 _BODY_BYTES = 64 << 10
 _BODY_SECONDS = 1.0
 
 _TIMED_OUT = 408
+_SERVER_ERROR = 500
 
 FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
@@ -32,6 +32,7 @@ class Pool:
     """At most `limit` connections. `retire` ends it as soon as no request is under way, `close` at once."""
 
     def __init__(self, guard: Guard, tls: ssl.SSLContext | None, limit: int) -> None:
+        self._guard = guard
         self._sessions = [_session(guard, tls, limit, keep=keep) for keep in (True, False)]
         self._requests = 0
         self._retired = False
@@ -42,9 +43,11 @@ class Pool:
         """Status and Retry-After of the answer; one of FAULTS where there is none within `seconds`."""
         self._requests += 1
         answer: tuple[int, str | None] | None = None
+        dialled: list[str] = []
+        DIALLED.set(dialled)
         try:
             # A deadline over everything: name, connection, request, answer.
-            async with asyncio.timeout(seconds), await self._request(url, body, headers) as response:
+            async with asyncio.timeout(seconds), await self._request(url, body, headers, dialled) as response:
                 answer = response.status, response.headers.get("Retry-After")
                 if not response.content.at_eof():
                     await _read_away(response)
@@ -56,6 +59,8 @@ class Pool:
                 raise
         finally:
             self._requests -= 1
+            if answer is None or answer[0] >= _SERVER_ERROR:
+                self._guard.useless(dialled)
             if self._retired and not self._requests:
                 await self.close()
         return answer
@@ -71,10 +76,10 @@ class Pool:
         for session in self._sessions:
             await session.close()
 
-    async def _request(self, url: URL, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _request(
+        self, url: URL, body: bytes, headers: Mapping[str, str], dialled: Sequence[str]
+    ) -> aiohttp.ClientResponse:
         kept, fresh = self._sessions
-        dialled: list[str] = []
-        DIALLED.set(dialled)
         try:
             response = await _post(kept, url, body, headers)
             if response.status != _TIMED_OUT or dialled:
@@ -103,30 +108,8 @@ async def _post(
     return await session.post(url, data=body, headers=headers, allow_redirects=False)
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Takes no kept connection on which something came unasked: it would pass for the answer to the next request."""
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - as the library has it
-    ) -> Connection:
-        while True:
-            found = await super().connect(req, traces, timeout)
-            if DIALLED.get() or found.protocol is None or not found.protocol.should_close:
-                return found
-            found.close()
-
-
 def _session(guard: Guard, tls: ssl.SSLContext | None, limit: int, *, keep: bool) -> aiohttp.ClientSession:
-    connector = _Connector(
-        limit=limit,
-        force_close=not keep,
-        ssl=tls if tls is not None else True,
-        resolver=guard,
-        socket_factory=guard.make_socket,
-    )
+    connector = Connector(guard, limit=limit, keep=keep, tls=tls)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -9,8 +10,11 @@ from ...errors import Reason
 from ..base import DELIVERED, Outcome, Verdict
 
 MAX_RETRY_AFTER_SECONDS = 600.0
-# 408 Request Timeout, 425 Too Early, 429 Too Many Requests: the same request may pass later.
-_LATER = frozenset({408, 425, 429})
+# 407 Proxy Authentication Required, 408 Request Timeout, 421 Misdirected Request, 425 Too Early, 429 Too Many Requests:
+# said of the way, or of the moment. The same request may pass later.
+_LATER = frozenset({407, 408, 421, 425, 429})
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])? ([0-9]{3})[ \r\n]")
 
 
 def retry_after(value: str | None, now: float) -> float | None:
@@ -34,6 +38,20 @@ def _seconds(text: str, now: float) -> float | None:
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
     return when.timestamp() - now
+
+
+def said_status(said: bytes) -> int | None:
+    """The status that an answer beginning with `said` has, however it goes on; None where that is none (yet).
+
+    What may come before it (1xx) is passed over.
+    """
+    for part in _BLANK_LINE.split(said.lstrip(b"\r\n")):
+        found = _STATUS_LINE.match(part)
+        if found is None:
+            return None
+        if (status := int(found[1])) >= 200:
+            return status
+    return None
 
 
 def outcome(status: int, retry_after_value: str | None, now: float) -> Outcome:
