@@ -99,6 +99,37 @@ async def test_the_url_of_a_secret_is_used_and_followed_when_it_changes(http_ser
     assert [request.path for request in elsewhere.received] == ["/hook/b"]
 
 
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("/a%2Fb%7ec?sp=%2Ftriggers%2frun&sig=a%2Bb%3D&c=d+e%20f", ""),
+        ("//a/../b;c=d/%2e%2e/", ""),
+        ("?x=a'b(c)!*$,;:@/?", "/?x=a'b(c)!*$,;:@/?"),
+        ("/\u00fc?\u00e4={x}", "/%C3%BC?%C3%A4=%7Bx%7D"),
+        ("/100%?[x]", "/100%25?%5Bx%5D"),
+    ],
+)
+@pytest.mark.parametrize("secret", [False, True])
+async def test_path_and_query_are_sent_as_they_are_written(
+    http_server: HttpServer, written: str, sent: str, secret: bool
+) -> None:
+    """A receiver may sign them, or compare them with its own; only what cannot be sent so is encoded."""
+    seen: list[str] = []
+
+    async def note(request: web.Request) -> web.StreamResponse:
+        seen.append(request.raw_path)
+        return web.Response(status=204)
+
+    http_server.answer = note
+    url = f"http://127.0.0.1:{http_server.port}{written}"
+    secrets = MemorySecrets({"hook": {"url": url}})
+    sink = http_sink("" if secret else url, secrets=secrets, url_secret=URL if secret else None)
+    await sink.open()
+    await sink.deliver([event(1)])
+    await sink.close()
+    assert seen == [sent or written]
+
+
 async def test_requests_under_way_end_well_when_the_url_changes(http_server: HttpServer) -> None:
     elsewhere, go_on = HttpServer(), asyncio.Event()
     await elsewhere.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ...spec.secrets import Secrets
 
 _FRESH_SECONDS = 60.0
+_PLACE = re.compile(r"[^/?]*(?P<path>[^?]*)\??(?P<query>.*)", re.DOTALL)
+# What RFC 3986 lets stand in a path and a query.
+_ENCODED = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class EndpointSource:
             return self._written()
         text = self._value(place).strip()
         try:
-            return URL(checks.http_url(text))
+            return _as_written(checks.http_url(text))
         except ValueError:
             raise SinkError(
                 Reason.SPEC_INVALID,
@@ -114,7 +118,7 @@ class EndpointSource:
 
     def _written(self) -> URL:
         try:
-            return URL(self._spec.url)
+            return _as_written(self._spec.url)
         except ValueError:  # a name that cannot be, such as one with a label of 70 letters
             raise SinkError(Reason.SPEC_INVALID, f"spec.sink.http.url {checks.URL_FORM}") from None
 
@@ -163,3 +167,22 @@ class EndpointSource:
             if tls is not None and tls.client_cert is not None:
                 found.append(self._secrets.read(tls.client_cert))
         return found
+
+
+def _as_written(text: str) -> URL:
+    """The URL `text`, its path and query byte by byte where they can be sent so. ValueError where it is none.
+
+    The library would write them in its own way, which means the same. A receiver that signs or compares them need not
+    know that.
+    """
+    url = URL(text)
+    place = _PLACE.match(text.partition("//")[2])
+    if place is None or not (_ENCODED.match(place["path"]) and _ENCODED.match(place["query"])):
+        return url
+    return URL.build(
+        scheme=url.scheme,
+        authority=url.raw_authority,
+        path=place["path"] or "/",
+        query_string=place["query"],
+        encoded=True,
+    )
