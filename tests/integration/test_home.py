@@ -7,6 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -21,6 +22,7 @@ from tablewatcher.postgres.install.apply import apply, destroy
 from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease
 from tablewatcher.postgres.ring.lineage import Lineage, Read
 from tablewatcher.postgres.ring.outbox import Outbox
+from tablewatcher.spec.model import Database as DatabaseSpec
 
 from ..conftest import POSTGRES_SETTINGS, Database, poll
 from ..pgbouncer import PgBouncer
@@ -137,6 +139,19 @@ async def test_a_copy_that_is_adopted_goes_on_where_the_original_was(
     assert sequence(moved[0]) > sequence(original)
     assert not await plan(copy.dsn, SPEC, NAMES)
     assert await delivered(copy.dsn, generation=2) == []
+
+
+async def test_a_copy_is_adopted_beside_a_publication_of_all_tables(
+    database: Database, copy: Database, watched: Watched
+) -> None:
+    """Which takes away no row of a table whose rows a subscriber could not know."""
+    await database.execute("INSERT INTO t VALUES (1)")
+    cloned(database, copy)
+    word = await home_word(copy.dsn)
+    await copy.execute("SET client_min_messages = error; CREATE PUBLICATION everything FOR ALL TABLES")
+    allowed = replace(SPEC, database=DatabaseSpec("secret", allow_all_tables_publication=True))
+    await apply(copy.dsn, allowed, NAMES, adopt=word)
+    assert told(await delivered(copy.dsn, generation=2)) == ["1", "moved"]
 
 
 async def test_a_copy_that_is_destroyed_and_applied_starts_anew(

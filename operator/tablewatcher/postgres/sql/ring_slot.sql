@@ -13,6 +13,8 @@ CREATE TABLE tablewatcher.ring_{hash}_{slot} (
     taken_at timestamptz,
     bodies text[]
 );
+-- Adopting a watcher takes rows away, which a publication of all tables forbids where rows have nothing to be known by.
+ALTER TABLE tablewatcher.ring_{hash}_{slot} REPLICA IDENTITY FULL;
 CREATE INDEX ring_{hash}_{slot}_xid ON tablewatcher.ring_{hash}_{slot} (xid);
 CREATE TABLE tablewatcher.cursor_{hash}_{slot} (
     epoch bigint NOT NULL,
