@@ -152,6 +152,26 @@ async def test_a_partition_that_is_a_foreign_table(any_database: Database) -> No
     assert await any_database.execute("SELECT FROM pg_trigger WHERE tgname ~ 'tablewatcher'") == []
 
 
+async def test_of_many_triggers_three_are_named(any_database: Database) -> None:
+    """A table may have hundreds, and what is said of them goes into a condition."""
+    await any_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY);"
+        " CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+    )
+    for nth in range(100):
+        await any_database.execute(f'CREATE TRIGGER "-a{nth:02}" AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()')
+    (note,) = await said(any_database)
+    assert note.startswith('triggers "-a00", "-a01", "-a02" and others fire before ours')
+    spec = spec_of(capture=Capture(granularity=Granularity.STATEMENT))
+    with pytest.raises(DatabaseError) as refused:
+        await plan(any_database.dsn, spec, names_of(spec))
+    assert 'it has the row trigger "-a00", "-a01", "-a02" and others; leave it to Auto' in refused.value.message
+    watched = await opened(any_database.dsn, spec_of())
+    async with watched.reader:
+        await any_database.execute("INSERT INTO t VALUES (1)")
+        assert [event.key for event in await watched.events()] == ["1"]
+
+
 async def test_roles_whose_sessions_fire_no_trigger_are_said(any_database: Database) -> None:
     """What they write is not captured, and nothing in their sessions could tell of it."""
     role = f"loader_{any_database.name}"

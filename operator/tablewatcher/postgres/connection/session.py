@@ -12,17 +12,16 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from ...errors import DatabaseError, Reason, in_short
+from ...errors import DatabaseError, Reason
 from .connect_fault import connect_error
 from .pem_files import Files
 from .pooled import Connection as Connection
+from .sql_fault import sql_error
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 5
-# Classes of SQLSTATE: insufficient resources (disk, memory, locks), a limit of the program.
-_NO_ROOM = frozenset({"53", "54"})
 _KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -118,43 +117,8 @@ def translated() -> Iterator[None]:
     """Turns what psycopg raises inside into DatabaseError: SQLSTATE and our own words."""
     try:
         yield
-    except psycopg.errors.InsufficientPrivilege as error:
-        said = in_short(error.diag.message_primary)
-        # As when a watcher gets an adminSecretRef after it was applied without one.
-        remedy = "; another role has made it: apply as that role, or GRANT that role to this one"
-        advice = remedy if said.startswith("must be owner of") else ""
-        raise DatabaseError(Reason.PERMISSION_DENIED, f"the database denies it (42501): {said}{advice}") from error
-    except psycopg.errors.ReadOnlySqlTransaction as error:
-        raise DatabaseError(Reason.READ_ONLY_REPLICA, "the database is read-only; use its primary") from error
-    except (
-        psycopg.errors.UndefinedTable,
-        psycopg.errors.UndefinedFunction,
-        psycopg.errors.UndefinedColumn,
-        psycopg.errors.InvalidSchemaName,
-    ) as error:
-        raise DatabaseError(
-            Reason.TRIGGERS_DRIFTED, "objects of this watcher are missing in the database; apply it again"
-        ) from error
-    except psycopg.OperationalError as error:
-        raise _operational(error) from error
     except psycopg.Error as error:
-        raise DatabaseError(
-            Reason.MANUAL_ACTION_REQUIRED,
-            f"the database answered {error.sqlstate}: {in_short(error.diag.message_primary)}",
-        ) from error
-
-
-def _operational(error: psycopg.OperationalError) -> DatabaseError:
-    """A connection that broke; or, where it stands, what the server said: want of room is for a person to mend."""
-    said, state = error.diag, error.sqlstate or ""
-    pooler = isinstance(error, psycopg.errors.ProtocolViolation)  # puts all that it has to say under one code
-    if said.severity_nonlocalized == "ERROR" and not pooler:
-        reason = Reason.MANUAL_ACTION_REQUIRED if state[:2] in _NO_ROOM else Reason.DATABASE_UNREACHABLE
-        hint = f" ({in_short(said.message_hint)})" if said.message_hint else ""
-        return DatabaseError(reason, f"the database answered {state}: {in_short(said.message_primary)}{hint}")
-    words = f": {in_short(said.message_primary)}" if pooler else ""
-    told = f" ({state}{words})" if state else ""
-    return DatabaseError(Reason.DATABASE_UNREACHABLE, f"the connection to the database broke{told}")
+        raise sql_error(error) from error
 
 
 def translating(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 
@@ -16,6 +17,7 @@ from ..quoting import ours
 from ..ring.holders import Contested
 from ..standing import Undelivered, undelivered
 from . import plan as plans
+from .as_made import refuse_changed
 from .catalog import Observed
 from .lock_tries import LONGEST_STATEMENT_MS, LockTries
 from .plan import Plan, Step
@@ -183,7 +185,7 @@ async def _execute(
                 seen = await observe(connection, spec, names, listener_role)
                 found = decide(seen)
                 tries.expect(_contested(found, seen, names))
-                await _run(connection, found.steps, tries)
+                await _run(connection, found.steps, tries, partial(refuse_changed, connection, names, seen))
                 return found
         except (
             psycopg.errors.LockNotAvailable,
@@ -196,11 +198,15 @@ async def _execute(
             raise TableLocked(f"{spec.table.schema}.{spec.table.name}", who) from None
 
 
-async def _run(connection: Connection, steps: Sequence[Step], tries: LockTries) -> None:
-    """Runs the steps. From the first that locks a table on, the writers behind us wait for nothing but the server."""
+async def _run(
+    connection: Connection, steps: Sequence[Step], tries: LockTries, hold: Callable[[], Awaitable[None]]
+) -> None:
+    """Runs the steps, and `hold` before the first that locks a table: from that one on, the writers behind us wait for
+    nothing but the server."""
     first = next((nth for nth, step in enumerate(steps) if step.locks_table), len(steps))
     for step in steps[:first]:
         await connection.execute(step.sql.encode())
+    await hold()
     if locking := [step.sql for step in steps[first:]]:
         # As one message, whatever the network and our own turn on the processor take.
         message = [tries.bounds(), *locking, f"SET LOCAL statement_timeout = {LONGEST_STATEMENT_MS}"]

@@ -11,12 +11,12 @@ from ...naming import SCHEMA, WatcherNames
 from ..connection.session import Connection
 from ..sql import QUERIES
 
-_SHARED = ("migration", "watcher", "progress", "gap", "parked", "request")
+SHARED = ("migration", "watcher", "progress", "gap", "parked", "request")
 
 
 async def refuse_traps(connection: Connection, names: WatcherNames) -> None:
     """To be called before anything there is read. Raises DatabaseError(OwnedElsewhere)."""
-    ours = {"tables": [*_SHARED, *names.rings, *names.cursors], "sequences": list(names.sequences)}
+    ours = {"tables": [*SHARED, *names.rings, *names.cursors], "sequences": list(names.sequences)}
     found = [row["name"] for row in await (await connection.execute(QUERIES["traps"], ours)).fetchall()]
     if found:
         raise DatabaseError(

@@ -31,6 +31,16 @@ WHERE n.nspname = 'tablewatcher' AND (
                      AND d.refclassid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass))))
 ORDER BY 1
 
+-- name: event_triggers
+SELECT e.evtname::text AS name FROM pg_catalog.pg_event_trigger e
+WHERE e.evtenabled <> 'D' AND e.evtevent = 'ddl_command_end' ORDER BY 1
+
+-- name: given_away
+SELECT c.relname::text AS name
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s) AND c.relkind IN ('r', 'S')
+  AND c.relowner <> (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) ORDER BY 1
+
 -- name: home
 -- On a standby there is no timeline: what is inserted next is not for it to say.
 SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
@@ -122,10 +132,13 @@ UNION ALL
 SELECT 'a foreign key refers from the table to itself' WHERE EXISTS (
     SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conrelid = %(table_oid)s AND confrelid = conrelid)
 UNION ALL
-SELECT pg_catalog.format('it has the row trigger %%I', t.tgname)
+SELECT 'it has the row trigger ' || pg_catalog.array_to_string(
+         (pg_catalog.array_agg(pg_catalog.quote_ident(t.tgname::text) ORDER BY t.tgname))[1:3], ', ')
+         || CASE WHEN count(*) > 3 THEN ' and others' ELSE '' END
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND n.nspname <> 'tablewatcher'
+HAVING count(*) > 0
 UNION ALL
 -- In a statement on several tables it may change a row that the same statement has just put into this one. Triggers
 -- that are not AFTER do so before any event of that statement, of whichever kind.
@@ -164,20 +177,27 @@ FROM pg_catalog.pg_settings WHERE name = 'session_replication_role' AND setting 
   AND source IN ('configuration file', 'command line')
 UNION ALL
 -- AFTER triggers for rows fire in the order of their names, byte by byte; those that are deferred, after all others.
-SELECT pg_catalog.format('trigger %%I fires before ours, since its name sorts first: if it changes a row of this table, that is told before'
-         ' what it fired for; rename it with ALTER TRIGGER', t.tgname)
+SELECT CASE count(*) WHEN 1 THEN 'trigger ' ELSE 'triggers ' END || pg_catalog.array_to_string(
+         (pg_catalog.array_agg(pg_catalog.quote_ident(t.tgname::text) ORDER BY t.tgname))[1:3], ', ')
+         || CASE count(*) WHEN 1 THEN ' fires before ours, since its name sorts first: if it changes'
+                 WHEN 2 THEN ' fire before ours, since their names sort first: if one changes'
+                 WHEN 3 THEN ' fire before ours, since their names sort first: if one changes'
+                 ELSE ' and others fire before ours, since their names sort first: if one changes' END
+         || ' a row of this table, that is told before what it fired for; rename it with ALTER TRIGGER'
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND t.tgtype & 66 = 0 AND NOT t.tginitdeferred
   AND n.nspname <> 'tablewatcher' AND t.tgname::text COLLATE "C" < '00_tablewatcher_'
+HAVING count(*) > 0
 UNION ALL
 -- What runs inside of a statement fires its triggers before the statement's own rows. What a function does is guessed.
-SELECT pg_catalog.format('trigger %%I runs before each row, and its function seems to change rows of this table: where the same statement'
+(SELECT pg_catalog.format('trigger %%I runs before each row, and its function seems to change rows of this table: where the same statement'
          ' has written these, their events come in the wrong order (docs/events.md, Order and repeats); an AFTER trigger mostly does the same in order', t.tgname)
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 3 = 3
   AND p.prosrc ~* '\m(insert\s+into|update|delete\s+from|merge\s+into)\M'
   AND pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(c.relname::text)) > 0
+ORDER BY t.tgname LIMIT 3)
 
 -- name: spills_limited
 -- Whether somebody writes here with a bound on temporary files, to which transition tables would count.
