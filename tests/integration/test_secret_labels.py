@@ -1,14 +1,18 @@
-"""Where only labelled Secrets may be used, that holds for those that a listener mounts, too."""
+"""What the operator lets a Secret do: where only labelled ones may be used, that holds for those that a listener
+mounts, too; and none has it read files of its own."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
+from psycopg.conninfo import conninfo_to_dict
 
 from tablewatcher.controller.client import Cluster
 from tablewatcher.controller.database import WatchedDatabase
@@ -80,6 +84,19 @@ async def test_what_a_sink_would_send_must_be_labelled(sink: HttpSink, cluster: 
 async def test_a_sink_that_is_changed_is_looked_at_before_it_is_forwarded(cluster: Cluster) -> None:
     with pytest.raises(SecretError, match="someone"):
         await looked_at(cluster, spec_of(sink=PLAIN), spec_of(sink=SENDS))
+
+
+async def test_the_operator_reads_no_file_for_a_secret(
+    cluster: Cluster, kept: Kept, database: Database, tmp_path: Path
+) -> None:
+    """Its password would go wherever the Secret says."""
+    server, passwords = conninfo_to_dict(database.dsn), tmp_path / "pgpass"
+    passwords.write_text(f"*:*:*:*:{server.pop('password')}\n")
+    passwords.chmod(0o600)
+    uri = f"postgresql:///{server.pop('dbname')}?{urlencode({**server, 'passfile': str(passwords)})}"
+    kept["secret"] = (LABEL, {"uri": uri})
+    with pytest.raises(SecretError, match="has the parameter passfile, which would read a file of the operator's"):
+        await looked_at(cluster, spec_of(sink=PLAIN))
 
 
 async def test_what_is_not_there_yet_is_not_mounted_in_advance(cluster: Cluster, kept: Kept) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
 from tablewatcher.errors import Reason, SecretError
-from tablewatcher.postgres.connection.conninfo import conninfo
+from tablewatcher.postgres.connection.conninfo import access, conninfo
 from tablewatcher.spec.model import Database
 
+from ..integration.capturing import spec_of
 from ..integration.sinks.events import MemorySecrets
 
 CNPG = {
@@ -118,6 +120,32 @@ def test_ports_as_libpq_takes_them() -> None:
     assert parts({**ZALANDO, "host": "a.x,b.x", "port": "5432,65535"})["port"] == "5432,65535"
     assert parts({**ZALANDO, "port": " 05432 "})["port"].strip() == "05432"
     assert parts({"uri": "postgresql://u@a.x:1,b.x/d"})["port"] == "1,"
+
+
+# servicefile is not known to every libpq.
+FILES = ("passfile", "service", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
+
+
+@pytest.mark.parametrize("parameter", FILES)
+@pytest.mark.parametrize("secret", ["s", "admin"])
+def test_a_secret_has_no_files_of_the_operators_read(parameter: str, secret: str) -> None:
+    """They are of another owner than the Secret: elsewhere, whoever writes it has its files there too."""
+    plain = {"uri": "postgresql://u:hunter2@h.example/d"}
+    uri = f"{plain['uri']}?{parameter}=/var/run/secrets/theirs"
+    kept = MemorySecrets({"s": plain, "admin": plain, secret: {"uri": uri}})
+    spec = replace(spec_of(), database=Database("s", (), "admin"))
+    with pytest.raises(SecretError) as refused:
+        access(spec, kept, reads_files=False)
+    assert refused.value.reason is Reason.SECRET_KEY_MISSING
+    assert f"the uri in Secret {secret!r} has the parameter {parameter}, " in refused.value.message
+    assert "hunter2" not in refused.value.message
+    assert access(spec, kept)
+
+
+def test_the_systems_authorities_are_nobodys() -> None:
+    for named in ("system", "/etc/ssl/certs/ca-certificates.crt", ""):
+        kept = MemorySecrets({"s": {"uri": f"postgresql://u@h.example/d?sslmode=verify-full&sslrootcert={named}"}})
+        assert access(replace(spec_of(), database=Database("s")), kept, reads_files=False)
 
 
 @pytest.mark.parametrize(("values", "keys", "words"), BAD)

@@ -52,7 +52,7 @@ class SecretReader:
             {name: await self._secret(spec.namespace, name) for name in wanted.secrets},
             {name: await self._config_map(spec.namespace, name) for name in wanted.config_maps},
         )
-        return access(spec, fetched)
+        return access(spec, fetched, reads_files=False)
 
     async def check_mounted(self, spec: WatcherSpec) -> None:
         """Hold that a listener may have what `spec` makes it mount. Raises SecretError and ApiError.

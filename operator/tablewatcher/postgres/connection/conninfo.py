@@ -13,7 +13,7 @@ from ...errors import Reason, SecretError
 from ...spec.model import Database, Management, WatcherSpec
 from ...spec.secrets import Secrets
 from .dsn import PORT_FORM, are_ports, with_tls
-from .tls import tls_parameters
+from .tls import is_of_the_system, tls_parameters
 
 _URI_KEYS = ("fqdn-uri", "uri")
 _PART_KEYS = {
@@ -23,8 +23,10 @@ _PART_KEYS = {
     "password": ("password",),
     "database": ("dbname", "database"),
 }
-# Whoever writes the Secret must not choose files that the operator writes to.
+# Whoever writes the Secret must not choose files that the operator writes to, nor, unless it is theirs too, what it
+# reads: a certificate of its own would be shown, a password of its own sent.
 _WRITES = frozenset({"sslkeylogfile"})
+_READS = frozenset({"passfile", "service", "servicefile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"})
 _LIBPQ = {"host": "host", "port": "port", "username": "user", "password": "password", "database": "dbname"}
 
 
@@ -47,27 +49,31 @@ class Access:
     listener_role: str | None = None
 
 
-def access(spec: WatcherSpec, secrets: Secrets, dsn: str | None = None) -> Access:
+def access(spec: WatcherSpec, secrets: Secrets, dsn: str | None = None, *, reads_files: bool = True) -> Access:
     """The connection that installs and removes `spec`: the admin's where there is one. Raises as `conninfo`.
 
-    dsn: a person's own, which takes the place of both Secrets.
+    dsn: a person's own, which takes the place of both Secrets. reads_files: whoever writes the Secrets may have files
+    of this machine read, as on their own, or in a Pod that has theirs.
     """
     database = spec.database
-    own = conninfo(database, secrets, namespace=spec.namespace, dsn=dsn)
+    if dsn:
+        return Access(with_tls(dsn, database.tls, secrets))
+    own = _conninfo(database, database.secret_name, secrets, spec.namespace, reads_files=reads_files)
     # Where a DBA runs the SQL, we only look, as the role that is to deliver.
-    if dsn or database.admin_secret_name is None or spec.management is Management.OBSERVE:
+    if database.admin_secret_name is None or spec.management is Management.OBSERVE:
         return Access(own)
-    admin = _conninfo(database, database.admin_secret_name, secrets, spec.namespace)
+    admin = _conninfo(database, database.admin_secret_name, secrets, spec.namespace, reads_files=reads_files)
     role, owner = (str(conninfo_to_dict(text).get("user") or "") for text in (own, admin))
     return Access(admin, role if role and role != owner else None)
 
 
-def _conninfo(database: Database, secret: str, secrets: Secrets, namespace: str) -> str:
+def _conninfo(database: Database, secret: str, secrets: Secrets, namespace: str, *, reads_files: bool = True) -> str:
     # A file or `kubectl create secret --from-file` often ends in a newline that nobody meant.
     cleaned = {key: value.rstrip("\r\n") for key, value in secrets.read(secret).items()}
     keys = dict(database.keys)
     place = _uri(secret, cleaned, keys)
     parts = _from_uri(secret, place, cleaned[place]) if place else _from_parts(secret, cleaned, keys)
+    _refuse_files(secret, parts, reads_files=reads_files)
     if "host" in parts:
         parts["host"] = ",".join(_in_cluster(host, namespace) for host in parts["host"].split(","))
     return make_conninfo("", **{**parts, **tls_parameters(database.tls, secrets, parts)})
@@ -100,15 +106,24 @@ def _from_uri(secret: str, key: str, uri: str) -> dict[str, str]:
             f"the uri in Secret {secret!r} cannot be read as a connection string; percent-encode the special characters"
             " of user and password, or give host, port, username, password and dbname as keys",
         ) from None
-    if _WRITES & parts.keys():
-        raise SecretError(
-            Reason.SECRET_KEY_MISSING,
-            f"the uri in Secret {secret!r} has the parameter {', '.join(_WRITES & parts.keys())}, which would write to"
-            " a file of the operator's: remove it",
-        )
     if not are_ports(parts.get("port", "")):
         raise SecretError(Reason.SECRET_KEY_MISSING, f"the port in key {key!r} of Secret {secret!r} {PORT_FORM}")
     return parts
+
+
+def _refuse_files(secret: str, parts: Mapping[str, str], *, reads_files: bool) -> None:
+    """Raises SecretError where a connection would use files that it must not."""
+    named = {name for name, text in parts.items() if text and not is_of_the_system(name, text)}
+    if named & _WRITES:
+        why = "which would write to a file of the operator's: remove it"
+    elif named & _READS and not reads_files:
+        why = (
+            "which would read a file of the operator's: remove it; spec.database.tls names certificates and authorities"
+        )
+    else:
+        return
+    found = ", ".join(sorted(named & (_WRITES | _READS)))
+    raise SecretError(Reason.SECRET_KEY_MISSING, f"the uri in Secret {secret!r} has the parameter {found}, {why}")
 
 
 def _from_parts(secret: str, values: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:

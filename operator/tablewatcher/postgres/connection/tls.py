@@ -43,6 +43,11 @@ def tls_parameters(tls: DatabaseTls | None, secrets: Secrets, given: Mapping[str
     return found
 
 
+def is_of_the_system(parameter: str, text: str) -> bool:
+    """Whether a parameter of libpq's names the authorities that the system trusts, as everybody may."""
+    return parameter == "sslrootcert" and text in ("system", *_SYSTEM_AUTHORITIES)
+
+
 def _authority(ca: CaRef, secrets: Secrets) -> str:
     read = secrets.config_map if ca.kind == "ConfigMap" else secrets.read
     found = _values(read, ca.kind, ca.name, ca.key)[ca.key]
