@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tablewatcher.controller.reconcile import listener_word
 from tablewatcher.controller.references import References, of_database, of_listener
 from tablewatcher.controller.sweep import leftovers
 from tablewatcher.errors import DatabaseError, Reason, SpecInvalid, TableWatcherError
+from tablewatcher.listener.secrets import DirectorySecrets
 from tablewatcher.naming import watcher_names
 from tablewatcher.postgres.install.removal_sql import removal_sql
 from tablewatcher.postgres.progress import Report
@@ -118,7 +120,23 @@ def test_secrets_and_config_maps_lie_where_the_listener_looks() -> None:
     assert volumes["secret-0"]["secret"] == {"secretName": "shop-app", "optional": True}
     assert paths["secret-0"] == f"{objects.SECRETS_PATH}/shop-app"
     assert volumes["configmap-0"]["configMap"] == {"name": "shop-ca", "optional": True}
-    assert paths["configmap-0"] == f"{objects.SECRETS_PATH}/configmaps/shop-ca"
+    assert paths["configmap-0"] == f"{objects.CONFIG_MAPS_PATH}/shop-ca"
+
+
+def test_nothing_is_mounted_within_another_mount(tmp_path: Path) -> None:
+    """That is read-only, so the Pod would not start. Secrets and ConfigMaps may have any names, also the same."""
+    names = ("ca", "configmaps", "config-maps", "shop.app")
+    pod = objects.deployment(SETTINGS, KEY, References(names, names))["spec"]["template"]["spec"]
+    paths = [Path(mount["mountPath"]) for mount in pod["containers"][0]["volumeMounts"]]
+    assert not [path for path in paths if set(path.parents) & set(paths)]
+    for path in paths:
+        place = tmp_path / path.relative_to("/")
+        place.mkdir(parents=True)
+        (place / "key").write_text(path.parent.name)
+    found = DirectorySecrets(tmp_path / Path(objects.SECRETS_PATH).relative_to("/"))
+    for name in names:
+        assert found.read(name) == {"key": "secrets"}
+        assert found.config_map(name) == {"key": Path(objects.CONFIG_MAPS_PATH).name}
 
 
 def test_a_change_of_manifests_is_no_rollout_and_a_change_of_secrets_is() -> None:

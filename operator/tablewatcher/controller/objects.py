@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import Reason, SpecInvalid, TableWatcherError
 from ..spec.model import WatcherSpec
 from ..spec.parse import parse_manifest, to_manifest
+from ..spec.secrets import CONFIG_MAPS
 from .references import References, of_listener
 
 Object = dict[str, Any]
@@ -28,6 +29,8 @@ ANNOTATION_CONTENT = "tablewatcher.io/content"
 MAX_CONTENT_BYTES = 900 * 1024
 WATCHERS_PATH = "/etc/tablewatcher/watchers"
 SECRETS_PATH = "/etc/tablewatcher/secrets"
+# Where a listener looks too, and no Secret can be: a mount within a Secret's would keep the Pod from starting.
+CONFIG_MAPS_PATH = f"{SECRETS_PATH}/{CONFIG_MAPS[-1]}"
 HTTP_PORT = 8080
 GRACE_SECONDS = 30
 
@@ -187,7 +190,7 @@ def _container(settings: ListenerSettings, references: References) -> Object:
         for index, name in enumerate(references.secrets)
     ]
     mounts += [
-        {"name": f"configmap-{index}", "mountPath": f"{SECRETS_PATH}/configmaps/{name}", "readOnly": True}
+        {"name": f"configmap-{index}", "mountPath": f"{CONFIG_MAPS_PATH}/{name}", "readOnly": True}
         for index, name in enumerate(references.config_maps)
     ]
     # /readyz tells of the watchers: one that cannot forward must not make the whole group unavailable.

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from ..errors import Reason, SecretError
+from ..spec.secrets import CONFIG_MAPS
 
 # How often one may come while we read, before what is there is taken as it is.
 _SWAPS = 100
@@ -29,15 +30,14 @@ class DirectorySecrets:
         return _values(self._directory / name, Reason.SECRET_NOT_FOUND, f"Secret {name!r}")
 
     def config_map(self, name: str) -> dict[str, str]:
-        """Every key of ConfigMap `name`: in `<directory>/configmaps/<name>`, else beside the Secrets."""
+        """Every key of ConfigMap `name`: below one of CONFIG_MAPS, else beside the Secrets."""
         if self._directory is None:
             raise SecretError(
                 Reason.CONFIG_MAP_NOT_FOUND,
                 f"ConfigMap {name!r} is needed; give --secrets-dir DIR with one file a key in DIR/configmaps/{name}/",
             )
-        folder = self._directory / "configmaps" / name
-        if not folder.is_dir():
-            folder = self._directory / name
+        own = [self._directory / place / name for place in CONFIG_MAPS]
+        folder = next((each for each in own if each.is_dir()), self._directory / name)
         return _values(folder, Reason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name!r}")
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+# Where ConfigMaps lie below a directory of mounted Secrets: for people, and for the operator's listeners. No Secret has
+# a name with an underscore; `configmaps` is one that a Secret may have.
+CONFIG_MAPS = ("configmaps", "config_maps")
+
 
 class Secrets(Protocol):
     """Secrets of one namespace. Read anew at every connection, so that a rotated value is used."""
