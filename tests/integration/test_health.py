@@ -1,4 +1,4 @@
-"""The health server of a listener, asked over real connections."""
+"""The health server of a listener, and that of the operator, asked over real connections."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tablewatcher import serving
+from tablewatcher.controller.health import health_server
 from tablewatcher.embedded import free_port
 from tablewatcher.errors import Reason, TableWatcherError
-from tablewatcher.listener import health
 from tablewatcher.listener.health import HealthServer
 from tablewatcher.listener.observe import Observer
 from tablewatcher.metrics import Metrics
@@ -107,12 +108,41 @@ async def test_another_page_names_those_that_there_are(port: int) -> None:
 
 
 async def test_a_loop_that_hangs_is_not_well(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_LOOP_SECONDS", 0.2)
+    monkeypatch.setattr(serving, "_LOOP_SECONDS", 0.2)
     told: list[tuple[int, str, str]] = []
     asking = threading.Thread(target=lambda: told.append(asyncio.run(ask(port, "/healthz"))))
     asking.start()
     asking.join()  # this loop does nothing else meanwhile
     assert told == [(503, "text/plain; charset=utf-8", "the event loop does not answer\n")]
+
+
+@pytest.fixture
+async def operators_port() -> AsyncIterator[int]:
+    found = free_port()
+    server = health_server(Metrics(CollectorRegistry()).registry)
+    server.start("127.0.0.1", found)
+    yield found
+    await server.stop()
+
+
+async def test_the_operator_is_well_and_tells_its_metrics(operators_port: int) -> None:
+    assert await ask(operators_port, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
+    status, _, body = await ask(operators_port, "/metrics")
+    assert (status, "tablewatcher_build_info{" in body) == (200, True)
+    assert await ask(operators_port, "/readyz") == (404, "text/plain; charset=utf-8", "there are /healthz, /metrics\n")
+
+
+async def test_clients_of_the_operator_that_say_nothing_make_way(operators_port: int) -> None:
+    """Each takes a descriptor, of which there are a thousand for databases and the API server, too."""
+    connections = [await asyncio.open_connection("127.0.0.1", operators_port) for _ in range(120)]
+    assert (await ask(operators_port, "/healthz"))[0] == 200
+
+    def ended() -> int:
+        return sum(reader.at_eof() for reader, _ in connections)
+
+    await poll(lambda: ended() >= 120 - 64)
+    for _, writer in connections:
+        writer.close()
 
 
 async def test_clients_that_say_nothing_take_little_and_make_way(
@@ -125,7 +155,7 @@ async def test_clients_that_say_nothing_take_little_and_make_way(
     for _, writer in connections:
         writer.close()
     await poll(lambda: threading.active_count() <= before + 1)
-    monkeypatch.setattr(health._Quiet, "timeout", 0.1)
+    monkeypatch.setattr(serving._Quiet, "timeout", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     assert await reader.read() == b""
     writer.close()

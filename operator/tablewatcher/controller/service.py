@@ -16,7 +16,7 @@ from ..metrics import Metrics
 from .client import WATCHERS, ApiError, Cluster, connect
 from .group import Groups
 from .handlers import Watchers, registry, settings
-from .health import HealthServer
+from .health import health_server
 from .objects import ListenerSettings
 from .options import Options
 from .poll import Polls
@@ -34,8 +34,8 @@ async def serve(options: Options) -> None:
     stop = asyncio.Event()
     _stop_at_signals(stop)
     metrics = Metrics(CollectorRegistry())
-    health = HealthServer(metrics.registry)
-    await health.start(options.http_host, options.http_port)
+    health = health_server(metrics.registry)
+    health.start(options.http_host, options.http_port)
     cluster = await connect()
     try:
         starting = asyncio.create_task(_started(cluster, options))
