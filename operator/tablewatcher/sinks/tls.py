@@ -70,3 +70,5 @@ def _show(context: ssl.SSLContext, name: str, secrets: Secrets) -> None:
     if not pem.show(context, certificate, key):
         where = f"Secret {name!r} (tls.clientCertSecretRef of spec.sink)"
         raise SinkError(Reason.TLS_FAILED, f"{where}: {pem.NO_PAIR}")
+    # Of a server that asks for one once it has seen the path, as Apache does for a part of its site.
+    context.post_handshake_auth = True

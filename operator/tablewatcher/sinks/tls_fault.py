@@ -10,6 +10,7 @@ from dataclasses import dataclass
 _EXPIRED, _NOT_YET = 10, 9
 _WRONG_HOST = frozenset({62, 64})
 _UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
+_ISSUER_MISSING = frozenset({2, 20, 21})
 # In what OpenSSL calls the alerts of a server that does not like the client's certificate, or that there is none.
 _EXPIRED_CLIENT = "CERTIFICATE_EXPIRED"
 _UNKNOWN_CLIENT = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "CERTIFICATE_REVOKED")
@@ -72,5 +73,8 @@ def _of_the_server(code: int, place: Place) -> str:
     if code in _WRONG_HOST:
         return f"write a host name that the certificate is for in {place.address}"
     if code in _UNKNOWN_AUTHORITY:
-        return f"name the authority that signed {place.peer}'s certificate in {place.tls}.caRef"
+        named = f"name the authority that signed {place.peer}'s certificate in {place.tls}.caRef"
+        if code in _ISSUER_MISSING:
+            return f"{named}; if it is there, have {place.peer} send the certificates between the two with its own"
+        return named
     return f"check {place.peer}'s certificate{', and the clocks' if code == _NOT_YET else ''}"

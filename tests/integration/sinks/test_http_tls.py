@@ -8,6 +8,7 @@ import datetime
 import socket
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -123,6 +124,63 @@ async def test_the_alert_of_a_server_that_wants_a_certificate_is_understood(
         sink = http_sink(f"https://localhost:{port}/", secrets=authority.secrets, tls=Tls(CA))
         assert "clientCertSecretRef" in await _fault(sink)
         await served
+
+
+async def test_a_server_that_asks_once_it_has_seen_the_path_gets_a_certificate(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """As Apache does over TLS 1.3 for a part of its site; it answers 403 to who has not said to be ready for that."""
+    context = authority.server_context(tmp_path)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.post_handshake_auth = True
+
+    def answer(accepted: socket.socket) -> bytes:
+        with context.wrap_socket(accepted, server_side=True) as talk:
+            if not talk.recv(1 << 16):
+                return b""  # a look
+            try:
+                talk.verify_client_post_handshake()
+                talk.do_handshake()
+                talk.settimeout(0.1)
+                deadline = time.monotonic() + 20
+                while not talk.getpeercert() and time.monotonic() < deadline:
+                    with contextlib.suppress(TimeoutError):
+                        talk.recv(1 << 16)
+            except ssl.SSLError:
+                talk.settimeout(5)
+            said = b"204 No Content" if talk.getpeercert() else b"403 Forbidden"
+            talk.sendall(b"HTTP/1.1 " + said + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            return said
+
+    def serve(listening: socket.socket) -> bytes:
+        while True:
+            accepted, _ = listening.accept()
+            with accepted, contextlib.suppress(OSError):
+                if said := answer(accepted):
+                    return said
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served = asyncio.create_task(asyncio.to_thread(serve, listening))
+        url = f"https://localhost:{listening.getsockname()[1]}/"
+        sink = http_sink(url, secrets=authority.secrets, tls=Tls(CA, "client"))
+        await sink.open()
+        (found,) = await sink.deliver([event(1)])
+        await sink.close()
+        assert await served == b"204 No Content"
+    assert found.verdict is Verdict.DELIVERED
+
+
+async def test_an_endpoint_that_leaves_out_a_certificate_of_its_chain_is_told_so(tmp_path: Path) -> None:
+    made = trustme.CA()
+    below = made.create_child_ca().issue_cert("localhost")
+    for name, blob in (("pem", below.cert_chain_pems[0]), ("key", below.private_key_pem)):
+        blob.write_to_path(str(tmp_path / name))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "pem", tmp_path / "key")
+    async with _endpoint(context) as url:
+        secrets = MemorySecrets(config_maps={"ca": {"ca.crt": made.cert_pem.bytes().decode()}})
+        assert "between the two" in await _fault(http_sink(url, secrets=secrets, tls=Tls(CA)))
 
 
 async def test_a_rotated_certificate_is_shown_on_new_connections(authority: Authority, tmp_path: Path) -> None:
