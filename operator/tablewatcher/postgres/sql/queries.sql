@@ -66,11 +66,13 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE n.nspname = %(schema)s::text AND c.relname = %(table)s::text
 
 -- name: partitions
+-- Those that may have triggers of their own. Foreign tables have none for TRUNCATE before version 16.
 SELECT c.oid::bigint AS oid, pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS name,
        pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger
 FROM pg_catalog.pg_partition_tree(%(table_oid)s::oid::regclass) AS p
 JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.level > 0 AND c.relkind IN ('r', 'p')
+WHERE p.level > 0 AND (c.relkind IN ('r', 'p')
+  OR c.relkind = 'f' AND pg_catalog.current_setting('server_version_num')::integer >= 160000)
 ORDER BY 2
 
 -- name: similar_tables
@@ -164,6 +166,8 @@ SELECT 'UNLOGGED: ' || names || '; after a crash of the server PostgreSQL emptie
        AS what FROM named WHERE kind = 'unlogged'
 UNION ALL
 SELECT 'foreign tables: ' || names || '; what is written where their rows are kept is not captured, only what is written through this server'
+       || CASE WHEN pg_catalog.current_setting('server_version_num')::integer BETWEEN 140000 AND 159999
+               THEN ', and before PostgreSQL 16 no TRUNCATE of one by itself' ELSE '' END
 FROM named WHERE kind = 'foreign'
 UNION ALL
 SELECT 'session_replication_role is replica for ' || CASE s.setrole WHEN 0 THEN 'every role' ELSE 'role ' || pg_catalog.quote_ident(
