@@ -83,7 +83,6 @@ def test_the_last_acknowledgement_ends_the_batch() -> None:
         ([(1, refusal(10054))], 0, Verdict.REJECTED, Reason.SINK_UNREACHABLE, False),
         ([(8, refusal(10054)), (9, gap(8, 9)), (9, done(7))], 7, Verdict.REJECTED, Reason.SINK_UNREACHABLE, False),
         ([(5, ack(5)), (9, done(9, "OTHER"))], 0, Verdict.RETRY, Reason.NO_STREAM_FOR_SUBJECT, True),
-        ([(5, ack(5)), (6, b"what?")], 5, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
     ],
 )
 def test_how_a_batch_ends_early(
@@ -96,6 +95,20 @@ def test_how_a_batch_ends_early(
     assert (made.over, made.stored) == (True, stored)
     assert made.fault is not None
     assert (made.fault.verdict, made.fault.reason, made.fault.endpoint) == (verdict, reason, endpoint)
+
+
+@pytest.mark.parametrize(
+    "content", [b"what?", b"", b"[]", b'{"error": "no"}', b'{"error": {"code": 400}}', b'{"ok": true}']
+)
+def test_whoever_is_no_stream_ends_no_batch(content: bytes) -> None:
+    made = batch(30)
+    made.answer(1, content)
+    made.answer(1, ack(0))
+    made.answer(6, content)
+    assert made.doubt is not None
+    assert not made.over
+    made.answer(30, done(30))
+    assert (made.over, made.stored) == (True, 30)
 
 
 def test_nobody_listening_ends_the_batch() -> None:
@@ -139,6 +152,7 @@ def test_what_ends_a_connection_keeps_what_is_known() -> None:
     contents=st.lists(
         st.one_of(
             st.binary(max_size=40),
+            st.just(b'{"type": "err", "error": "no"}'),
             st.builds(ack, st.integers(0, 200), st.integers(0, FLOW)),
             st.builds(err, st.integers(0, 200), st.integers(10000, 10300)),
             st.builds(done, st.integers(0, 200)),

@@ -71,6 +71,8 @@ def _error(code: int, err_code: int, why: str = "why") -> bytes:
         (b"+OK", None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
         (b"", None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
         (b"[1]", None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
+        (_ack(error="no"), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
+        (_ack(error={"code": 400}), None, Verdict.RETRY, Reason.SINK_UNREACHABLE, True),
         (_error(400, 10060), "SHOP", Verdict.RETRY, Reason.NO_STREAM_FOR_SUBJECT, True),
         (_error(503, 10039), None, Verdict.RETRY, Reason.NO_STREAM_FOR_SUBJECT, True),
         (_error(400, 10054), None, Verdict.REJECTED, Reason.SINK_UNREACHABLE, False),
@@ -130,6 +132,17 @@ async def test_a_lost_connection_settles_what_is_open_and_keeps_what_was_answere
     assert window.outcomes == [RETRY, DELIVERED, RETRY]
     windows.settle(window.base, DELIVERED)
     assert window.outcomes[0] == RETRY, "an answer after the end changed an outcome"
+
+
+async def test_an_answer_that_is_no_streams_leaves_the_message_unsettled() -> None:
+    windows = AckWindows()
+    window = windows.open(2)
+    windows.settle(window.base, pub_ack.FOREIGN)
+    assert (window.done, window.outcomes, window.doubt) == (False, [None, None], pub_ack.FOREIGN)
+    windows.settle(window.base, DELIVERED)
+    windows.settle(window.base + 1, DELIVERED)
+    assert window.done
+    assert window.outcomes == [DELIVERED, DELIVERED]
 
 
 async def test_answers_to_nothing_are_ignored() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import nats
 import pytest
 from nats.aio.msg import Msg
@@ -10,6 +12,7 @@ from nats.js.api import StreamConfig
 
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
+from tablewatcher.sinks.nats import sink as sink_module
 
 from .conftest import add_stream, nats_sink, subscribed
 from .events import events
@@ -95,22 +98,50 @@ async def test_a_stream_that_the_manifest_names_is_waited_for(nats_server: NatsS
     await sink.close()
 
 
+def _replying(answer: bytes) -> Callable[[Msg], Awaitable[None]]:
+    async def reply(message: Msg) -> None:
+        await message.respond(answer)
+
+    return reply
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(
+    "answer", [b"", b'{"response":{},"isDisposed":true}', b'{"error":"no"}', b'{"error":{"code":400}}']
+)
+async def test_a_service_that_replies_before_the_stream_does_is_not_believed(
+    nats_server: NatsServer, answer: bytes, fast: bool
+) -> None:
+    """As those do that reply to whatever they get: a stream that writes to its disk first is slower."""
+    nats_server.kill()
+    nats_server.configure("", "sync_interval: always")
+    nats_server.start()
+    await add_stream(nats_server, allow_batched=fast)
+    client = await nats.connect(nats_server.url)
+    await subscribed(client, _replying(answer))
+    sink = nats_sink(nats_server.url)
+    await sink.open()
+    for first, count in ((1, 300), (301, 300), (601, 1), (602, 3)):
+        outcomes = await sink.deliver(events(count, first=first))
+        assert {each.verdict for each in outcomes} == {Verdict.DELIVERED}
+    await client.close()
+    await sink.close()
+
+
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("answer", [b"", b"+OK", b"{}", b"[]", b'{"stream":"","seq":1}', b'{"stream":1,"seq":1}'])
 async def test_somebody_who_answers_in_place_of_a_stream_delivers_nothing(
-    nats_server: NatsServer, answer: bytes, fast: bool
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, answer: bytes, fast: bool
 ) -> None:
+    monkeypatch.setattr(sink_module, "DEADLINE_SECONDS", 1.0)
     await add_stream(nats_server, allow_batched=fast)
     sink = nats_sink(nats_server.url)
     await sink.open()
     client = await nats.connect(nats_server.url)
     await client.jetstream().delete_stream("SHOP")
-
-    async def reply(message: Msg) -> None:
-        await message.respond(answer)
-
-    await subscribed(client, reply)
+    await subscribed(client, _replying(answer))
     outcomes = await sink.deliver(events(300))
     assert {(each.verdict, each.endpoint) for each in outcomes} == {(Verdict.RETRY, True)}
+    assert all("who is no stream" in each.message for each in outcomes)
     await client.close()
     await sink.close()

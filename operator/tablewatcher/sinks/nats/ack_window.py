@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable
 
 from ..base import DELIVERED, Outcome
+from .pub_ack import FOREIGN
 
 # A number is `window << PLACE_BITS | place`: one dictionary entry for each call, not one for each message.
 PLACE_BITS = 16
@@ -17,15 +18,19 @@ _PLACE_MASK = (1 << PLACE_BITS) - 1
 
 
 class AckWindow:
-    """The messages of one call; `outcomes[i]` stays None until message `i` is settled."""
+    """The messages of one call; `outcomes[i]` stays None until message `i` is settled.
 
-    __slots__ = ("_done", "_missing", "base", "outcomes")
+    doubt: what is to be said of those that are not settled in time, where somebody has answered who is no stream.
+    """
+
+    __slots__ = ("_done", "_missing", "base", "doubt", "outcomes")
 
     def __init__(self, base: int, size: int) -> None:
         if size > _PLACE_MASK:
             raise ValueError(f"a window holds at most {_PLACE_MASK} messages, not {size}")
         self.base = base
         self.outcomes: list[Outcome | None] = [None] * size
+        self.doubt: Outcome | None = None
         self._missing = size
         self._done = asyncio.Event()
         if not size:
@@ -36,8 +41,10 @@ class AckWindow:
         return self._missing == 0
 
     def settle(self, place: int, outcome: Outcome) -> None:
-        """Set the outcome of message `place`; the first one counts."""
-        if self.outcomes[place] is None:
+        """Set the outcome of message `place`; the first one counts, of those that are JetStream's."""
+        if outcome is FOREIGN:
+            self.doubt = outcome
+        elif self.outcomes[place] is None:
             self.outcomes[place] = outcome
             self._missing -= 1
             if not self._missing:

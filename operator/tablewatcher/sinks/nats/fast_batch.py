@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from ..base import Outcome, Verdict
 from . import pub_ack
@@ -40,7 +41,8 @@ class FastBatch:
 
     over: nothing more will be learnt. stopped: send no more messages. unfinished: the server must be asked (PING) how
     far it came. unusable: the stream or the server does not do fast ingest. `fault` is why it ended early: that of
-    message `stored + 1` alone where it is no fault of the endpoint, else of all that are not stored.
+    message `stored + 1` alone where it is no fault of the endpoint, else of all that are not stored. doubt: what is to
+    be said where the server's answers do not come in time, and those of somebody else do.
     """
 
     def __init__(self, size: int, stream: str) -> None:
@@ -48,6 +50,7 @@ class FastBatch:
         self.stored = 0
         self.over = self.stopped = self.unfinished = self.unusable = False
         self.fault: Outcome | None = None
+        self.doubt: Outcome | None = None
         self._faulty = 0
         self._stream = stream
         self._every = 0
@@ -73,26 +76,24 @@ class FastBatch:
         """The server's answer to message `number`; asked: to a question (PING) that bore this number."""
         if self.over:
             return
-        try:
-            found = json.loads(content)
-            kind, error = found.get("type"), found.get("error")
-        except (ValueError, AttributeError):
-            self.end(pub_ack.outcome(content, headers, self._stream))
-            return
+        found, outcome = _fields(content), pub_ack.outcome(content, headers, self._stream)
+        kind, error = found.get("type"), found.get("error")
         if kind == "ack":
             self._every = max(1, _whole(found, "msgs"))
             self._store(_whole(found, "seq"))
         elif kind == "gap":
             self.stopped = True
         elif kind == "err":
-            self._fail(_whole(found, "seq"), pub_ack.refused(error or {}))
+            self._fail(_whole(found, "seq"), pub_ack.refused(error if pub_ack.is_error(error) else {}))
+        elif outcome is pub_ack.FOREIGN:
+            self.doubt = outcome
         elif error:
             self._refuse(number, error)
             if asked:
                 # A server without room turns away questions too: asking on would go in circles as fast as it answers.
-                self.end(pub_ack.refused(error))
+                self.end(outcome)
         else:
-            self._finish(found, pub_ack.outcome(content, headers, self._stream))
+            self._finish(found, outcome)
 
     def _store(self, number: int) -> None:
         self.stored = max(self.stored, min(number, self.size))
@@ -126,6 +127,15 @@ class FastBatch:
         self.unusable = "batch" not in found
         self._store(_whole(found, "count"))
         self.end(pub_ack.unreachable("the NATS server ended the batch before its last message"))
+
+
+def _fields(content: bytes) -> dict[str, Any]:
+    """The fields of an answer; none where it is something else."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _whole(found: Mapping[str, object], name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import TypeGuard
 
 from ...errors import Reason, in_short
 from ..base import DELIVERED, Outcome, Verdict
@@ -41,10 +42,18 @@ def no_stream(message: str) -> Outcome:
     return Outcome(Verdict.RETRY, Reason.NO_STREAM_FOR_SUBJECT, message, endpoint=True)
 
 
+FOREIGN = unreachable(
+    "somebody who is no stream answers what is published on the subject, and no acknowledgement of JetStream has come:"
+    " check that a stream takes the subject, and what replies there"
+)
+
+
 def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) -> Outcome:
     """The outcome that answer `data` stands for; `stream` is the one that must have stored it, None for any.
 
-    A duplicate is delivered, where it has a sequence: the stream has the event already.
+    FOREIGN: it is none of JetStream's. A service that replies to all it gets may listen on the subject too, and be
+    faster than a stream that stores: the stream's own answer may follow. A duplicate is delivered, where it has a
+    sequence: the stream has the event already.
     """
     if headers and headers.get(_STATUS) == _NO_RESPONDERS:
         return no_stream(
@@ -56,11 +65,11 @@ def outcome(data: bytes, headers: Mapping[str, str] | None, stream: str | None) 
         error = answer.get("error")
         stored, sequence = answer.get("stream"), answer.get("seq")
     except (ValueError, AttributeError):
-        return unreachable("the answer to a publish is not a JetStream acknowledgement")
+        return FOREIGN
     if error:
-        return refused(error)
+        return refused(error) if is_error(error) else FOREIGN
     if not isinstance(stored, str) or not stored:
-        return unreachable("the answer to a publish names no stream: it is not a JetStream acknowledgement")
+        return FOREIGN
     if stream is not None and stored != stream:
         return no_stream(
             f"stream {in_short(stored)!r} stored the event, and not {stream!r}: check which stream has the subject, "
@@ -78,6 +87,11 @@ def _in_process(text: str) -> Outcome:
         " on, have the stream's leader step down (nats stream cluster step-down), or wait for its duplicate window"
     )
     return Outcome(Verdict.RETRY, Reason.SINK_UNREACHABLE, message, retry_after=_IN_PROCESS_SECONDS)
+
+
+def is_error(error: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether `error` of an answer is one of JetStream's."""
+    return isinstance(error, Mapping) and isinstance(error.get("err_code"), int)
 
 
 def refused(error: Mapping[str, object]) -> Outcome:

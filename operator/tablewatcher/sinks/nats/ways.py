@@ -74,7 +74,7 @@ class WindowWay:
                     await connection.client.send(self._writer.commands(some, connection.inbox, window.base + first))
                 await window.wait()
         except TimeoutError:
-            window.settle_rest(LATE)
+            window.settle_rest(window.doubt or LATE)
         except (nats_errors.Error, OSError):
             # The disconnect settles the window, and this makes sure of it.
             window.settle_rest(_LOST)
@@ -137,7 +137,7 @@ class FastWay:
                 async with asyncio.timeout_at(deadline):
                     await self._publish(connection, opened, events)
             except TimeoutError:
-                opened.end(LATE)
+                opened.end(opened.batch.doubt or LATE)
             except (nats_errors.Error, OSError):
                 opened.end(_LOST)
             return opened.batch
