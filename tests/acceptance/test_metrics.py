@@ -116,3 +116,26 @@ async def test_what_waits_is_told_where_nothing_is_sent_from_the_start(
     # From capture on, not from when it was sent at last.
     assert found["event_latency_seconds_count"] == number
     assert found["event_latency_seconds_sum"] > number * age
+
+
+async def test_what_was_rolled_back_does_not_wait(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """It has drawn ids, and left its dead rows in the ring."""
+    endpoint = Endpoint(http_receiver)
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put(database, "one")
+    await endpoint.accepts(1)
+    size = "ring_bytes"
+
+    async def told(more_than: float) -> dict[str, float] | None:
+        found = await samples(listener)
+        return found if found.get(size, 0.0) > more_than else None
+
+    before = await poll(lambda: told(0), 40)
+    many = "INSERT INTO account (key, version) SELECT 'k' || nth, 1 FROM generate_series(1, 20000) AS nth"
+    await database.execute(f"BEGIN; {many}; ROLLBACK")
+    found = await poll(lambda: told(before[size]), 40)
+    assert (found["ring_rows"], found["ring_oldest_age_seconds"]) == (0, 0)

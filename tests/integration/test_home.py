@@ -93,6 +93,17 @@ def told(events: list[Event]) -> list[str]:
     return [json.loads(event.body)["data"]["gap"]["reason"] if event.op == "g" else event.key for event in events]
 
 
+async def test_a_watcher_that_is_removed_while_a_listener_connects(database: Database, watched: Watched) -> None:
+    """It has found the ring, and then not even the watcher's own record; that of another watcher keeps the table."""
+    other = spec_of(name="other")
+    await apply(database.dsn, other, names_of(other))
+    async with await connect(database.dsn) as connection:
+        lineage = Lineage(connection, asyncio.Lock(), NAMES)
+        await destroy(database.dsn, SPEC, NAMES)
+        with pytest.raises(DatabaseError, match="apply it again"):
+            await lineage.refuse_copy()
+
+
 async def home_word(dsn: str) -> str:
     with pytest.raises(DatabaseError, match="is a copy") as refused:
         await plan(dsn, SPEC, NAMES)

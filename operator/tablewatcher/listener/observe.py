@@ -140,17 +140,26 @@ class Observer:
             self._attempts(verdict).inc(number)
 
     def ring(
-        self, gauge: Gauge, oldest: Event | None, newest_read: int, *, held: str, unread: Unread | None = None
+        self,
+        gauge: Gauge,
+        oldest: Event | None,
+        newest_read: int,
+        *,
+        held: str,
+        looks: bool = True,
+        unread: Unread | None = None,
     ) -> None:
         """The ring's size, what was skipped, and whether capture has stopped. held: who keeps it from being emptied.
 
-        unread: what waits, where nobody reads.
+        looks: whether the ring is looked at as soon as something is committed. unread: what waits, where nobody reads.
         """
         metrics = self._metrics
         self.behind.drawn(gauge.last_id)
         metrics.ring_bytes.labels(*self._labels).set(gauge.bytes)
         if unread is None:
-            ahead = max(gauge.last_id - newest_read, 0) if newest_read else 0
+            # After a look that found nothing, ids beyond are of who was rolled back, or has not committed.
+            nothing = not newest_read or (looks and self.behind.seen_all)
+            ahead = 0 if nothing else max(gauge.last_id - newest_read, 0)
             pending = max(newest_read - oldest.ring_id + IDS_A_ROW, 0) if oldest else 0
             age = max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0
             unread = Unread(round((ahead + pending) * self.behind.events_an_id), age)

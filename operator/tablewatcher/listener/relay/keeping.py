@@ -87,7 +87,8 @@ class Keeping:
             held = await self._turn(gauge)
             # Suspended, nobody reads: what waits is known by a look of its own.
             waits = await channels.ring.unread(self._committed) if flow.spec.suspend else None
-            flow.observer.ring(gauge, flow.delivery.oldest, flow.newest_id, held=held, unread=waits)
+            looks = flow.room.is_set()
+            flow.observer.ring(gauge, flow.delivery.oldest, flow.newest_id, held=held, looks=looks, unread=waits)
             if may_resume(gauge, self._room):
                 await channels.gaps.resume_capture(gauge.stopped_at)
                 gauge = await channels.ring.gauge()

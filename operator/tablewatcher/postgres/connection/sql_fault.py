@@ -9,6 +9,7 @@ import psycopg
 from ...errors import DatabaseError, Reason, in_short
 from ...naming import SCHEMA
 
+REMOVED = "objects of this watcher are missing in the database; apply it again"
 # Classes of SQLSTATE: insufficient resources (disk, memory, locks), a limit of the program.
 _NO_ROOM = frozenset({"53", "54"})
 _MISSING = (
@@ -34,9 +35,7 @@ def sql_error(error: psycopg.Error) -> DatabaseError:
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return DatabaseError(Reason.READ_ONLY_REPLICA, "the database is read-only; use its primary")
     if isinstance(error, _MISSING):
-        return DatabaseError(
-            Reason.TRIGGERS_DRIFTED, "objects of this watcher are missing in the database; apply it again"
-        )
+        return DatabaseError(Reason.TRIGGERS_DRIFTED, REMOVED)
     if isinstance(error, psycopg.OperationalError):
         return _operational(error)
     return DatabaseError(Reason.MANUAL_ACTION_REQUIRED, f"the database answered {error.sqlstate}: {said}")

@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from ...errors import DatabaseError, Reason
 from ...naming import SCHEMA, WatcherNames
 from ..connection.session import Connection, translating
+from ..connection.sql_fault import REMOVED
 from ..quoting import ours
 from ..sql import QUERIES
 from .chunks import IDS_A_ROW
@@ -84,14 +86,17 @@ class Lineage:
     async def _look(self, lock: str = "") -> tuple[Home, Home | None, int]:
         here = Home(**await self._row(QUERIES["home"]))
         query = f"SELECT generation, {_MADE}, {_HOME} FROM {SCHEMA}.watcher WHERE hash = %s{lock}"
-        row = await self._row(query, self._names.hash)
+        row = await (await self._connection.execute(query, [self._names.hash])).fetchone()
+        if row is None:
+            # Removed since somebody looked whether it is installed, with its ring.
+            raise DatabaseError(Reason.TRIGGERS_DRIFTED, REMOVED)
         generation, self.made = int(row.pop("generation")), str(row.pop("made"))
         # A watcher of an older version has none yet: the first look is taken for the truth.
         return here, Home(**row) if row["system_identifier"] is not None else None, generation
 
-    async def _row(self, query: str, *parameters: object) -> dict[str, Any]:
-        row = await (await self._connection.execute(query, parameters or None)).fetchone()
-        assert row is not None  # noqa: S101 - a database has one home, and what is installed is registered
+    async def _row(self, query: str) -> dict[str, Any]:
+        row = await (await self._connection.execute(query)).fetchone()
+        assert row is not None  # noqa: S101 - a database has one home, and a sequence its one row
         return row
 
 
