@@ -348,6 +348,21 @@ async def test_composite_key_in_primary_key_order(database: Database, watching: 
     assert list(json.loads(event.body)["data"]["key"]) == ["c", "a"]
 
 
+async def test_a_key_of_as_many_columns_as_an_index_has(database: Database, watching: Watch) -> None:
+    names = [f"k{nth}" for nth in range(32)]
+    declared = ", ".join(f"{name} text" for name in names)
+    await database.execute(f"CREATE TABLE t ({declared}, n int, PRIMARY KEY ({', '.join(names)}))")
+    watched = await watching(columns=("n",))
+    values = ", ".join(f"'é,{nth}'" for nth in range(32))
+    await database.execute(f"INSERT INTO t VALUES ({values}, 1); UPDATE t SET n = 2; UPDATE t SET k31 = 'z'")
+    await database.execute(
+        f"INSERT INTO t SELECT {', '.join('g::text' for _ in names)}, 1 FROM generate_series(1, 99) g"
+    )
+    inserted, updated, moved, *many = await watched.events()
+    assert inserted.key == updated.key == moved.old_key == key_token(tuple(f"é,{nth}" for nth in range(32)))
+    assert [event.key for event in many] == [key_token((str(nth),) * 32) for nth in range(1, 100)]
+
+
 @pytest.mark.parametrize("key", ["", ", PRIMARY KEY (id) DEFERRABLE"])
 async def test_no_immediate_key_means_the_whole_row(key: str, database: Database, watching: Watch) -> None:
     await database.execute(f"CREATE TABLE t (id int, j json, n text{key})")

@@ -98,6 +98,30 @@ def anonymous_memory(pid: int) -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Anonymous:"))
 
 
+async def test_more_subtransactions_than_a_snapshot_has_room_for(any_database: Database) -> None:
+    """PostgreSQL forgets whose they are past 64: what is read while they run is told once, and nothing is missed."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    watched = await watch(any_database.dsn, spec_of(actions=CHANGES))
+    found: list[str] = []
+    async with watched.reader, await any_database.connect() as one, await any_database.connect() as other:
+        await one.execute("BEGIN")
+        await other.execute("BEGIN")
+        for nth in range(100):
+            await one.execute(f"SAVEPOINT s{nth}; INSERT INTO t VALUES ({nth})".encode())
+            await other.execute(f"SAVEPOINT s{nth}; INSERT INTO t VALUES ({1000 + nth})".encode())
+            if nth % 20 == 7:
+                await one.execute(f"ROLLBACK TO s{nth}".encode())
+                await any_database.execute(f"INSERT INTO t VALUES ({2000 + nth})")
+                found += [event.key for event in await watched.events()]
+        assert len(found) == 5
+        for each in (other, one):
+            await each.execute("COMMIT")
+            found += [event.key for event in await watched.events()]
+    kept = [str(key) for (key,) in await any_database.execute("SELECT id FROM t")]
+    assert len(kept) == 200
+    assert sorted(found) == sorted(kept)
+
+
 async def test_a_statement_of_a_million_rows_takes_no_more_memory_for_us(database: Database) -> None:
     """What PostgreSQL keeps of it for us goes to disk past work_mem."""
     await database.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
