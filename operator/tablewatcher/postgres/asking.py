@@ -14,6 +14,7 @@ from ..event import ACTION_NAMES
 from ..naming import WatcherNames
 from .connection.session import Connection, connected
 from .parked import TABLE as PARKED
+from .parked import of_key
 from .quoting import ours
 from .requests import COLUMNS, TABLE, Kind, Request, request
 from .ring.cursor_sql import newest
@@ -145,8 +146,8 @@ async def _refuse_unknown(connection: Connection, names: WatcherNames, key: str 
 
 def _meant(names: WatcherNames, key: str | None, event_id: str | None) -> tuple[str, list[str | None]]:
     """A condition on the events put aside, and its parameters."""
-    of_key, of_id = "%s::text IS NULL OR key = %s OR old_key = %s", "%s::text IS NULL OR event_id = %s"
-    return f"hash = %s AND ({of_key}) AND ({of_id})", [names.hash, key, key, key, event_id, event_id]
+    meant = f"(%s::text IS NULL OR {of_key('%s')}) AND (%s::text IS NULL OR event_id = %s)"
+    return f"hash = %s AND {meant}", [names.hash, key, key, key, event_id, event_id]
 
 
 async def _refuse_too_old(connection: Connection, names: WatcherNames, since: datetime | None) -> None:

@@ -172,6 +172,14 @@ class Parked:
         return event
 
 
+def of_key(meant: str, table: str = "") -> str:
+    """A condition: an event put aside is of the key `meant`, SQL, before or after its change. table: alias and a dot.
+
+    In the order of bytes, as the indexes on keys are.
+    """
+    return f'({table}key COLLATE "C" = {meant} OR {table}old_key COLLATE "C" = {meant})'
+
+
 _COLUMNS = (
     "hash, ring_id, event_id, op, key, old_key, time, captured_at, sequence, traceparent, data, routing, attempts,"
     " reason, message"
@@ -198,10 +206,10 @@ _HELD = f"SELECT {_SUM} FROM {{table}} WHERE hash = %(hash)s"
 _LANES = (
     "WITH RECURSIVE lane (key) AS (SELECT pg_catalog.unnest(%(keys)s::text[]) UNION"
     " SELECT v.key FROM lane AS l JOIN {table} AS p ON p.hash = %(hash)s AND p.old_key IS NOT NULL"
-    " AND (p.key = l.key OR p.old_key = l.key) CROSS JOIN LATERAL (VALUES (p.key), (p.old_key)) AS v (key))"
+    f" AND {of_key('l.key', 'p.')} CROSS JOIN LATERAL (VALUES (p.key), (p.old_key)) AS v (key))"
     " SELECT key FROM lane"
 )
-_OF_KEYS = "hash = %(hash)s AND (key = ANY (%(keys)s) OR old_key = ANY (%(keys)s))"
+_OF_KEYS = f"hash = %(hash)s AND {of_key('ANY (%(keys)s)')}"
 _FIRST = f"SELECT n, {_COLUMNS} FROM {{table}} WHERE {_OF_KEYS} ORDER BY n LIMIT %(limit)s"
 _LEFT = (
     f"SELECT key FROM {{table}} WHERE {_OF_KEYS} AND n >= %(n)s"

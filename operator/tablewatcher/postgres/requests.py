@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 
 from ..naming import SCHEMA, WatcherNames
 from .connection.session import Connection, translating
+from .parked import of_key
 from .ring.cursor_log import LeaseLost
 from .ring.cursor_sql import not_superseded
 
@@ -194,7 +195,7 @@ def _meant(asked: Request) -> dict[str, Any]:
 
 
 _MEANT = (
-    "hash = %(hash)s AND (%(key)s::text IS NULL OR key = %(key)s OR old_key = %(key)s)"
+    f"hash = %(hash)s AND (%(key)s::text IS NULL OR {of_key('%(key)s')})"
     " AND (%(event_id)s::text IS NULL OR event_id = %(event_id)s)"
 )
 _SELECTED = (
@@ -208,5 +209,5 @@ _DROP = (
 )
 _HEADS = (
     "SELECT k.key, min(p.n) AS n FROM pg_catalog.unnest(%(keys)s::text[]) AS k (key)"
-    f" JOIN {SCHEMA}.parked AS p ON p.hash = %(hash)s AND (p.key = k.key OR p.old_key = k.key) GROUP BY 1"
+    f" JOIN {SCHEMA}.parked AS p ON p.hash = %(hash)s AND {of_key('k.key', 'p.')} GROUP BY 1"
 )
