@@ -8,7 +8,7 @@ from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.install.apply import apply, destroy
 
 from ..conftest import Database
-from .capturing import names_of, opened, spec_of
+from .capturing import names_of, opened, plan, spec_of
 
 SPEC = spec_of()
 NAMES = names_of(SPEC)
@@ -66,6 +66,17 @@ async def test_what_looks_on_is_in_nobodys_way(database: Database) -> None:
         assert [event.key for event in await watched.events()] == ["1"]
     await destroy(database.dsn, SPEC, NAMES)
     assert ("CREATE TRIGGER",) in await database.execute("SELECT what FROM log")
+
+
+async def test_another_owner_that_may_use_the_schema_is_in_nobodys_way(database: Database) -> None:
+    given = ON_TABLES.format("' OWNER TO pg_monitor; GRANT USAGE ON SCHEMA tablewatcher TO pg_monitor'")
+    await database.execute(made(f"IF current_query() ~ 'tablewatcher' THEN {given} END IF;"))
+    await apply(database.dsn, SPEC, NAMES)
+    owner = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relname ~ '^ring_' AND relkind = 'r'"
+    assert await database.execute(owner) == [("pg_monitor",)]
+    assert not await plan(database.dsn, SPEC, NAMES)
+    await database.execute("INSERT INTO t VALUES (1)")
+    await destroy(database.dsn, SPEC, NAMES)
 
 
 async def test_what_keeps_us_from_removing_is_told(database: Database) -> None:

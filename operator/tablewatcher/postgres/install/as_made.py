@@ -38,5 +38,5 @@ async def refuse_changed(connection: Connection, names: WatcherNames, before: Ob
         raise DatabaseError(
             Reason.MANUAL_ACTION_REQUIRED,
             f"{whose} has given what TableWatcher had just made to another role ({given} of schema {SCHEMA});"
-            f" writers would lack rights on it: {_ADVICE}",
+            f" writers, or what that role does for us, would lack rights: {_ADVICE}",
         )

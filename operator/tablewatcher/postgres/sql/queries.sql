@@ -36,10 +36,12 @@ SELECT e.evtname::text AS name FROM pg_catalog.pg_event_trigger e
 WHERE e.evtenabled <> 'D' AND e.evtevent = 'ddl_command_end' ORDER BY 1
 
 -- name: given_away
+-- What another role has that ours may not act for, or that may not use the schema: foreign keys are looked after as it.
 SELECT c.relname::text AS name
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s) AND c.relkind IN ('r', 'S')
-  AND c.relowner <> (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) ORDER BY 1
+  AND NOT (pg_catalog.pg_has_role(c.relowner, 'USAGE') AND pg_catalog.has_schema_privilege(c.relowner, n.oid, 'USAGE'))
+ORDER BY 1
 
 -- name: home
 -- On a standby there is no timeline: what is inserted next is not for it to say.
