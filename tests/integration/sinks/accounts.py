@@ -35,14 +35,14 @@ def _jwt(issuer: nkeys.KeyPair, subject: nkeys.KeyPair, nats: dict[str, object],
 
 
 class Operator:
-    """An operator with one account that may use JetStream. `config` is what its servers need."""
+    """An operator with one account that may use JetStream within `limits`. `config` is what its servers need."""
 
-    def __init__(self) -> None:
+    def __init__(self, **limits: int) -> None:
         operator, system = key_pair(nkeys.PREFIX_BYTE_OPERATOR), key_pair(nkeys.PREFIX_BYTE_ACCOUNT)
         self._account = key_pair(nkeys.PREFIX_BYTE_ACCOUNT)
         preload = "".join(
             f"  {public(account)}: {_jwt(operator, account, {'type': 'account', 'limits': limits})}\n"
-            for account, limits in ((self._account, _BOUNDLESS), (system, {}))
+            for account, limits in ((self._account, _BOUNDLESS | limits), (system, {}))
         )
         self.config = (
             f"operator: {_jwt(operator, operator, {'type': 'operator'})}\nsystem_account: {public(system)}\n"

@@ -31,6 +31,7 @@ _ANSWER_BYTES = 2048
 # Of a line, the longest of which says how a server is set up, and of a message, the longest of which tells of a stream.
 _LONGEST_LINE = 1 << 20
 _LONGEST_MESSAGE = 8 << 20
+_LAST_WORDS = re.compile(rb"^-ERR ([^\r\n]+)\r\n", re.MULTILINE)
 
 
 class PipelinedClient(Client):
@@ -179,6 +180,16 @@ class _Socket(TcpTransport):
         write: Callable[[bytes], None] = super().write
         with suppress(RuntimeError):
             write(payload)
+
+    async def drain(self) -> None:
+        drain: Callable[[], Awaitable[None]] = super().drain
+        try:
+            await drain()
+        except OSError as error:
+            # A server that lets nobody in says why and hangs up, and what we write meanwhile fails before that is read.
+            if said := _LAST_WORDS.search(bytes(getattr(self._io_reader, "_buffer", b""))):
+                raise ConnectionError(f"nats: {said[1].decode(errors='replace')}") from error
+            raise
 
     async def connect_tls(
         self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int

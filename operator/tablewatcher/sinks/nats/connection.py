@@ -63,7 +63,7 @@ class Connection:
 
     It is to `server` (a URL of the manifest) at `address`, one that its name stands for. `on_lost` is called once, with
     this connection, at the moment it can no longer be used. refusal: what this user may not do, as the server has said
-    last, until somebody clears it to ask again.
+    last, until somebody clears it to ask again. loss: why it is lost.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Connection:
         self._last_batch = 0
         self.lost = False
         self.refusal: str | None = None
+        self.loss = ""
         self._login = login
         self._server = server
         self._stream = stream
@@ -98,7 +99,8 @@ class Connection:
                 # Cut in the moment of the first round trip, it would be taken for a sound one.
                 if self.refusal is None and not self._failed.is_set():
                     return
-        except (OSError, nats_errors.Error, ValueError) as error:
+        except (OSError, nats_errors.Error, ValueError, AttributeError, TypeError) as error:
+            # The last two are what the library makes of a greeting that is none.
             await self._give_up(attempt)
             raise self._fault(error) from None
         except BaseException:
@@ -116,8 +118,10 @@ class Connection:
 
     def _most_telling(self) -> SinkError:
         causes: list[BaseException | None] = [*self._failures] or [None]
-        found = [self._fault(error) for error in causes]
-        return next((each for each in found if each.reason is not Reason.SINK_UNREACHABLE), found[-1])
+        # What the server has said comes before that it hung up, and a fault of ours to mend before all.
+        said = [error for error in causes if not _is_cut(error)]
+        found = [self._fault(error) for error in (*said, causes[-1])]
+        return next((each for each in found if each.reason is not Reason.SINK_UNREACHABLE), found[0])
 
     async def _give_up(self, attempt: asyncio.Future[None]) -> None:
         try:
@@ -222,8 +226,7 @@ class Connection:
     async def _note_failure(self, error: Exception) -> None:
         self._failures.append(error)
         # A server that refuses a log-in often cuts the connection before its answer is read: ask again.
-        cut = isinstance(error, ConnectionResetError | BrokenPipeError | nats_errors.UnexpectedEOF)
-        if len(self._failures) >= (_CUT_TRIES if cut else 1):
+        if len(self._failures) >= (_CUT_TRIES if _is_cut(error) else 1):
             self._failed.set()
         # The client waits for this before it tries again; its own pause counts in whole seconds.
         await asyncio.sleep(_RETRY_SECONDS)
@@ -247,5 +250,9 @@ class Connection:
     def _lose(self, outcome: Outcome) -> None:
         self._settle_all(outcome)
         if self._connected and not self.lost:
-            self.lost = True
+            self.lost, self.loss = True, outcome.message
             self._on_lost(self)
+
+
+def _is_cut(error: BaseException | None) -> bool:
+    return isinstance(error, ConnectionResetError | BrokenPipeError | nats_errors.UnexpectedEOF)

@@ -159,7 +159,10 @@ class NatsSink:
 
     async def _ask_bound(self, connection: Connection) -> None:
         """Another max_payload, after a reload of the server, is told to new connections only."""
-        asked = await self._connect()
+        try:
+            asked = await self._connect()
+        except SinkError:
+            return  # perhaps there may be no second one: that is no fault of the one that stands
         connection.client.bound_by(asked.client.max_payload)
         await asked.close()
 

@@ -65,9 +65,13 @@ def _said(connection: Connection, pattern: str) -> Iterator[None]:
     except (nats_errors.Error, OSError, TimeoutError) as error:
         if connection.refusal:
             raise SinkError(Reason.SINK_AUTH_FAILED, connection.refusal) from None
-        raise SinkError(
-            Reason.SINK_UNREACHABLE, f"JetStream does not answer ({type(error).__name__}): check the server"
-        ) from None
+        raise _silent(connection, "JetStream", error) from None
+
+
+def _silent(connection: Connection, who: str, error: Exception) -> SinkError:
+    if connection.loss:
+        return SinkError(Reason.SINK_UNREACHABLE, connection.loss)
+    return SinkError(Reason.SINK_UNREACHABLE, f"{who} does not answer ({type(error).__name__}): check the server")
 
 
 async def answers(connection: Connection) -> None:
@@ -77,9 +81,7 @@ async def answers(connection: Connection) -> None:
     try:
         await connection.round_trip(_SECONDS)
     except (nats_errors.Error, OSError, TimeoutError) as error:
-        raise SinkError(
-            Reason.SINK_UNREACHABLE, f"NATS does not answer ({type(error).__name__}): check the server"
-        ) from None
+        raise _silent(connection, "NATS", error) from None
 
 
 @dataclass(frozen=True, slots=True)
