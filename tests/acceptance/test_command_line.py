@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tablewatcher import __version__
 from tablewatcher.cli.reaching import UNREACHABLE_PATIENCE
 from tablewatcher.embedded import free_port
 
@@ -60,6 +62,14 @@ async def test_help_names_every_command() -> None:
         "version",
     ):
         assert command in answer.out
+
+
+async def test_a_program_is_told_the_version() -> None:
+    text, told, option = await asyncio.gather(
+        tablewatcher("version"), tablewatcher("version", "--output", "json"), tablewatcher("--version")
+    )
+    assert text.out == option.out == f"{__version__}\n"
+    assert json.loads(told.out) == {"version": __version__}
 
 
 async def test_validate_needs_no_database_and_no_secret(orders: Path) -> None:

@@ -160,6 +160,11 @@ async def test_the_listener_decides_where_a_sink_may_be(
             return await told() == reason and bool(hooks.requests) == (reason == "Forwarding")
 
         await poll(settled, 40)
+    where = ("-f", files[0], "--secrets-dir", files[1], "--dsn", database.dsn, "-o", "json")
+    checked, planned = await asyncio.gather(*(tablewatcher(word, *where, *options) for word in ("doctor", "plan")))
+    refused = None if reason == "Forwarding" else reason
+    (line,) = (each for each in checked.watchers["shop/orders"]["checks"] if each["check"] == "sink")
+    assert (line.get("reason"), planned.watchers["shop/orders"].get("reason")) == (refused, refused)
 
 
 @pytest.mark.parametrize("value", ["0", "Thu, 01 Jan 2026 00:00:00 GMT"])

@@ -7,6 +7,7 @@ the database and the checks of manifests take as long to load as all the rest.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -83,13 +84,17 @@ def plan(
     secrets_dir: SecretsDir = None,
     instance: Instance = LOCAL_INSTANCE,
     adopt: Adopt = None,
+    public_only: PublicOnly = False,
+    allow: Allow = None,
+    deny: Deny = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Check manifests against the live database and sink, and print the SQL that `apply` would run."""
     from . import planning
     from .watchers import Scope
 
-    results = asyncio.run(planning.plan(Scope(tuple(files), dsn, secrets_dir, instance, adopt)))
+    addresses = address_policy(public_only, allow, deny)
+    results = asyncio.run(planning.plan(Scope(tuple(files), dsn, secrets_dir, instance, adopt, addresses)))
     finish(results, output, display=planning.show_plan)
 
 
@@ -114,13 +119,17 @@ def doctor(
     dsn: Dsn = None,
     secrets_dir: SecretsDir = None,
     instance: Instance = LOCAL_INSTANCE,
+    public_only: PublicOnly = False,
+    allow: Allow = None,
+    deny: Deny = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Check everything about each watcher, line by line, and say what to do. Changes nothing."""
     from . import doctor
     from .watchers import Scope
 
-    results = asyncio.run(doctor.doctor(Scope(tuple(files), dsn, secrets_dir, instance)))
+    addresses = address_policy(public_only, allow, deny)
+    results = asyncio.run(doctor.doctor(Scope(tuple(files), dsn, secrets_dir, instance, addresses=addresses)))
     finish(results, output, display=doctor.show_checks)
 
 
@@ -230,6 +239,6 @@ def demo(
 
 
 @app.command()
-def version() -> None:
+def version(output: OutputOption = Output.TEXT) -> None:
     """Print the version."""
-    typer.echo(__version__)
+    typer.echo(json.dumps({"version": __version__}) if output is Output.JSON else __version__)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ..errors import TableWatcherError
 from ..postgres.connection.conninfo import Access
 from ..postgres.install.survey import Survey, survey
-from ..sinks.address import AddressPolicy
 from ..sinks.kinds import make_sink
 from ..spec.model import WatcherSpec
 from .watchers import Scope
@@ -34,7 +33,7 @@ async def look_at_database(scope: Scope, spec: WatcherSpec, to: Access) -> Surve
 async def look_at_sink(scope: Scope, spec: WatcherSpec) -> SinkFound:
     """What the sink of `spec` would say to events."""
     try:
-        sink = make_sink(spec, scope.secrets, addresses=AddressPolicy())
+        sink = make_sink(spec, scope.secrets, addresses=scope.addresses)
     except TableWatcherError as error:
         return SinkFound(error)
     try:

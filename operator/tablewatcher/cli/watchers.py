@@ -17,6 +17,7 @@ from ..postgres.connection.pooling import POOLED
 from ..postgres.install import apply as postgres
 from ..postgres.install.script import Section, script
 from ..postgres.install.survey import survey
+from ..sinks.address import AddressPolicy
 from ..spec.documents import API_VERSION, KIND
 from ..spec.model import Management, WatcherSpec
 from .progress import progress
@@ -33,7 +34,7 @@ _SQL_ASKS = "`sql` asks the database too: the script depends on the table's colu
 class Scope:
     """Which watchers, in which database, as whom; adopt: the home that watchers made elsewhere may move to.
 
-    reaching: what has been found out about the databases.
+    addresses: where HTTP sinks may be. reaching: what has been found out about the databases.
     """
 
     files: tuple[Path, ...]
@@ -41,6 +42,7 @@ class Scope:
     secrets_dir: Path | None
     instance: str
     adopt: str | None = None
+    addresses: AddressPolicy = field(default_factory=AddressPolicy)
     reaching: Reaching = field(default_factory=Reaching, repr=False, compare=False)
 
     @property
