@@ -1,10 +1,12 @@
-"""The command line. Commands are thin: they read files, call the same functions as the operator, and print."""
+"""The command line. Commands are thin: they read files, call the same functions as the operator, and print.
+
+Next to nothing is imported here: until `main` runs, Ctrl-C is answered with a traceback by Python itself.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
-import logging
 import sys
 
 __all__ = ["main"]
@@ -31,6 +33,8 @@ def main() -> None:
 
 
 def _commands() -> None:
+    import logging
+
     if logging.lastResort is not None:
         # What libraries warn of among themselves (a TLS connection that ends) is no answer to a command.
         logging.lastResort.setLevel(logging.ERROR)
