@@ -20,6 +20,7 @@ from aiohttp import web
 
 from tablewatcher.errors import Reason, SinkError
 from tablewatcher.sinks.base import Verdict
+from tablewatcher.sinks.http import channel as http_channel
 from tablewatcher.sinks.http import endpoint as http_endpoint
 from tablewatcher.sinks.http import guard as http_guard
 from tablewatcher.sinks.http.sink import HttpSink
@@ -169,6 +170,42 @@ async def test_a_server_that_asks_once_it_has_seen_the_path_gets_a_certificate(
         await sink.close()
         assert await served == b"204 No Content"
     assert found.verdict is Verdict.DELIVERED
+
+
+@pytest.mark.usefixtures("own_patience")
+async def test_an_endpoint_that_does_one_thing_at_a_time_is_well_while_it_answers(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shakes no hands beside a connection that it serves; a look at it is for when it does not answer either."""
+    monkeypatch.setattr(http_channel, "_FRESH_SECONDS", 0.0)
+    context = authority.server_context(tmp_path)
+
+    def serve(listening: socket.socket) -> None:
+        while True:
+            try:
+                accepted, _ = listening.accept()
+            except OSError:
+                return
+            with accepted, contextlib.suppress(OSError), context.wrap_socket(accepted, server_side=True) as talk:
+                while talk.recv(1 << 16):
+                    talk.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served = asyncio.create_task(asyncio.to_thread(serve, listening))
+        url = f"https://localhost:{listening.getsockname()[1]}/"
+        sink = http_sink(url, secrets=authority.secrets, tls=Tls(CA))
+        await sink.open()
+        assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+        monkeypatch.setattr(http_guard, "_CONNECT_SECONDS", 0.2)
+        monkeypatch.setattr(http_channel, "_BUSY_SECONDS", 60.0)
+        await sink.check()
+        monkeypatch.setattr(http_channel, "_BUSY_SECONDS", 0.1)
+        with pytest.raises(SinkError) as caught:
+            await sink.check()
+        await sink.close()
+        listening.shutdown(socket.SHUT_RDWR)
+        await served
+    assert "did not answer in time" in caught.value.message
 
 
 async def test_an_endpoint_that_leaves_out_a_certificate_of_its_chain_is_told_so(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from .status import outcome
 # What the endpoint refuses may be what a Secret held before it was changed.
 _REFUSED_STATUS = frozenset({401, 403, 410})
 _FRESH_SECONDS = 2.0
+# An endpoint that does one thing at a time shakes no hands beside a request. No longer than from an answer to the end
+# of the next look: one that is gone is told as soon as it was.
+_BUSY_SECONDS = 4.0
 _AGENT = f"tablewatcher/{__version__}"
 
 
@@ -53,9 +56,15 @@ class Channel:
         return endpoint
 
     async def check(self) -> None:
-        """Resolve, connect, shake hands, send nothing; not even that where answers come. SinkError if any fails."""
-        if self._pool is None or time.monotonic() - self._answered > _FRESH_SECONDS:
-            await self._look_at(self._endpoints.current())
+        """Resolve, connect, shake hands, send nothing; not even that where answers come. SinkError if any fails.
+
+        Silence is no fault of an endpoint that has answered a moment ago: it may be busy with what was sent.
+        """
+        if self._pool is None or not self._answered_within(_FRESH_SECONDS):
+            await self._look_at(self._endpoints.current(), busy=self._pool is not None)
+
+    def _answered_within(self, seconds: float) -> bool:
+        return time.monotonic() - self._answered <= seconds
 
     async def close(self) -> None:
         """Ends what is under way."""
@@ -89,10 +98,13 @@ class Channel:
             return replace(found, message=self._endpoints.with_fault(found.message))
         return found
 
-    async def _look_at(self, endpoint: Endpoint) -> None:
+    async def _look_at(self, endpoint: Endpoint, *, busy: bool = False) -> None:
+        """busy: it may be, with requests of ours."""
         try:
             await connect_once(endpoint.host, endpoint.port, endpoint.tls, self._guard_of(endpoint))
         except (OSError, TimeoutError) as error:
+            if busy and isinstance(error, TimeoutError) and self._answered_within(_BUSY_SECONDS):
+                return
             found = fault(error, endpoint.where)
             self._refusal = found if found.reason is Reason.TLS_FAILED else None
             raise self._told(found) from None
