@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 
+from tablewatcher.cli.checks import Level, database_checks
 from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.postgres.connection.session import connect
+from tablewatcher.postgres.drift import Drift
 from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.install.grants import to_capture
+from tablewatcher.postgres.install.survey import survey
 from tablewatcher.spec.model import Action, Capture, DeliveryPolicy, Granularity, NatsSink, WatcherSpec
 
 from ..conftest import Database
@@ -116,6 +122,38 @@ async def test_each_right_that_is_taken_is_given_back(maker: Maker, spec: Watche
         found = (await apply(maker.database.dsn, spec, names)).plan
         assert [(step.what, step.sql) for step in found.steps] == [(STEP, f'GRANT {what} TO "{maker.role}"')]
     await everything_captured(maker, spec)
+
+
+@pytest.mark.parametrize("what", ["USAGE ON SCHEMA tablewatcher", "INSERT ON {ring}"])
+async def test_whoever_takes_a_right_that_writes_need_is_told(maker: Maker, spec: WatcherSpec, what: str) -> None:
+    """Nothing of ours can keep these writes from failing: see decision 0030."""
+    names, owners = names_of(spec), maker.database
+    await apply(maker.dsn, spec, names)
+    taken = what.format(ring=f"tablewatcher.{names.rings[0]}")
+    async with await connect(owners.dsn) as connection:
+        drift = Drift(connection, asyncio.Lock(), names, spec)
+
+        async def said() -> tuple[str, Level]:
+            found = list(database_checks(spec, await survey(owners.dsn, spec, names), names))
+            (check,) = (each for each in found if each.name == "writes")
+            return await drift.look(), check.level
+
+        assert await said() == ("", Level.OK)
+        await owners.execute(f"REVOKE {taken} FROM {maker.role}")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await owners.execute("INSERT INTO t VALUES (1, 'a')")
+        fault, level = await said()
+        assert fault.startswith(f"writes to public.t fail: role {maker.role}, as which the capture function runs,")
+        assert level is Level.FAIL
+        if "SCHEMA" in what:
+            async with await connect(maker.dsn) as listeners:
+                with pytest.raises(DatabaseError, match="if capture runs as this role, writes to its table fail"):
+                    await Drift(listeners, asyncio.Lock(), names, spec).look()
+            with pytest.raises(DatabaseError, match="lacks rights, and writes to the table fail for want of some;"):
+                await plan(maker.dsn, spec, names)
+        await apply(owners.dsn, spec, names)
+        assert await said() == ("", Level.OK)
+        await owners.execute("INSERT INTO t VALUES (1, 'a')")
 
 
 async def test_a_ring_that_another_role_brings_up(maker: Maker, spec: WatcherSpec) -> None:

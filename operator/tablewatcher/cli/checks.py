@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import Reason, TableWatcherError
+from ..naming import WatcherNames
 from ..postgres.capture.granularity import notes
 from ..postgres.connection.pooling import Pooling
+from ..postgres.install.capture_rights import lost_rights
+from ..postgres.install.catalog import Observed
 from ..postgres.install.survey import Survey
 from ..postgres.standing import LONG_SECONDS, OpenGap, Standing, Surroundings
 from ..spec.model import Management, WatcherSpec
@@ -53,7 +56,7 @@ class Check:
         return cls(name, Level.FAIL, error.message, error.reason)
 
 
-def database_checks(spec: WatcherSpec, found: Survey) -> Iterator[Check]:
+def database_checks(spec: WatcherSpec, found: Survey, names: WatcherNames) -> Iterator[Check]:
     """Connection, server, rights, table, and whether what is installed is as it should be."""
     server, table = found.observed.server, found.observed.table
     if found.encrypted:
@@ -82,6 +85,8 @@ def database_checks(spec: WatcherSpec, found: Survey) -> Iterator[Check]:
         yield _key(table.shape.primary_key)
     if found.plan is not None:
         yield _triggers(spec, found)
+    if found.observed.function is not None:
+        yield _writes(spec, found.observed, names)
 
 
 def pooler_check(name: str, pooling: Pooling) -> Check:
@@ -112,6 +117,17 @@ def _triggers(spec: WatcherSpec, found: Survey) -> Check:
         return Check("triggers", Level.FAIL, f"nothing is installed yet: {run}", Reason.TRIGGERS_DRIFTED)
     what = ", ".join(step.what for step in found.plan.steps)
     return Check("triggers", Level.FAIL, f"not as the manifest wants them ({what}): {run}", Reason.TRIGGERS_DRIFTED)
+
+
+def _writes(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> Check:
+    grants, made = lost_rights(observed, names), observed.function
+    if not grants or made is None:
+        return Check("writes", Level.OK, "the capture function may do what it does")
+    text = (
+        f"every write to {spec.table.schema}.{spec.table.name} fails: role {made.owner}, as which the capture function"
+        f" runs, has lost rights; their owner must run: {grants};"
+    )
+    return Check("writes", Level.FAIL, text, Reason.PERMISSION_DENIED)
 
 
 def filling(spec: WatcherSpec, found: Standing) -> bool:

@@ -75,7 +75,7 @@ async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterato
     except TableWatcherError as error:
         yield Check.fault("connection", error)
         return
-    for check in database_checks(spec, found):
+    for check in database_checks(spec, found, scope.names(spec)):
         yield check
     pooling = found.pooling
     if to.listener_role is not None:

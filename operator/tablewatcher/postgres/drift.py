@@ -33,6 +33,7 @@ class Drift:
             trigger=literal(names.trigger),
             table_schema=literal(spec.table.schema),
             table=literal(spec.table.name),
+            rings=", ".join(map(literal, names.rings)),
         ).encode()
 
     @translating
@@ -40,6 +41,9 @@ class Drift:
         """What is wrong, with the remedy; "" where changes are captured."""
         async with self._lock:
             row = await (await self._connection.execute(self._query)).fetchone()
+        if row is not None and row["denied"] is not None:
+            denied = f"role {row['denied']}, as which the capture function runs, has lost rights in schema {SCHEMA}"
+            return f"writes to {self._table} fail: {denied}; `tablewatcher apply` gives them back, or says the GRANT"
         if row is not None and row["exchanged"]:
             return f"{self._table} is another table than the one that was applied, and changes pass unseen; {_REMEDY}"
         if row is None or row["fires"] & self._wanted != self._wanted:
@@ -69,6 +73,10 @@ SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('O', '
                    AND d.objid = c.oid AND d.xmin = c.xmin OFFSET 0)) AS touched,
        EXISTS (SELECT FROM pg_catalog.pg_trigger i JOIN pg_catalog.pg_class c ON c.oid = i.tgrelid
                WHERE i.tgfoid = min(p.oid) AND i.tgtype = {insert} AND c.relispartition) AS passed_by,
+       (SELECT pg_catalog.pg_get_userbyid(f.proowner)::text FROM pg_catalog.pg_proc f WHERE f.oid = min(p.oid) AND (
+          NOT pg_catalog.has_schema_privilege(f.proowner, f.pronamespace, 'USAGE')
+          OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = f.pronamespace AND c.relname IN ({rings})
+                       AND NOT pg_catalog.has_table_privilege(f.proowner, c.oid, 'INSERT')))) AS denied,
        w.source_digest IS NULL OR w.source_digest = coalesce(pg_catalog.encode(
          pg_catalog.sha256(pg_catalog.convert_to(min(p.prosrc), 'UTF8')), 'hex'), '') AS sound
 FROM {schema}.watcher AS w

@@ -28,10 +28,7 @@ def sql_error(error: psycopg.Error) -> DatabaseError:
     if function := _IN_FUNCTION.search(error.diag.context or ""):
         return _in_a_function_of_theirs(in_short(function[1]), f"{error.sqlstate}: {said}", error)
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        # As when a watcher gets an adminSecretRef after it was applied without one.
-        remedy = "; another role has made it: apply as that role, or GRANT that role to this one"
-        advice = remedy if said.startswith("must be owner of") else ""
-        return DatabaseError(Reason.PERMISSION_DENIED, f"the database denies it (42501): {said}{advice}")
+        return DatabaseError(Reason.PERMISSION_DENIED, f"the database denies it (42501): {said}{_advice(said)}")
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return DatabaseError(Reason.READ_ONLY_REPLICA, "the database is read-only; use its primary")
     if isinstance(error, _MISSING):
@@ -64,3 +61,13 @@ def _operational(error: psycopg.OperationalError) -> DatabaseError:
     words = f": {in_short(said.message_primary)}" if pooler else ""
     told = f" ({state}{words})" if state else ""
     return DatabaseError(Reason.DATABASE_UNREACHABLE, f"the connection to the database broke{told}")
+
+
+def _advice(denied: str) -> str:
+    """What to do about what the server does not allow."""
+    if denied.startswith("must be owner of"):
+        # As when a watcher gets an adminSecretRef after it was applied without one.
+        return "; another role has made it: apply as that role, or GRANT that role to this one"
+    if denied == f"permission denied for schema {SCHEMA}":
+        return "; if capture runs as this role, writes to its table fail: `tablewatcher plan` says the GRANT"
+    return ""

@@ -7,7 +7,7 @@ that was dropped. The function runs as its owner, so what that one lacks would b
 from __future__ import annotations
 
 from ...errors import DatabaseError, Reason
-from ...naming import WatcherNames
+from ...naming import SCHEMA, WatcherNames
 from ...spec.model import Management
 from .catalog import Observed
 from .grants import Grantee, missing, to_capture
@@ -36,6 +36,15 @@ def capture_grants(observed: Observed, names: WatcherNames, management: Manageme
             f" run: {grants};",
         )
     return grants
+
+
+def lost_rights(observed: Observed, names: WatcherNames) -> str:
+    """The GRANT statements for want of which every write to the table fails now; "" where none does."""
+    grantee = _capturer(observed, Management.OBSERVE, written=False)
+    if grantee is None or not observed.triggers:
+        return ""
+    of_writes = {SCHEMA, *(set(names.rings) & observed.objects.keys())}
+    return missing([right for right in to_capture(names) if right.name in of_writes], grantee)
 
 
 def _capturer(observed: Observed, management: Management, *, written: bool) -> Grantee | None:

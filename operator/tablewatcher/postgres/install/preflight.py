@@ -9,6 +9,7 @@ from ...naming import SCHEMA, WatcherNames
 from ...spec.model import WHOLE_ROW, Action, Granularity, Management, WatcherSpec
 from ..quoting import identifier
 from ..sql import migrations
+from .capture_rights import lost_rights
 from .catalog import Observed, TableFacts
 
 _KINDS = {
@@ -48,7 +49,7 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
         lambda: _check_encoding(observed),
         lambda: _check_names(observed, names),
         lambda: _check_table(spec.table.schema, observed, table),
-        lambda: _check_rights(spec, observed),
+        lambda: _check_rights(spec, observed, names),
         lambda: _check_upgrade(spec, observed),
         *of_table,
         lambda: _check_publications(spec, observed),
@@ -143,13 +144,14 @@ def _refused(schema: str, facts: TableFacts) -> str:
     return ""
 
 
-def _check_rights(spec: WatcherSpec, observed: Observed) -> None:
+def _check_rights(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> None:
     role = identifier(observed.server.role)
     wanted = _rights_to_look if spec.management is Management.OBSERVE else _rights_to_apply
     grants = wanted(spec, observed, role)
     if grants:
+        harm = ", and writes to the table fail for want of some" if lost_rights(observed, names) else ""
         raise DatabaseError(
-            Reason.PERMISSION_DENIED, f"role {role} lacks rights; the owner must run: {'; '.join(grants)};"
+            Reason.PERMISSION_DENIED, f"role {role} lacks rights{harm}; the owner must run: {'; '.join(grants)};"
         )
 
 
