@@ -11,6 +11,7 @@ from ..naming import SCHEMA, WatcherNames
 from ..spec.model import WatcherSpec
 from .connection.session import Connection, translating
 from .quoting import literal
+from .sql import QUERIES
 from .trigger_type import BITS, STATEMENT_INSERT
 
 _REMEDY = "`tablewatcher apply` puts it right and sends a gap event"
@@ -27,6 +28,8 @@ class Drift:
         self._table = f"{spec.table.schema}.{spec.table.name}"
         self._query = _LOOK.format(
             insert=STATEMENT_INSERT,
+            is_off=QUERIES["trigger_is_off"],
+            was_touched=QUERIES["trigger_was_touched"],
             schema=SCHEMA,
             hash=literal(names.hash),
             function=literal(names.function),
@@ -59,18 +62,13 @@ class Drift:
         return ""
 
 
-# By name, not by function: a watcher may have several of both. A trigger whose row is of another transaction than what
-# it depends on was changed after it was made: turned off and on again, if it fires now. OFFSET: that is looked up by
-# index, where a planner without statistics would compare all with all.
+# By name, not by function: a watcher may have several of both.
 _LOOK = """
-SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('O', 'A')), 0)::integer AS fires,
+SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE NOT ({is_off})), 0)::integer AS fires,
        EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = {table_schema} AND c.relname = {table} AND c.oid <> w.table_oid) AS exchanged,
-       EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = min(p.oid) AND c.tgenabled NOT IN ('O', 'A'))
-         AS partly_off,
-       EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgfoid = min(p.oid) AND c.tgenabled = 'O' AND NOT EXISTS (
-                 SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_trigger'::regclass
-                   AND d.objid = c.oid AND d.xmin = c.xmin OFFSET 0)) AS touched,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgfoid = min(p.oid) AND {is_off}) AS partly_off,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgfoid = min(p.oid) AND {was_touched}) AS touched,
        EXISTS (SELECT FROM pg_catalog.pg_trigger i JOIN pg_catalog.pg_class c ON c.oid = i.tgrelid
                WHERE i.tgfoid = min(p.oid) AND i.tgtype = {insert} AND c.relispartition) AS passed_by,
        (SELECT pg_catalog.pg_get_userbyid(f.proowner)::text FROM pg_catalog.pg_proc f WHERE f.oid = min(p.oid) AND (

@@ -6,6 +6,7 @@ import re
 from importlib.resources import files
 
 _NAMED = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_PART = re.compile(r"\{(\w+)\}")
 
 
 def _text(name: str) -> str:
@@ -14,7 +15,11 @@ def _text(name: str) -> str:
 
 def _load_queries() -> dict[str, str]:
     pieces = _NAMED.split(_text("queries.sql"))
-    return {name: body.strip() for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
+    found: dict[str, str] = {}
+    for name, body in zip(pieces[1::2], pieces[2::2], strict=True):
+        # {name}: an earlier one, as a part of this.
+        found[name] = _PART.sub(lambda part: f"\n{found[part[1]]}\n", body.strip())
+    return found
 
 
 QUERIES = _load_queries()

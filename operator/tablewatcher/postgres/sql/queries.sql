@@ -269,18 +269,26 @@ SELECT p.oid::bigint AS oid, p.prosrc AS source, p.prosecdef AS security_definer
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'tablewatcher' AND p.proname = %(function)s AND p.pronargs = 0
 
+-- name: trigger_is_off
+-- Of a trigger t. A part of other queries, as what follows.
+t.tgenabled NOT IN ('O', 'A')
+
+-- name: trigger_was_touched
+-- It fires, and its row was written again after it was made, as by DISABLE TRIGGER and ENABLE TRIGGER: what it depends on
+-- is noted once, by the transaction that made it. OFFSET: that is looked up by index, where a planner without statistics
+-- would compare all with all.
+t.tgenabled = 'O' AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_trigger'::regclass
+    AND d.objid = t.oid AND d.xmin = t.xmin OFFSET 0)
+
 -- name: capture_triggers
--- A trigger that is switched off on one partition alone counts as off. touched: its row was written again after it was
--- made, as by DISABLE TRIGGER and ENABLE TRIGGER; what it depends on is noted once, by the transaction that made it.
--- OFFSET: each looked up by index, where a planner without statistics would compare all with all.
+-- A trigger that is switched off on one partition alone counts as off.
 WITH ours AS MATERIALIZED (
     SELECT t.tgname, t.tgrelid, t.tgtype, t.tgenabled, t.tgnewtable, t.tgoldtable, t.tgisinternal, t.tgparentid,
-           t.tgenabled = 'O' AND NOT EXISTS (
-             SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_trigger'::regclass
-               AND d.objid = t.oid AND d.xmin = t.xmin OFFSET 0) AS touched
+           {trigger_is_off} AS is_off, {trigger_was_touched} AS touched
     FROM pg_catalog.pg_trigger t WHERE t.tgfoid = %(function_oid)s
 ), of_name AS (
-    SELECT *, pg_catalog.bool_or(tgenabled NOT IN ('O', 'A')) OVER same AS off, pg_catalog.bool_or(touched) OVER same AS any_touched
+    SELECT *, pg_catalog.bool_or(is_off) OVER same AS off, pg_catalog.bool_or(touched) OVER same AS any_touched
     FROM ours WINDOW same AS (PARTITION BY tgname)
 )
 SELECT tgname::text AS name, tgrelid::bigint AS table_oid, tgtype::integer AS type,
