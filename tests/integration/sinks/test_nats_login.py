@@ -21,7 +21,7 @@ from tablewatcher.spec.model import CaRef, CreateStream, NatsAuth, SecretKey, Tl
 from ..running import running_time
 from .accounts import Operator, key_pair, public
 from .authority import Authority
-from .conftest import nats_sink
+from .conftest import Names, nats_sink
 from .events import MemorySecrets, events
 from .servers import NatsServer, until
 
@@ -222,6 +222,20 @@ async def test_an_encrypted_connection(tmp_path: Path, authority: Authority, sch
         server.kill()
         server.start()
         await _delivers_within(sink, 4)
+        await sink.close()
+
+
+@pytest.mark.parametrize("first", [False, True])
+async def test_a_name_that_ends_in_a_dot_is_that_of_the_certificate(
+    tmp_path: Path, authority: Authority, names: Names, first: bool
+) -> None:
+    """As people write it in a cluster, so that a name is looked up once and not with every suffix there is."""
+    names |= {"localhost.": ["127.0.0.1"]}
+    with _running(tmp_path, _tls(authority, tmp_path, "handshake_first: true" if first else "")) as server:
+        url = f"tls://localhost.:{server.port}"
+        sink = nats_sink(url, tls=Tls(CA, handshake_first=first), secrets=authority.secrets, **CREATE)
+        await sink.open()
+        assert await _delivers(sink)
         await sink.close()
 
 

@@ -194,8 +194,10 @@ class _Socket(TcpTransport):
     async def connect_tls(
         self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
     ) -> None:
+        # A name may end in a dot, to be looked up as it is; the one in a certificate, and in a handshake, does not.
+        name = uri.rstrip(".") if isinstance(uri, str) else uri
         try:
-            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+            await super().connect_tls(name, ssl_context, buffer_size, connect_timeout)
         except RuntimeError as error:  # likewise
             raise ConnectionResetError(str(error)) from None
 
