@@ -18,7 +18,7 @@ from .listeners import Listener, apply
 from .writers import TABLES
 
 MakeListener = Callable[..., Listener]
-Forwarding = Callable[[Path, Database], Awaitable[Listener]]
+Forwarding = Callable[..., Awaitable[Listener]]
 
 
 @pytest.fixture
@@ -42,10 +42,11 @@ async def make_listener(tmp_path: Path) -> AsyncIterator[MakeListener]:
 
 @pytest.fixture
 def forwarding(make_listener: MakeListener) -> Forwarding:
-    """`await forwarding(manifest, database)`: a listener that forwards, of a watcher just applied on new tables."""
+    """`await forwarding(manifest, database)`: a listener that forwards, of a watcher just applied on new tables, the
+    writers' or those that other SQL makes."""
 
-    async def made(manifest: Path, database: Database) -> Listener:
-        await database.execute(TABLES)
+    async def made(manifest: Path, database: Database, tables: str = TABLES) -> Listener:
+        await database.execute(tables)
         await apply(manifest, database.dsn)
         listener = make_listener(manifest, database.dsn)
         listener.start()

@@ -9,8 +9,8 @@ from tablewatcher.naming import LOCAL_INSTANCE, watcher_names
 from ..conftest import Database, Stream, poll
 from .arrivals import streamed, streamed_all
 from .checker import Kind, Outcome, check
-from .conftest import MakeListener
-from .listeners import apply, nats_sink, write_manifest
+from .conftest import Forwarding
+from .listeners import nats_sink, write_manifest
 from .writers import TABLES, Writers
 from .wrong_readers import QUEUE, SkipLocked, WrongReader
 
@@ -86,15 +86,13 @@ async def overtaken(writers: Writers, workers: SkipLocked) -> None:
 
 
 async def test_wrong_readers_are_caught(
-    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+    tmp_path: Path, database: Database, stream: Stream, forwarding: Forwarding
 ) -> None:
     manifest = write_manifest(tmp_path / "compared.yaml", nats_sink(stream.url, stream.prefix))
-    await database.execute(TABLES)
-    await apply(manifest, database.dsn)
+    await forwarding(manifest, database)
     rings = watcher_names(LOCAL_INSTANCE, "faults", manifest.stem).rings
     by_id, by_horizon = WrongReader.by_id(database.dsn, rings), WrongReader.by_horizon(database.dsn, rings)
-    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=21)
-    listener.start()
+    writers = Writers(database.dsn, seed=21)
     async with by_id.running(), by_horizon.running():
         # Before the others write: in their midst the reader by id may well lose what these two wait for.
         await late_commit(writers, by_id)
@@ -121,13 +119,11 @@ async def test_wrong_readers_are_caught(
 
 
 async def test_workers_on_a_queue_are_caught(
-    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+    tmp_path: Path, database: Database, stream: Stream, forwarding: Forwarding
 ) -> None:
     manifest = write_manifest(tmp_path / "queued.yaml", nats_sink(stream.url, stream.prefix))
-    await database.execute(TABLES + QUEUE)
-    await apply(manifest, database.dsn)
+    await forwarding(manifest, database, TABLES + QUEUE)
     workers, writers = SkipLocked(database.dsn), Writers(database.dsn, seed=22)
-    make_listener(manifest, database.dsn).start()
     async with workers.running():
         await overtaken(writers, workers)
         async with writers.running():
@@ -142,13 +138,11 @@ async def test_workers_on_a_queue_are_caught(
 
 
 async def test_a_queue_fills_with_dead_rows_under_an_old_snapshot_and_the_ring_does_not(
-    tmp_path: Path, database: Database, stream: Stream, make_listener: MakeListener
+    tmp_path: Path, database: Database, stream: Stream, forwarding: Forwarding
 ) -> None:
     manifest = write_manifest(tmp_path / "bloated.yaml", nats_sink(stream.url, stream.prefix))
-    await database.execute(TABLES + QUEUE)
-    await apply(manifest, database.dsn)
+    await forwarding(manifest, database, TABLES + QUEUE)
     workers = SkipLocked(database.dsn)
-    make_listener(manifest, database.dsn).start()
     async with workers.running(), await database.connect() as old:
         await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         await old.execute("SELECT count(*) FROM queue")

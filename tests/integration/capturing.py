@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,10 @@ from tablewatcher.postgres.install.survey import survey
 from tablewatcher.postgres.ring.outbox import Outbox, Page
 from tablewatcher.postgres.ring.position import Position
 from tablewatcher.postgres.ring.snapshot import Snapshot
-from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
+from tablewatcher.spec import model
+from tablewatcher.spec.model import Action, NatsSink, Table, WatcherSpec
+
+from ..conftest import Database
 
 FIRST = Position(Snapshot.parse("1:1:"))
 ALL = frozenset(Action)
@@ -26,7 +31,7 @@ ALL = frozenset(Action)
 def spec_of(table: str = "t", *, schema: str = "public", name: str = "w", **fields: Any) -> WatcherSpec:
     """A spec that watches everything of `table`, with `fields` changed."""
     given = {"actions": ALL, "sink": NatsSink(("nats://127.0.0.1:4222",), "x"), **fields}
-    return WatcherSpec("shop", name, Database("secret"), Table(schema, table), **given)
+    return WatcherSpec("shop", name, model.Database("secret"), Table(schema, table), **given)
 
 
 def names_of(spec: WatcherSpec) -> WatcherNames:
@@ -85,6 +90,15 @@ async def watch(dsn: str, spec: WatcherSpec, *, admin: str | None = None) -> Wat
     return await opened(dsn, spec)
 
 
+@asynccontextmanager
+async def watching(database: Database, tables: str, spec: WatcherSpec) -> AsyncIterator[Watched]:
+    """What `tables`, SQL, makes in a new database, watched as `spec` says."""
+    await database.execute(tables)
+    found = await watch(database.dsn, spec)
+    async with found.reader:
+        yield found
+
+
 async def plan(dsn: str, spec: WatcherSpec, names: WatcherNames, *, adopt: str | None = None) -> Plan:
     """What `apply` would run now. Raises the first of what stands against it."""
     found = await survey(dsn, spec, names, adopt=adopt)
@@ -104,4 +118,4 @@ def _outbox(reader: Connection, spec: WatcherSpec, generation: int) -> Outbox:
     return Outbox(reader, asyncio.Lock(), spec, names_of(spec), database="test", generation=generation)
 
 
-__all__ = ["ALL", "FIRST", "Applied", "Watched", "names_of", "opened", "plan", "spec_of", "watch"]
+__all__ = ["ALL", "FIRST", "Applied", "Watched", "names_of", "opened", "plan", "spec_of", "watch", "watching"]

@@ -20,7 +20,7 @@ from tablewatcher.spec.model import Action
 
 from ..conftest import Database
 from ..versions import OLDEST
-from .capturing import Watched, names_of, plan, spec_of, watch
+from .capturing import Watched, names_of, plan, spec_of, watch, watching
 
 SPEC = spec_of(actions=frozenset({Action.INSERT, Action.UPDATE, Action.DELETE}))
 NAMES = names_of(SPEC)
@@ -29,9 +29,9 @@ STOPPED = 1_700_000_000
 
 @pytest.fixture
 async def watched(any_database: Database) -> AsyncIterator[Watched]:
-    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE other (id int)")
-    found = await watch(any_database.dsn, SPEC)
-    async with found.reader:
+    async with watching(
+        any_database, "CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE other (id int)", SPEC
+    ) as found:
         yield found
 
 

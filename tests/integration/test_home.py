@@ -28,7 +28,7 @@ from ..conftest import POSTGRES_SETTINGS, Database, poll
 from ..pgbouncer import PgBouncer
 from ..replicas import caught_up, cut_off, promote, upgraded
 from ..versions import newest_postgres
-from .capturing import Watched, names_of, plan, spec_of, watch
+from .capturing import Watched, names_of, plan, spec_of, watching
 
 SPEC = spec_of()
 NAMES = names_of(SPEC)
@@ -37,10 +37,8 @@ TABLE = "CREATE TABLE t (id int PRIMARY KEY, n int)"
 
 @pytest.fixture
 async def watched(database: Database) -> AsyncIterator[Watched]:
-    await database.execute(TABLE)
-    found = await watch(database.dsn, SPEC)
-    yield found
-    await found.reader.close()
+    async with watching(database, TABLE, SPEC) as found:
+        yield found
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tablewatcher.postgres.install.apply import apply, destroy
 
 from ..conftest import POSTGRES_SETTINGS, Database
 from ..versions import newest_postgres
-from .capturing import Watched, names_of, plan, spec_of, watch
+from .capturing import Watched, names_of, plan, spec_of, watch, watching
 from .test_home import delivered, sequence, told
 
 SPEC = spec_of()
@@ -26,9 +26,9 @@ NAMES = names_of(SPEC)
 
 @pytest.fixture
 async def watched(database: Database) -> AsyncIterator[Watched]:
-    await database.execute("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)")
-    found = await watch(database.dsn, SPEC)
-    async with found.reader:
+    async with watching(
+        database, "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)", SPEC
+    ) as found:
         yield found
 
 

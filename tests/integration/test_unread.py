@@ -11,7 +11,7 @@ from tablewatcher.postgres.ring.position import Position
 from tablewatcher.postgres.ring.unread import COUNTED, Unread, unread
 
 from ..conftest import Database
-from .capturing import Watched, names_of, spec_of, watch
+from .capturing import Watched, names_of, spec_of, watching
 
 SPEC = spec_of()
 NAMES = names_of(SPEC)
@@ -19,10 +19,8 @@ NAMES = names_of(SPEC)
 
 @pytest.fixture
 async def watched(any_database: Database) -> AsyncIterator[Watched]:
-    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
-    found = await watch(any_database.dsn, SPEC)
-    yield found
-    await found.reader.close()
+    async with watching(any_database, "CREATE TABLE t (id int PRIMARY KEY, n int)", SPEC) as found:
+        yield found
 
 
 async def events(watched: Watched, position: Position | None = None) -> int:
