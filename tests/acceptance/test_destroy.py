@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import Database, HttpReceiver
+from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .commands import manifest, tablewatcher, write
 from .conftest import MakeListener
@@ -78,6 +78,12 @@ async def test_what_was_parked_is_gone_too(
     listener.start()
     await put_aside(database, endpoint, "bad")
     assert await is_aside(database, "bad")
+
+    async def nothing_waits() -> bool:
+        return bool((await command(path, database, "status")).watchers["faults/http"]["waiting"] == 0)
+
+    # What was written until the first was put aside; one that is told to end reads no further.
+    await poll(nothing_waits, 40)
     await listener.terminate()
     await put(database, "good", "good")
     answer = await tablewatcher("destroy", "-f", path, "--dsn", database.dsn)
