@@ -1,4 +1,8 @@
-"""One connection to an endpoint: what it says that is odd, and which of a name's addresses it is made to."""
+"""One connection to an endpoint: what it says that is odd, and which of a name's addresses it is made to.
+
+What of the client's library is touched here is not all documented, and every test of this sink would show a change; so
+the library is pinned.
+"""
 
 from __future__ import annotations
 
