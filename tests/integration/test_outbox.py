@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tablewatcher.event import Event
 from tablewatcher.naming import key_token
 from tablewatcher.postgres.connection.session import Connection, connect
-from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.install.apply import apply, destroy
 from tablewatcher.postgres.ring import cursor_log
 from tablewatcher.postgres.ring.cursor_log import CursorLog, Held, Lease
 from tablewatcher.postgres.ring.gaps import Gaps
@@ -303,6 +303,24 @@ async def test_lease(database: Database, watched: Watched, writer: Connection) -
         four = await first.acquire(lambda _: False)
         assert isinstance(four, Lease)
         assert four.epoch == three.epoch + 1
+
+
+async def test_who_slept_while_the_ring_was_made_again_has_no_lease_in_it(
+    database: Database, watched: Watched, writer: Connection
+) -> None:
+    """Of whatever epoch: what it still holds went with the old ring, and others may have sent newer events since."""
+    async with await connect(database.dsn) as other:
+        slept, awake = log_of(writer, "a"), log_of(other, "b")
+        for _ in range(3):
+            old = await slept.acquire(lambda _: True)
+        assert isinstance(old, Lease)
+        await destroy(database.dsn, watched.spec, watched.names)
+        await apply(database.dsn, watched.spec, watched.names)
+        assert not await slept.commit(old.epoch, old.position)
+        new = await awake.acquire(lambda _: False)
+        assert isinstance(new, Lease)
+        assert not await slept.commit(old.epoch, old.position)
+        assert await awake.commit(new.epoch, new.position)
 
 
 async def test_a_clock_that_was_set_back_keeps_no_lease(

@@ -23,6 +23,8 @@ from .capturing import Watched, names_of, spec_of, watch
 
 SPEC = spec_of(columns=("*",))
 NAMES = names_of(SPEC)
+# Of an owner whom nobody has superseded.
+EPOCH = 1 << 60
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ async def test_an_event_comes_back_as_the_database_made_it(
     assert found is not None
     (event,) = found.events
     parked = parked_of(writer, mode)
-    assert await parked.write(1, [Row(event, 3, "SinkUnreachable", "400")])
+    assert await parked.write(EPOCH, [Row(event, 3, "SinkUnreachable", "400")])
     (back,), more = await parked.first([event.key], 0)
     assert more == set()
     assert back.body == event.body
@@ -95,7 +97,7 @@ async def test_an_event_comes_back_as_the_database_made_it(
 async def test_a_row_may_be_read_in_the_other_format(database: Database, watched: Watched, writer: Connection) -> None:
     """The manifest may change between parking and replay."""
     (event,) = await events_of(database, watched, "a")
-    assert await parked_of(writer).write(1, [Row(event)])
+    assert await parked_of(writer).write(EPOCH, [Row(event)])
     (binary,), _ = await parked_of(writer, Format.BINARY).first(["a"], 0)
     found = json.loads(event.body)
     assert json.loads(binary.body) == found["data"]
@@ -105,8 +107,8 @@ async def test_a_row_may_be_read_in_the_other_format(database: Database, watched
 async def test_written_again_an_event_keeps_its_place(database: Database, watched: Watched, writer: Connection) -> None:
     first, second, third = await events_of(database, watched, "a", "a", "a")
     parked = parked_of(writer)
-    two = await parked.write(1, [Row(first, 2, "SinkUnreachable", "400"), Row(second)])
-    one = await parked.write(1, [Row(second), Row(third), Row(first, 3, "SinkUnreachable", "422")])
+    two = await parked.write(EPOCH, [Row(first, 2, "SinkUnreachable", "400"), Row(second)])
+    one = await parked.write(EPOCH, [Row(second), Row(third), Row(first, 3, "SinkUnreachable", "422")])
     back, _ = await parked.first(["a"], 0)
     assert [event.ring_id for event in back] == [first.ring_id, second.ring_id, third.ring_id]
     rows, number = await listed(watched.dsn, NAMES, 10)
@@ -138,7 +140,7 @@ async def test_an_owner_that_was_replaced_opens_no_request_again(
     """It may wake up behind its successor, with numbers of its own."""
     (event,) = await events_of(database, watched, "a")
     parked, lock = parked_of(writer), asyncio.Lock()
-    assert await parked.write(1, [Row(event, 8)])
+    assert await parked.write(EPOCH, [Row(event, 8)])
     await ask(watched.dsn, NAMES, Kind.SKIP)
     await ask(watched.dsn, NAMES, Kind.REPLAY)
     lease = await CursorLog(writer, lock, NAMES, holder="new", sink_timeout=1).acquire(lambda _: True)
@@ -161,8 +163,8 @@ async def test_an_owner_that_was_replaced_opens_no_request_again(
 async def test_what_is_deleted_counts_as_sent_at_once(database: Database, watched: Watched, writer: Connection) -> None:
     """Whoever goes on with the request after a kill finds what is gone counted."""
     events = await events_of(database, watched, "a", "a", "b")
-    parked, requests = parked_of(writer), Requests(writer, asyncio.Lock(), NAMES, epoch=1)
-    assert await parked.write(1, [Row(event) for event in events])
+    parked, requests = parked_of(writer), Requests(writer, asyncio.Lock(), NAMES, epoch=EPOCH)
+    assert await parked.write(EPOCH, [Row(event) for event in events])
     asked = await ask(watched.dsn, NAMES, Kind.PARKED)
     assert await requests.note(replace(asked, state=State.RUNNING)) == 0
     back, _ = await parked.first(["a", "b"], asked.id)
@@ -176,13 +178,13 @@ async def test_pieces_and_lanes(database: Database, watched: Watched, writer: Co
     """A change of key binds two keys; what does not fit in a piece is told."""
     events = await events_of(database, watched, "a", "b", "c", "a>d", "d")
     parked = parked_of(writer)
-    assert await parked.write(1, [Row(event) for event in events])
+    assert await parked.write(EPOCH, [Row(event) for event in events])
     assert set(await parked.keys()) == {"a", "b", "c", "d"}
     assert set(await parked.lanes_of(["d"])) == {"a", "d"}
     loop = f"FOR i IN 1..{PIECE_EVENTS} LOOP UPDATE t SET n = n + 1 WHERE id = 'b'; END LOOP"
     await database.execute(f"DO $$ BEGIN {loop}; END $$")
     many = await watched.events()
-    assert await parked.write(1, [Row(event) for event in many])
+    assert await parked.write(EPOCH, [Row(event) for event in many])
     piece, more = await parked.first(["b", "c"], 0)
     assert len(piece) == PIECE_EVENTS
     assert more == {"b"}
@@ -191,8 +193,8 @@ async def test_pieces_and_lanes(database: Database, watched: Watched, writer: Co
 async def test_what_is_skipped_lets_its_followers_go(database: Database, watched: Watched, writer: Connection) -> None:
     first, second, other, alone = await events_of(database, watched, "a", "a", "b", "c")
     parked = parked_of(writer)
-    assert await parked.write(1, [Row(first, 8), Row(second), Row(other, 8), Row(alone, 8)])
-    requests = Requests(writer, asyncio.Lock(), NAMES, epoch=1)
+    assert await parked.write(EPOCH, [Row(first, 8), Row(second), Row(other, 8), Row(alone, 8)])
+    requests = Requests(writer, asyncio.Lock(), NAMES, epoch=EPOCH)
 
     async def skip(**meant: str) -> Dropped:
         await ask(watched.dsn, NAMES, Kind.SKIP, **meant)
@@ -205,7 +207,7 @@ async def test_what_is_skipped_lets_its_followers_go(database: Database, watched
         return dropped
 
     assert await skip(event_id=second.event_id) == Dropped(1, [], [])
-    assert await parked.write(1, [Row(second)])
+    assert await parked.write(EPOCH, [Row(second)])
     assert await skip(event_id=first.event_id) == Dropped(1, ["a"], [])
     assert await skip(key="b") == Dropped(1, [], ["b"])
     assert await skip() == Dropped(2, [], ["a", "c"])

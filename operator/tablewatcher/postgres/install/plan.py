@@ -216,7 +216,7 @@ def _ring_steps(observed: Observed, names: WatcherNames) -> list[Step]:
             *(Step(what, sql, Kind.RING, locks_table=True, excludes_readers=True) for what, sql in upgrade),
         ]
     # Nothing can be in the ring before this transaction commits, so any snapshot taken in it is early enough.
-    first = free_cursor(names, "0", "pg_catalog.pg_current_snapshot()")
+    first = free_cursor(names, "pg_catalog.pg_current_snapshot()")
     made = (*whole_ring(names), ("set the cursor to now", first))
     return [Step(what, sql, Kind.RING) for what, sql in made]
 

@@ -13,6 +13,10 @@ SECONDS_LEFT = (
     " ELSE expires_at - pg_catalog.clock_timestamp() END)::float8"
 )
 
+# Of a ring that is new: above what a listener may still hold of an earlier ring of this watcher. Each lease takes one,
+# and a thousand a second are never taken.
+FIRST_EPOCH = "(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint"
+
 
 def log(names: WatcherNames) -> str:
     """A query of all rows."""
@@ -29,14 +33,14 @@ def not_superseded(names: WatcherNames) -> str:
     return f"NOT EXISTS (SELECT FROM ({log(names)}) AS l WHERE l.epoch > %(epoch)s)"
 
 
-def free_cursor(names: WatcherNames, epoch: str, seen: str) -> str:
-    """INSERT of a cursor that nobody holds, by its epoch and the snapshot that shows what is delivered, both SQL.
+def free_cursor(names: WatcherNames, seen: str, epoch: str = FIRST_EPOCH, n: int = 0) -> str:
+    """INSERT of a cursor that nobody holds, by the snapshot that shows what is delivered and by its epoch, both SQL.
 
-    It ends in a SELECT without FROM, to which a condition may be added.
+    n: 0 in the first of a ring, and in no other. It ends in a SELECT without FROM, to which a condition may be added.
     """
     return (
         f"INSERT INTO {ours(names.cursors[0])} (epoch, n, holder, expires_at, prev, after_id)"
-        f" SELECT {epoch}, 0, '', '-infinity', {seen}, 0"
+        f" SELECT {epoch}, {n:d}, '', '-infinity', {seen}, 0"
     )
 
 

@@ -107,7 +107,7 @@ async def oldest(connection: Connection, names: WatcherNames) -> tuple[bool, dat
     rings = " UNION ALL ".join(f"SELECT min({TAKEN_AT}) AS at FROM {ours(name)}" for name in names.rings)
     # The first cursor is written with the ring, and goes when the slot it is in is emptied for the first time.
     cursor = await connection.execute(
-        f"SELECT EXISTS (SELECT FROM {ours(names.cursors[0])} WHERE epoch = 0) AS complete,"
+        f"SELECT EXISTS (SELECT FROM {ours(names.cursors[0])} WHERE n = 0) AS complete,"
         f" (SELECT min(at) FROM ({rings}) AS r) AS oldest"
     )
     row = await cursor.fetchone()

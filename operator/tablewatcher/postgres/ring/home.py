@@ -119,5 +119,5 @@ def _carry_over(names: WatcherNames) -> str:
         f" LEFT JOIN c ON true WHERE c.prev IS NULL OR NOT {of_cursor('c').delivered('r.xid', LAST_ID)}"
         f" OR (pg_catalog.pg_snapshot_xmax(c.prev) > pg_catalog.pg_snapshot_xmax({here})"
         f" AND r.xid < pg_catalog.pg_snapshot_xmax({here})) ORDER BY id)"
-        f" {free_cursor(names, epoch, seen)}"
+        f" {free_cursor(names, seen, epoch, n=1)}"
     )
