@@ -119,6 +119,11 @@ class Listener:
             return False, "", ""
         return bool(found["ready"]), str(found["reason"]), str(found["message"])
 
+    async def is_ready(self) -> bool:
+        """Whether every watcher is, and there is one."""
+        watchers = await self._watchers()
+        return bool(watchers) and all(each["ready"] for each in watchers.values())
+
     async def serves_nothing(self) -> bool:
         """Whether it says that no watcher runs."""
         return await self._watchers() == {}

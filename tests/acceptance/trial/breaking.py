@@ -1,0 +1,162 @@
+"""What breaks while writers write: processes, sessions, connections, servers. Each puts right what it has broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+
+from .consumers import MOODS, OK
+from .world import World
+
+OUR_SESSIONS = "SELECT pid, application_name FROM pg_stat_activity WHERE application_name LIKE 'tablewatcher%'"
+
+
+def some(world: World, chance: random.Random) -> int:
+    """One of the listeners."""
+    return chance.randrange(len(world.listeners))
+
+
+async def kill_listener(world: World, chance: random.Random) -> None:
+    nth = some(world, chance)
+    async with world.listener_locks[nth]:
+        world.say(f"kill listener {nth}")
+        await world.listeners[nth].kill()
+        await asyncio.sleep(chance.choice([0, 0, 0.5, 3]))
+        world.listeners[nth].start()
+
+
+async def terminate_listener(world: World, chance: random.Random) -> None:
+    nth = some(world, chance)
+    async with world.listener_locks[nth]:
+        world.say(f"terminate listener {nth}")
+        code = await world.listeners[nth].terminate()
+        if code not in (0, -signal.SIGTERM):  # the latter where it has hardly begun
+            world.faults.append(f"listener {nth} ended with {code}")
+        await asyncio.sleep(chance.choice([0, 0, 0.5, 3]))
+        world.listeners[nth].start()
+
+
+async def freeze_listener(world: World, chance: random.Random) -> None:
+    nth = some(world, chance)
+    async with world.listener_locks[nth]:
+        seconds = chance.choice([0.2, 2, 7, 12])
+        world.say(f"freeze listener {nth} for {seconds} s")
+        world.listeners[nth].send(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        world.listeners[nth].send(signal.SIGCONT)
+        world.say(f"listener {nth} goes on")
+
+
+async def end_session(world: World, chance: random.Random) -> None:
+    """A session of a listener, or of a command."""
+    found = await world.sql(OUR_SESSIONS)
+    for pid, name in chance.sample(found, min(len(found), chance.choice([1, 1, 2, 3, 9]))):
+        world.say(f"end session {name}")
+        await world.sql("SELECT pg_terminate_backend(%s)", pid)
+
+
+async def cancel_session(world: World, chance: random.Random) -> None:
+    found = await world.sql(OUR_SESSIONS)
+    for _ in range(20):
+        for pid, _name in found:
+            await world.sql("SELECT pg_cancel_backend(%s)", pid)
+    world.say("cancelled what sessions do")
+
+
+async def end_writer(world: World, chance: random.Random) -> None:
+    found = await world.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'writer'")
+    for (pid,) in chance.sample(found, min(len(found), 2)):
+        await world.sql("SELECT pg_terminate_backend(%s)", pid)
+    world.say("end sessions of writers")
+
+
+async def shut_gate(world: World, chance: random.Random) -> None:
+    """Nothing passes between a listener and its database; then all of it, or nothing any more."""
+    seconds = chance.choice([0.5, 3, 8, 18])
+    world.say(f"gate is shut for {seconds} s")
+    world.gate.is_open.clear()
+    await asyncio.sleep(seconds)
+    if chance.random() < 0.5:
+        await world.gate.cut()
+    world.gate.is_open.set()
+    world.say("gate is open")
+
+
+async def restart_postgres(world: World, chance: random.Random) -> None:
+    async with world.locks["postgres"]:
+        how = chance.choice(["kill", "immediate", "fast"])
+        world.say(f"postgres: {how}")
+        if how == "kill":
+            await asyncio.to_thread(world.postgres.kill)
+        else:
+            await asyncio.to_thread(world.postgres.stop, how == "immediate")
+        await asyncio.sleep(chance.choice([0, 0, 1, 4]))
+        await asyncio.to_thread(world.postgres.start)
+        world.say("postgres is back")
+
+
+async def restart_nats(world: World, chance: random.Random) -> None:
+    async with world.locks["nats"]:
+        how = chance.choice(["kill", "kill", "stop"])
+        world.say(f"nats: {how}")
+        await asyncio.to_thread(world.nats.kill if how == "kill" else world.nats.stop)
+        await asyncio.sleep(chance.choice([0, 0, 1, 5]))
+        await asyncio.to_thread(world.nats.start)
+        world.say("nats is back")
+
+
+async def freeze_nats(world: World, chance: random.Random) -> None:
+    async with world.locks["nats"]:
+        seconds = chance.choice([0.5, 3, 8])
+        world.say(f"freeze nats for {seconds} s")
+        os.kill(world.nats.pid, signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        os.kill(world.nats.pid, signal.SIGCONT)
+
+
+async def change_stream(world: World, chance: random.Random) -> None:
+    async with world.locks["nats"]:
+        if chance.random() < 0.5:
+            world.say("purge what is read")
+            await world.reader.purge()
+        else:
+            batched = chance.random() < 0.5
+            world.say(f"stream: allow_batched {batched}")
+            await world.reader.configure(allow_batched=batched)
+
+
+async def moody(world: World, chance: random.Random) -> None:
+    names = [name for name, each in world.watchers.items() if each.http]
+    for name in chance.sample(names, chance.choice([1, 2, len(names)])):
+        world.endpoint.moods[name] = chance.choice(MOODS)
+    world.say(f"moods {world.endpoint.moods}")
+    await asyncio.sleep(chance.choice([0.3, 1, 3, 6]))
+    for name in names:
+        world.endpoint.moods[name] = OK
+    world.say("all are well")
+
+
+async def endpoint_away(world: World, chance: random.Random) -> None:
+    async with world.locks["endpoint"]:
+        world.say("endpoint is away")
+        await world.endpoint.stop()
+        await asyncio.sleep(chance.choice([0.2, 1, 4]))
+        await world.endpoint.start()
+        world.say("endpoint is back")
+
+
+async def stop_all(world: World, chance: random.Random) -> None:
+    """No listener for a while: a backlog gathers."""
+    async with contextlib.AsyncExitStack() as stack:
+        for lock in world.listener_locks:
+            await stack.enter_async_context(lock)
+        world.say("no listener")
+        for listener in world.listeners:
+            await (listener.kill() if chance.random() < 0.5 else listener.terminate())
+        await asyncio.sleep(chance.choice([0.5, 3, 8]))
+        for listener in world.listeners:
+            listener.start()
+        world.say("listeners again")

@@ -1,0 +1,202 @@
+"""What people ask for while writers write: other manifests, replays, migrations, upkeep of the database, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from typing import Any
+
+import psycopg
+
+from .breaking import end_session
+from .watchers import Watcher
+from .world import OURS, World
+
+AGAIN = "again"
+
+
+async def refuse(world: World, chance: random.Random) -> None:
+    """Some rows are refused until they are put aside, and then brought back."""
+    keys = chance.sample([*(f"w{n}-{k}" for n in range(8) for k in range(10)), "hot-0", "hot-1", "0,w0-1"], 4)
+    world.say(f"refuse {keys}")
+    world.endpoint.refused |= set(keys)
+    await asyncio.sleep(chance.choice([1, 4, 8]))
+    world.endpoint.refused -= set(keys)
+    world.say("refuse no more")
+    await replay_parked(world, chance)
+
+
+async def replay_parked(world: World, chance: random.Random) -> None:
+    await world.command("parked replay", chance.choice([name for name, each in world.watchers.items() if each.http]))
+
+
+async def replay(world: World, chance: random.Random) -> None:
+    await world.command("replay", chance.choice(list(world.watchers)), chance.choice([1, 5, 20]))
+
+
+async def change_manifest(world: World, chance: random.Random) -> None:
+    """Other columns, conditions, batches, subjects, bounds, or a pause."""
+    watcher = world.watchers[chance.choice([name for name in world.watchers if name != AGAIN])]
+    async with watcher.lock:
+        changed = changes_of(watcher, chance)
+        world.say(f"manifest of {watcher.name}: {changed}")
+        watcher.spec |= changed
+        await applied(world, watcher)
+    if watcher.spec.get("suspend"):
+        await asyncio.sleep(chance.choice([0.5, 4]))
+        async with watcher.lock:
+            watcher.spec["suspend"] = False
+            await applied(world, watcher)
+
+
+def changes_of(watcher: Watcher, chance: random.Random) -> dict[str, Any]:
+    """Another value for a field of its spec; None removes it."""
+    spec = watcher.spec
+    columns = chance.choice([["*"], ["version", "kind"], ["version", "kind", "note"]])
+    kinds = chance.choice([None, ["a"], ["a", "b"], ["b", "c"]])
+    where = kinds and [{"column": "kind", "operator": "In", "values": kinds}]
+    retention = {"retentionSeconds": chance.choice([0, 5, 600])}
+    if watcher.http:
+        many = chance.choice([1, 2, 100])
+        batch = {"maxEvents": many, "lingerMilliseconds": chance.choice([0, 20])}
+        sink = {"http": {**spec["sink"]["http"], "batch": batch, "concurrency": chance.choice([1, 4, 32])}}
+        form = "Structured"
+    else:
+        subject = f"trial.{watcher.name}.{{action}}" + chance.choice(["", ".{key}", ".{table}"])
+        sink, form = {"nats": {**spec["sink"]["nats"], "subject": subject}}, chance.choice(["Structured", "Binary"])
+    found: list[dict[str, Any]] = [
+        # {column:kind} in a subject wants the column.
+        {"columns": columns, "sink": sink, "format": form},
+        {"includeBefore": not spec.get("includeBefore", False)},
+        {"where": where},
+        {"sink": sink, "format": form},
+        {"capture": {"granularity": chance.choice(["Auto", "Row"])}},
+        {"delivery": {**spec["delivery"], **retention}},
+        {"suspend": True},
+    ]
+    return chance.choice(found)
+
+
+async def applied(world: World, watcher: Watcher) -> None:
+    """Applies the watcher as it is now, for as long as it takes."""
+    watcher.asking.begin(time.time(), watcher.asked())
+    world.write(watcher)
+    await insist(world, "apply", watcher.name)
+    watcher.asking.settled(time.time())
+
+
+async def insist(world: World, word: str, name: str) -> None:
+    while not await world.command(word, name):
+        # It may need the table to itself for a moment, and some transaction is always prepared.
+        world.wants_table = True
+        await asyncio.sleep(0.5)
+    world.wants_table = False
+
+
+async def make_again(world: World, chance: random.Random) -> None:
+    """One watcher of several on a table is destroyed, and applied anew."""
+    watcher = world.watchers[AGAIN]
+    async with watcher.lock:
+        await insist(world, "destroy", AGAIN)
+        await asyncio.sleep(chance.choice([0, 0.5, 3]))
+        await applied(world, watcher)
+        # What was undelivered went with the ring, and what ran without it was not seen.
+        watcher.asking.forgiven.append((0.0, time.time()))
+
+
+async def _run(world: World, statement: str) -> bool:
+    """As an application's migration: it gives up rather than have others wait. False: it has."""
+    for _ in range(60):
+        try:
+            async with await world.connect("migration") as connection:
+                await connection.execute("SET lock_timeout = '150ms'")
+                await connection.execute(statement.encode())
+        except psycopg.OperationalError:
+            await asyncio.sleep(0.3)
+        else:
+            world.say(statement)
+            return True
+    return False
+
+
+AGAIN_A_PARTITION = (
+    "BEGIN; LOCK TABLE parted IN ACCESS EXCLUSIVE MODE; ALTER TABLE parted DETACH PARTITION parted_1;"
+    " ALTER TABLE parted ATTACH PARTITION parted_1 FOR VALUES IN (1); COMMIT"
+)
+MIGRATIONS = (
+    ("ALTER TABLE account ADD extra text DEFAULT 'x'", "ALTER TABLE account DROP COLUMN extra"),
+    ("ALTER TABLE account RENAME note TO memo", "ALTER TABLE account RENAME memo TO note"),
+    ("ALTER TABLE account ALTER amount TYPE bigint", "ALTER TABLE account ALTER amount TYPE int"),
+    ("ALTER TABLE account ALTER version TYPE numeric", "ALTER TABLE account ALTER version TYPE bigint"),
+    ("ALTER TABLE parted ADD extra int", "ALTER TABLE parted DROP COLUMN extra"),
+    ("CREATE TABLE parted_9 PARTITION OF parted FOR VALUES IN (9)", "DROP TABLE parted_9"),
+    (
+        AGAIN_A_PARTITION,
+        "ANALYZE parted",
+    ),
+    ("CREATE INDEX account_kind ON account (kind)", "DROP INDEX account_kind"),
+)
+
+
+async def migrate(world: World, chance: random.Random) -> None:
+    """The application changes its tables, and changes them back."""
+    async with world.locks["ddl"]:
+        change, back = chance.choice(MIGRATIONS)
+        if await _run(world, change):
+            await asyncio.sleep(chance.choice([0.5, 3]))
+            assert await _run(world, back)
+
+
+async def keep_house(world: World, chance: random.Random) -> None:
+    """Upkeep by a DBA, of the ring too."""
+    async with world.locks["ddl"]:
+        found = await world.sql(
+            "SELECT relkind::text, relname::text FROM pg_class WHERE relname ~ '^(ring|cursor)_'"
+            " AND relnamespace = to_regnamespace('tablewatcher') AND relkind IN ('r', 'i') ORDER BY relname"
+        )
+        ring = chance.choice([name for kind, name in found if kind == "r"])
+        index = chance.choice([name for kind, name in found if kind == "i"])
+        statements = (
+            f"VACUUM FULL tablewatcher.{ring}",
+            f"VACUUM (FREEZE, ANALYZE) tablewatcher.{ring}",
+            f"REINDEX INDEX CONCURRENTLY tablewatcher.{index}",
+            "REINDEX TABLE CONCURRENTLY account",
+            "VACUUM FULL account",
+            "VACUUM FREEZE",
+            "ANALYZE",
+            "CHECKPOINT",
+        )
+        with contextlib.suppress(psycopg.errors.UndefinedTable):  # its watcher has been destroyed
+            await _run(world, chance.choice(statements))
+
+
+LIMITS = (
+    ("statement_timeout", "30ms"),
+    ("lock_timeout", "1ms"),
+    ("idle_in_transaction_session_timeout", "100ms"),
+    ("default_transaction_isolation", "serializable"),
+    ("search_path", "public"),
+    ("work_mem", "64kB"),
+)
+
+
+async def limit(world: World, chance: random.Random) -> None:
+    """Settings for the role that delivers, as a DBA has them for applications."""
+    name, value = chance.choice(LIMITS)
+    world.say(f"the role has {name} = {value}")
+    await world.sql(f"ALTER ROLE {OURS} SET {name} = '{value}'")
+    await end_session(world, chance)
+    await asyncio.sleep(3)
+    await world.sql(f"ALTER ROLE {OURS} RESET ALL")
+
+
+async def read_for_long(world: World, chance: random.Random) -> None:
+    """Somebody keeps a snapshot, perhaps with a transaction id."""
+    async with await world.connect("reader") as connection:
+        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await connection.execute("SELECT count(*) FROM truth")
+        if chance.random() < 0.5:
+            await connection.execute("SELECT pg_current_xact_id()")
+        await asyncio.sleep(chance.choice([2, 10]))

@@ -1,0 +1,130 @@
+"""What is wrong at the end of a trial, in words; nothing, where all is well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+
+from ..commands import tablewatcher
+from .demands import AGAIN
+from .truth import Change, faults, missing
+from .world import World
+from .writing import Writers
+
+# Writers may wait half a second for a change of ours; a look comes every twentieth.
+LONGEST_WAIT = 0.65
+# So many of each are told.
+_TOLD = 3
+_WAITING = """
+SELECT w.pid, left(w.query, 80) || ' waits for ' || b.application_name || ': ' || left(b.query, 200)
+FROM pg_stat_activity AS w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS p (pid)
+JOIN pg_stat_activity AS b ON b.pid = p.pid
+WHERE w.application_name = 'writer' AND w.wait_event_type = 'Lock' AND b.application_name LIKE 'tablewatcher%'
+"""
+
+
+@asynccontextmanager
+async def waits(world: World) -> AsyncIterator[None]:
+    """Writers that wait for us meanwhile are looked for, as the database knows them."""
+    task = asyncio.create_task(_watch(world))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _watch(world: World) -> None:
+    while True:
+        try:
+            async with await world.connect("trial") as connection:
+                since: dict[int, float] = {}
+                while True:
+                    waiting = dict(await (await connection.execute(_WAITING)).fetchall())
+                    now = time.monotonic()
+                    since = {pid: since.get(pid, now) for pid in waiting}
+                    late = [pid for pid, at in since.items() if now - at > LONGEST_WAIT]
+                    world.faults += [f"waited: {waiting[pid]}" for pid in late[:1]]
+                    await asyncio.sleep(0.05)
+        except (psycopg.OperationalError, OSError):
+            await asyncio.sleep(0.2)
+
+
+async def verdict(world: World, writers: Writers, seconds: float) -> list[str]:
+    """seconds: how long what is still to come may take."""
+    changes = await world.changes()
+    world.say(f"{len(changes)} changes, {Counter(each.action for each in changes)}")
+    await _drained(world, changes, seconds)
+    found = [fault for name in world.watchers for fault in _of_watcher(world, name, changes)]
+    found += [f"writer: {text}" for text in Counter(writers.faults)]
+    malformed = [*world.endpoint.malformed, *world.reader.malformed]
+    found += [f"malformed: {text}" for text in malformed[:_TOLD]]
+    if world.reader.skipped:
+        found.append(f"{world.reader.skipped} messages were gone before they were read")
+    return [*found, *world.faults[:_TOLD], *await _told(world), *_logged(world)]
+
+
+async def _drained(world: World, changes: list[Change], seconds: float) -> None:
+    """All has arrived, and nothing is aside; or the time is over."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ((aside,),) = await world.sql("SELECT count(*) FROM tablewatcher.parked")
+        left = {name: missing(each.asking, changes, world.arrivals(each)) for name, each in world.watchers.items()}
+        if not (aside or any(left.values())):
+            return
+        world.say(f"left {left}, aside {aside}")
+        if aside:
+            for name, each in world.watchers.items():
+                if each.http:
+                    await world.command("parked replay", name)
+        await asyncio.sleep(1)
+
+
+def _of_watcher(world: World, name: str, changes: list[Change]) -> list[str]:
+    watcher = world.watchers[name]
+    wrong = faults(watcher.asking, changes, world.arrivals(watcher))
+    # What was refused counts for the order, too: nothing may overtake an event that is still owed.
+    tried = world.endpoint.attempts[name]
+    wrong += [f"tried: {text}" for text in faults(watcher.asking, changes, tried, complete=False)]
+    gaps = (world.endpoint.gaps if watcher.http else world.reader.gaps)[name]
+    if gaps and name != AGAIN:
+        wrong.append(f"gaps: {gaps[:_TOLD]}")
+    found = [f"{name}: {text}" for text in wrong[:_TOLD]]
+    return found + ([f"{name}: {len(wrong)} faults in all"] if len(wrong) > _TOLD else [])
+
+
+async def _told(world: World) -> list[str]:
+    """What status, `/readyz` and `/metrics` say, where all is delivered: within a while they must say so."""
+    deadline, wrong = time.monotonic() + 40, await _untrue(world)
+    while wrong and time.monotonic() < deadline:
+        await asyncio.sleep(1)
+        wrong = await _untrue(world)
+    return [f"told: {text}" for text in wrong[:_TOLD]]
+
+
+async def _untrue(world: World) -> list[str]:
+    wrong, sums = [], Counter[str]()
+    for listener in world.listeners:
+        for name in ("ring_rows", "ring_oldest_age_seconds", "events_parked", "listener_connected"):
+            sums[name] += int(await listener.metric(name))
+        if not await listener.is_ready():
+            wrong.append("a listener is not ready")
+    if sums != Counter(listener_connected=len(world.watchers)):
+        wrong.append(f"metrics: {sums}")
+    if not wrong:
+        answer = await tablewatcher("status", "-f", world.folder / "manifests", "--dsn", world.own_dsn, "-o", "json")
+        told = json.loads(answer.out)
+        wrong += [f"{each}" for each in told if each["state"] != "forwarding" or each["waiting"]]
+    return wrong
+
+
+def _logged(world: World) -> list[str]:
+    texts = [listener.log.read_text() for listener in world.listeners]
+    return [f"log: {found[0]}" for text in texts if (found := re.search(".*(Traceback|unexpected fault).*", text))]

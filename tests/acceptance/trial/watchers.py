@@ -1,0 +1,95 @@
+"""The watchers of a trial: on one table and on one with partitions, over both sinks, with every option somewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from .truth import Asked, Asking
+
+NAMESPACE = "trial"
+ROWS = ["insert", "update", "delete"]
+
+
+@dataclass(slots=True)
+class Watcher:
+    """name; table; http: whether the sink is; spec: as the manifest has it now."""
+
+    name: str
+    table: str
+    http: bool
+    spec: dict[str, Any]
+    asking: Asking
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def asked(self) -> Asked:
+        where = self.spec.get("where")
+        return Asked(
+            frozenset(self.spec["actions"]),
+            frozenset(where[0]["values"]) if where else None,
+            self.spec.get("triggerColumns") == ["kind"],
+        )
+
+    def manifest(self) -> dict[str, Any]:
+        """What its file holds."""
+        return {
+            "apiVersion": "tablewatcher.io/v1alpha1",
+            "kind": "TableWatcher",
+            "metadata": {"name": self.name, "namespace": NAMESPACE},
+            "spec": {key: value for key, value in self.spec.items() if value is not None},
+        }
+
+
+class Makes:
+    """Makes watchers whose sinks are at `nats`, a URL, and at an HTTP endpoint on `port`."""
+
+    def __init__(self, nats: str, port: int, chance: random.Random) -> None:
+        self._nats = nats
+        self._port = port
+        self._chance = chance
+
+    def over_http(self, name: str, table: str, fields: dict[str, Any], **spec: Any) -> Watcher:
+        """fields: of the sink."""
+        url = f"http://127.0.0.1:{self._port}/{name}"
+        return self._watcher(name, table, True, {"http": {"url": url, "timeoutSeconds": 2, **fields}}, spec)
+
+    def over_nats(self, name: str, table: str, subject: str = "", **spec: Any) -> Watcher:
+        """subject: what follows name and action."""
+        sink = {"nats": {"servers": [self._nats], "subject": f"trial.{name}.{{action}}{subject}"}}
+        return self._watcher(name, table, False, sink, spec)
+
+    def _watcher(self, name: str, table: str, http: bool, sink: dict[str, Any], fields: dict[str, Any]) -> Watcher:
+        delivery = {
+            "backoff": {"initialMilliseconds": 50, "maxSeconds": 1},
+            "retentionSeconds": self._chance.choice([0, 0, 5, 600]),
+            "maxAttempts": 3,
+        }
+        spec = {
+            "database": {"secretRef": {"name": "unused"}},
+            "table": {"name": table},
+            "actions": [*ROWS, "truncate"],
+            "sink": sink,
+            "delivery": delivery,
+        }
+        return Watcher(name, table, http, spec | fields, Asking(table, parks=http))
+
+    def all(self) -> list[Watcher]:
+        """One of each kind."""
+        chance = self._chance
+        batch = {"maxEvents": chance.choice([2, 50, 500]), "lingerMilliseconds": chance.choice([0, 5, 50])}
+        some = {"where": [{"column": "kind", "operator": "In", "values": ["a", "b"]}], "columns": ["version", "kind"]}
+        either = chance.choice(["Binary", "Structured"])
+        row = {"granularity": "Row"}
+        return [
+            self.over_nats("whole", "account", columns=["*"], includeBefore=True),
+            self.over_nats("keys", "account", ".{key}", capture=row),
+            self.over_nats("some", "account", ".{column:kind}", format="Binary", **some),
+            self.over_nats("kinds", "account", columns=["version"], triggerColumns=["kind"], actions=ROWS),
+            self.over_nats("parts", "parted", columns=["version"], actions=ROWS, includeBefore=True),
+            self.over_http("single", "account", {"concurrency": 8}, columns=["version"], format=either),
+            self.over_http("batches", "account", {"batch": batch}, columns=["version", "note"], includeBefore=True),
+            self.over_http("partsweb", "parted", {"batch": batch}, columns=["*"], actions=ROWS),
+            self.over_http("again", "account", {"batch": batch}, columns=["version"]),
+        ]

@@ -1,0 +1,182 @@
+"""The servers of one trial, its watchers and listeners, and what is known of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tablewatcher.embedded import EmbeddedNats
+from tablewatcher.errors import TableWatcherError
+from tablewatcher.naming import LOCAL_INSTANCE, watcher_names
+from tablewatcher.postgres.asking import ask
+from tablewatcher.postgres.install.apply import apply, destroy
+from tablewatcher.postgres.requests import Kind
+from tablewatcher.spec.parse import parse_manifest
+
+from ...relay import Relay
+from ...versions import newest_postgres
+from ..commands import put
+from ..listeners import Listener
+from .consumers import Endpoint, Reader
+from .truth import TABLES, Arrival, Change
+from .watchers import Makes, Watcher
+
+OURS = "tw"
+ROLES = (
+    f"CREATE ROLE {OURS} LOGIN PASSWORD '{OURS}'; GRANT CREATE ON DATABASE postgres TO {OURS};"
+    f" GRANT TRIGGER ON account, parted, parted_0, parted_1, parted_2 TO {OURS}"
+)
+# Its commits survive the death of its processes, which is all that happens to it here.
+SETTINGS = {"fsync": "off", "max_connections": "120", "shared_buffers": "64MB", "max_wal_size": "512MB"}
+
+
+class Gate(Relay):
+    """In front of the database: nothing passes while it is shut, and nobody is told."""
+
+    def __init__(self, to: int) -> None:
+        super().__init__(to)
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    async def passing(self, data: bytes, *, answer: bool) -> None:
+        await self.is_open.wait()
+
+
+class World:
+    """Everything of one trial, from `standing` on. two_phase: whether transactions can be prepared."""
+
+    reader: Reader
+    gate: Gate
+
+    def __init__(self, folder: Path, seed: str) -> None:
+        self.folder = folder
+        self.chance = random.Random(f"{seed}/world")
+        self.two_phase = self.chance.random() < 0.5
+        settings = SETTINGS | {"max_prepared_transactions": "40" if self.two_phase else "0"}
+        self.postgres = newest_postgres(folder / "postgres", settings)
+        self.nats = EmbeddedNats(folder / "nats")
+        self.endpoint = Endpoint(seed)
+        self.watchers: dict[str, Watcher] = {}
+        self.listeners: list[Listener] = []
+        # Whoever does something to a server, or to a listener, has it for itself meanwhile.
+        self.locks = {name: asyncio.Lock() for name in ("postgres", "nats", "endpoint", "ddl")}
+        self.listener_locks = [asyncio.Lock(), asyncio.Lock()]
+        self.faults: list[str] = []
+        # Whether a command needs a table for itself: then nobody should prepare a transaction.
+        self.wants_table = False
+        self._began = time.monotonic()
+
+    def say(self, what: str) -> None:
+        """A line of the trial's log."""
+        with (self.folder / "log").open("a") as file:
+            file.write(f"{time.monotonic() - self._began:7.2f} {what}\n")
+
+    @property
+    def dsn(self) -> str:
+        """Of the application."""
+        return self.postgres.dsn()
+
+    @property
+    def own_dsn(self) -> str:
+        """Of the role that applies and delivers."""
+        return self.postgres.dsn(user=OURS, password=OURS)
+
+    async def connect(self, name: str) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+        """A connection of the application's, which bears `name`. It prepares nothing: types of columns change."""
+        return await psycopg.AsyncConnection.connect(
+            self.dsn, autocommit=True, connect_timeout=20, application_name=name, prepare_threshold=None
+        )
+
+    async def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows of one statement."""
+        async with await self.connect("trial") as connection:
+            cursor = await connection.execute(statement.encode(), parameters or None)
+            return await cursor.fetchall() if cursor.description is not None else []
+
+    @asynccontextmanager
+    async def standing(self) -> AsyncIterator[None]:
+        """Servers and listeners run inside; everything is gone afterwards."""
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self.postgres)
+            stack.enter_context(self.nats)
+            await self.endpoint.start()
+            stack.push_async_callback(self.endpoint.stop)
+            self.reader = Reader(self.nats.url)
+            await self.reader.make(allow_batched=self.chance.random() < 0.6)
+            await self.sql(f"{TABLES} {ROLES}")
+            self.gate = await stack.enter_async_context(Gate(self.postgres.port))
+            await self._install()
+            stack.push_async_callback(self._end)
+            self._listen()
+            reading = asyncio.create_task(self.reader.run())
+            try:
+                yield
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+    async def command(self, word: str, name: str, seconds: float = 0.0) -> bool:
+        """Does what a command does, without a process of its own: that takes less time. False: it was refused.
+
+        word: apply, destroy, `parked replay`, or `replay` (since so many seconds).
+        """
+        spec = parse_manifest(self.watchers[name].manifest())
+        names = watcher_names(LOCAL_INSTANCE, spec.namespace, spec.name)
+        try:
+            if word == "apply":
+                await apply(self.own_dsn, spec, names)
+            elif word == "destroy":
+                await destroy(self.own_dsn, spec, names)
+            elif word == "replay":
+                await ask(self.own_dsn, names, Kind.REPLAY, since=datetime.now(UTC) - timedelta(seconds=seconds))
+            else:
+                await ask(self.own_dsn, names, Kind.PARKED)
+        except TableWatcherError as error:
+            self.say(f"{word} {name}: {error.reason}: {error.message[:200]}")
+            return False
+        self.say(f"{word} {name}")
+        return True
+
+    def write(self, watcher: Watcher) -> None:
+        """Its manifest, for the listeners."""
+        put(self.folder / "manifests" / f"{watcher.name}.yaml", json.dumps(watcher.manifest()))
+
+    def arrivals(self, watcher: Watcher) -> list[Arrival]:
+        """What the sink has taken, in its order."""
+        return self.endpoint.accepted(watcher.name) if watcher.http else self.reader.arrivals[watcher.name]
+
+    async def changes(self) -> list[Change]:
+        """All that was committed, in order."""
+        rows = await self.sql(
+            "SELECT n, name, action, key, old_key, kind, old_kind, xid, extract(epoch FROM began)::float8,"
+            " extract(epoch FROM noted)::float8 FROM truth ORDER BY n"
+        )
+        return [Change(*row) for row in rows]
+
+    async def _install(self) -> None:
+        (self.folder / "manifests").mkdir()
+        for watcher in Makes(self.nats.url, self.endpoint.port, self.chance).all():
+            self.watchers[watcher.name] = watcher
+            self.write(watcher)
+            watcher.asking.begin(time.time(), watcher.asked())
+            assert await self.command("apply", watcher.name)
+
+    def _listen(self) -> None:
+        """The first of them reaches the database through the gate."""
+        gated = self.own_dsn.replace(f":{self.postgres.port}/", f":{self.gate.port}/")
+        for nth, dsn in enumerate((gated, self.own_dsn)):
+            self.listeners.append(Listener(self.folder / "manifests", dsn, self.folder / f"listener-{nth}.log"))
+            self.listeners[nth].start()
+
+    async def _end(self) -> None:
+        for listener in self.listeners:
+            await listener.close()

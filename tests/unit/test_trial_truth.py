@@ -1,0 +1,84 @@
+"""What arrived in a trial, held against what was written: every kind of fault is found, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ..acceptance.trial.truth import Arrival, Asked, Asking, Change, faults, missing
+
+ASKED = Asked(frozenset({"insert", "update", "delete", "truncate"}))
+
+
+def change(n: int, action: str = "update", key: str = "a", old_key: str | None = None, **more: str) -> Change:
+    kinds = {"kind": "x", "old_kind": "x", **more}
+    return Change(n, "t", action, key, old_key, kinds["kind"], kinds["old_kind"], str(n), float(n), float(n))
+
+
+def arrival(of: Change, number: int = 1) -> Arrival:
+    version = None if of.action == "delete" else of.n
+    return Arrival(f"{of.n}/{number}", of.action, of.key, of.old_key, of.xid, version, None, False, True)
+
+
+def asking(*, parks: bool = False) -> Asking:
+    found = Asking("t", parks=parks)
+    found.begin(0.0, ASKED)
+    return found
+
+
+WRITTEN = [
+    change(1, "insert"),
+    change(2),
+    change(3, "insert", "b"),
+    change(4, key="c", old_key="a"),
+    change(5, "truncate", ""),
+    change(6, "insert"),
+]
+CAME = [arrival(each) for each in WRITTEN]
+
+
+@pytest.mark.parametrize("came", [CAME, [*CAME[:3], *CAME], [CAME[2], *CAME[:2], *CAME[3:], CAME[0]]])
+def test_all_is_well(came: list[Arrival]) -> None:
+    """Repeats are free, and so is the order of different keys."""
+    assert faults(asking(), WRITTEN, came) == []
+    assert missing(asking(), WRITTEN, came) == 0
+
+
+@pytest.mark.parametrize(
+    ("came", "words"),
+    [
+        (CAME[:-1], "1 never arrived"),
+        ([CAME[1], CAME[0], *CAME[2:]], "came before"),
+        ([*CAME, arrival(change(7))], "was never made"),
+        ([*CAME, arrival(WRITTEN[-1], 2)], "came late, or twice"),
+        ([*CAME[:2], CAME[4], CAME[2], CAME[3], CAME[5]], "came before"),
+        ([*CAME[:3], replace(CAME[3], old_key=None), *CAME[4:]], "came before"),
+        ([*CAME, replace(CAME[2], key="d")], "id 3/1 is of"),
+    ],
+    ids=["lost", "order", "phantom", "two ids", "past a truncation", "old key", "one id of two"],
+)
+def test_a_fault_is_found(came: list[Arrival], words: str) -> None:
+    found = faults(asking(), WRITTEN, came)
+    assert any(words in text for text in found), found
+
+
+def test_what_is_put_aside_is_passed_by_a_truncation() -> None:
+    came = [CAME[4], *CAME[:4], CAME[5]]
+    assert faults(asking(parks=True), WRITTEN, came) == []
+    assert faults(asking(), WRITTEN, came)
+
+
+def test_while_a_manifest_changes_either_may_hold() -> None:
+    found, only_b = asking(), Asked(ASKED.actions, kinds=frozenset("b"))
+    found.begin(2.0, only_b)
+    found.settled(4.0)
+    rows = [change(n, kind="x", old_kind="b" if n == 6 else "x") for n in range(1, 8)]
+    assert [found.expects(each) for each in rows] == [True, None, None, None, False, True, False]
+
+
+def test_by_kind_an_update_counts_where_that_has_changed() -> None:
+    asked = Asked(ASKED.actions, by_kind=True)
+    assert not asked.wants(change(1))
+    assert asked.wants(change(1, kind="y"))
+    assert asked.wants(change(1, "insert"))
