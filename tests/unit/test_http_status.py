@@ -8,7 +8,7 @@ import pytest
 
 from tablewatcher.errors import Reason
 from tablewatcher.sinks.base import Verdict
-from tablewatcher.sinks.http.status import MAX_RETRY_AFTER_SECONDS, outcome, retry_after, said_status
+from tablewatcher.sinks.http.status import MAX_RETRY_AFTER_SECONDS, clocks_apart, outcome, retry_after, said_status
 
 NOW = 1_800_000_000.0
 
@@ -100,3 +100,20 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: HTTP/1.1 200 OK\r\n\r\n"
 )
 def test_the_status_is_in_the_first_line(said: bytes, status: int | None) -> None:
     assert said_status(said) == status
+
+
+@pytest.mark.parametrize(
+    ("date", "words"),
+    [
+        (formatdate(NOW + 400, usegmt=True), "400 s ahead of ours"),
+        (formatdate(NOW - 7200, usegmt=True), "7200 s behind ours"),
+        (formatdate(NOW + 60, usegmt=True), ""),
+        ("123456", ""),
+        ("yesterday", ""),
+        (None, ""),
+    ],
+)
+def test_clocks_that_are_far_apart_are_told(date: str | None, words: str) -> None:
+    found = clocks_apart(date, NOW)
+    assert words in found
+    assert bool(found) == bool(words)

@@ -115,6 +115,21 @@ async def test_a_signing_secret_that_is_not_there_is_said_at_open(
     assert http_server.received == []
 
 
+@pytest.mark.parametrize("status", [400, 401])
+@pytest.mark.parametrize("signed", [True, False])
+async def test_a_refusal_of_what_is_signed_tells_of_clocks_that_are_far_apart(
+    http_server: HttpServer, status: int, signed: bool
+) -> None:
+    """A receiver refuses a signature of another time, and cannot be asked why."""
+    http_server.answer = _answering(status, Date=formatdate(time.time() + 1000, usegmt=True))
+    secrets = MemorySecrets({"hook": {"whsec": SIGNING_SECRET}})
+    sink = http_sink(http_server.url, secrets=secrets, signing=(HOOK,) if signed else ())
+    await sink.open()
+    (found,) = await sink.deliver([event(1)])
+    await sink.close()
+    assert ("ahead of ours" in found.message) == signed
+
+
 async def test_open_sends_no_request(http_server: HttpServer) -> None:
     sink = http_sink(http_server.url)
     await sink.open()

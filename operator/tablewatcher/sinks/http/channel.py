@@ -15,7 +15,7 @@ from .fault import fault
 from .guard import Guard, connect_once
 from .pool import FAULTS, Pool, hung_up
 from .signing import signature
-from .status import outcome
+from .status import clocks_apart, outcome
 
 # What the endpoint refuses may be what a Secret held before it was changed.
 _REFUSED_STATUS = frozenset({401, 403, 410})
@@ -87,12 +87,14 @@ class Channel:
         if endpoint.keys:
             sent["webhook-signature"] = signature(endpoint.keys, webhook_id, now, body)
         try:
-            status, retry_after = await pool.post(endpoint.url, body, sent, seconds=seconds)
+            status, retry_after, date = await pool.post(endpoint.url, body, sent, seconds=seconds)
         except FAULTS as error:
             failure = self._fault(error, endpoint)
             return Outcome(Verdict.RETRY, failure.reason, failure.message, endpoint=True)
         self._answered, self._refusal = time.monotonic(), None
         found = outcome(status, retry_after, time.time())
+        if endpoint.keys and 400 <= status < 500:
+            found = replace(found, message=found.message + clocks_apart(date, time.time()))
         if status in _REFUSED_STATUS:
             self._endpoints.distrust()
             return replace(found, message=self._endpoints.with_fault(found.message))

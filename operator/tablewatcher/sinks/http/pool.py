@@ -39,16 +39,16 @@ class Pool:
 
     async def post(
         self, url: URL, body: bytes, headers: Mapping[str, str], *, seconds: float
-    ) -> tuple[int, str | None]:
-        """Status and Retry-After of the answer; one of FAULTS where there is none within `seconds`."""
+    ) -> tuple[int, str | None, str | None]:
+        """Status, Retry-After and Date of the answer; one of FAULTS where there is none within `seconds`."""
         self._requests += 1
-        answer: tuple[int, str | None] | None = None
+        answer: tuple[int, str | None, str | None] | None = None
         dialled: list[str] = []
         DIALLED.set(dialled)
         try:
             # A deadline over everything: name, connection, request, answer.
             async with asyncio.timeout(seconds), await self._request(url, body, headers, dialled) as response:
-                answer = response.status, response.headers.get("Retry-After")
+                answer = response.status, response.headers.get("Retry-After"), response.headers.get("Date")
                 if not response.content.at_eof():
                     await _read_away(response)
         except FAULTS:

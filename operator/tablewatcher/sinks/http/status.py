@@ -10,6 +10,8 @@ from ...errors import Reason
 from ..base import DELIVERED, Outcome, Verdict
 
 MAX_RETRY_AFTER_SECONDS = 600.0
+# Standard Webhooks has receivers refuse what is signed five minutes off; what comes on top is their own.
+CLOCKS_APART_SECONDS = 120.0
 # 407 Proxy Authentication Required, 408 Request Timeout, 421 Misdirected Request, 425 Too Early, 429 Too Many Requests:
 # said of the way, or of the moment. The same request may pass later.
 _LATER = frozenset({407, 408, 421, 425, 429})
@@ -31,6 +33,21 @@ def _seconds(text: str, now: float) -> float | None:
     if text.isascii() and text.isdigit():
         # The length bound: a number of a thousand digits is not worth reading.
         return float(text[:12])
+    return _until(text, now)
+
+
+def clocks_apart(date: str | None, now: float) -> str:
+    """What to add to a refusal of something signed, where the endpoint's clock (its Date) is far from ours."""
+    ahead = None if date is None else _until(date, now)
+    if ahead is None or abs(ahead) <= CLOCKS_APART_SECONDS:
+        return ""
+    return (
+        f"; its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours, and a signature that is five"
+        " minutes old or early is refused: set the clocks"
+    )
+
+
+def _until(text: str, now: float) -> float | None:
     try:
         when = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
