@@ -20,6 +20,7 @@ from tablewatcher.event import Event
 from tablewatcher.postgres.connection.session import connect
 from tablewatcher.postgres.install.apply import apply, destroy
 from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease
+from tablewatcher.postgres.ring.history import oldest
 from tablewatcher.postgres.ring.lineage import Lineage, Read
 from tablewatcher.postgres.ring.outbox import Outbox
 from tablewatcher.spec.model import Database as DatabaseSpec
@@ -148,6 +149,20 @@ async def test_a_copy_that_is_adopted_goes_on_where_the_original_was(
     assert sequence(moved[0]) > sequence(original)
     assert not await plan(copy.dsn, SPEC, NAMES)
     assert await delivered(copy.dsn, generation=2) == []
+
+
+async def test_what_was_delivered_before_a_move_is_not_taken_to_be_there(
+    database: Database, copy: Database, watched: Watched
+) -> None:
+    """A replay of more than that is refused, although the ring has never been emptied."""
+    await database.execute("INSERT INTO t VALUES (1)")
+    assert told(await delivered(database.dsn)) == ["1"]
+    cloned(database, copy)
+    await apply(copy.dsn, SPEC, NAMES, adopt=await home_word(copy.dsn))
+    for place, is_whole in ((database, True), (copy, False)):
+        async with await connect(place.dsn) as connection:
+            complete, _ = await oldest(connection, NAMES)
+            assert complete is is_whole
 
 
 async def test_a_copy_is_adopted_beside_a_publication_of_all_tables(

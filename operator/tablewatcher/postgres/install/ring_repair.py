@@ -27,7 +27,7 @@ def repair_steps(observed: Observed, names: WatcherNames) -> Iterator[tuple[str,
         yield f"make {part.name} again", ";\n".join(part.statements)
     missing = {part.name for part in lost}
     if missing & set(names.cursors):
-        first = free_cursor(names, literal(_FROM_THE_BEGINNING))
+        first = free_cursor(names, literal(_FROM_THE_BEGINNING), n=1)
         yield "have a cursor in any case", f"{first} WHERE NOT EXISTS ({log(names)})"
     if names.ids in missing:
         # Nobody knows how far the ids had come: a sequence of events compares by its generation first.

@@ -105,9 +105,10 @@ def _is_key(column: str, parts: Sequence[bytes], encoding: str | None) -> str:
 async def oldest(connection: Connection, names: WatcherNames) -> tuple[bool, datetime | None]:
     """Whether the ring still holds all since the watcher was made, and when its oldest row was captured."""
     rings = " UNION ALL ".join(f"SELECT min({TAKEN_AT}) AS at FROM {ours(name)}" for name in names.rings)
-    # The first cursor is written with the ring, and goes when the slot it is in is emptied for the first time.
+    # The first cursor, which nobody holds, is written with the ring and goes when the slot it is in is emptied for the
+    # first time. Another such comes with an adoption, which drops what was delivered.
     cursor = await connection.execute(
-        f"SELECT EXISTS (SELECT FROM {ours(names.cursors[0])} WHERE n = 0) AS complete,"
+        f"SELECT (SELECT count(*) = 1 AND min(n) = 0 FROM {ours(names.cursors[0])} WHERE holder = '') AS complete,"
         f" (SELECT min(at) FROM ({rings}) AS r) AS oldest"
     )
     row = await cursor.fetchone()
