@@ -98,7 +98,7 @@ class RowSource:
             before = [Value("before")]  # mostly NULL, which is left out
         body = [*self._key_and_after(), *before, ',"changed":[', Value("changed"), "]"]
         body += [Value(FILTER_MEMBER)] if self._filter else []
-        return [*lines, "END IF;", f"body := {self._known('NEW', self._sent, body)};"]
+        return [*lines, "END IF;", f"body := {self._known('NEW', [*self._sent, *self._watched], body)};"]
 
     def _unchanged(self, leave: str) -> list[str]:
         """What leaves an update out, and sets `changed` of one that is not: what is sent is compared once for both."""
