@@ -11,10 +11,8 @@ from typing import Any
 import psycopg
 
 from .breaking import end_session
-from .watchers import Watcher
+from .watchers import AGAIN, Watcher
 from .world import OURS, World
-
-AGAIN = "again"
 
 
 async def refuse(world: World, chance: random.Random) -> None:
@@ -103,7 +101,7 @@ async def make_again(world: World, chance: random.Random) -> None:
         await asyncio.sleep(chance.choice([0, 0.5, 3]))
         await applied(world, watcher)
         # What was undelivered went with the ring, and what ran without it was not seen.
-        watcher.asking.forgiven.append((0.0, time.time()))
+        watcher.asking.forgiven.add((0.0, time.time()))
 
 
 async def _run(world: World, statement: str) -> bool:
@@ -129,6 +127,7 @@ MIGRATIONS = (
     ("ALTER TABLE account ADD extra text DEFAULT 'x'", "ALTER TABLE account DROP COLUMN extra"),
     ("ALTER TABLE account RENAME note TO memo", "ALTER TABLE account RENAME memo TO note"),
     ("ALTER TABLE account ALTER amount TYPE bigint", "ALTER TABLE account ALTER amount TYPE int"),
+    ("ALTER TABLE account ALTER kind TYPE varchar(10)", "ALTER TABLE account ALTER kind TYPE text"),
     ("ALTER TABLE account ALTER version TYPE numeric", "ALTER TABLE account ALTER version TYPE bigint"),
     ("ALTER TABLE parted ADD extra int", "ALTER TABLE parted DROP COLUMN extra"),
     ("CREATE TABLE parted_9 PARTITION OF parted FOR VALUES IN (9)", "DROP TABLE parted_9"),

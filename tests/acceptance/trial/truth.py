@@ -86,13 +86,12 @@ class Asked:
 class Asking:
     """All that one watcher was asked over time. phases: from when until when each may have been in force.
 
-    forgiven: spans in which changes may be missing. given_up: event ids, or keys, that somebody dropped.
+    forgiven: spans in which changes may be missing.
     """
 
     table: str
     phases: list[tuple[float, float, Asked | None]] = field(default_factory=list)
-    forgiven: list[tuple[float, float]] = field(default_factory=list)
-    dropped_keys: dict[str, float] = field(default_factory=dict)
+    forgiven: set[tuple[float, float]] = field(default_factory=set)
     parks: bool = False
 
     def begin(self, now: float, asked: Asked | None) -> None:
@@ -115,8 +114,7 @@ class Asking:
         if found == {False} or not found:
             return False
         forgiven = any(since <= change.noted and change.began <= until for since, until in self.forgiven)
-        dropped = any(change.began <= self.dropped_keys.get(key, 0.0) for key in lanes(change))
-        return True if found == {True} and not forgiven and not dropped else None
+        return True if found == {True} and not forgiven else None
 
 
 def lanes(found: Change | Arrival) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 
 from ..commands import tablewatcher
-from .demands import AGAIN
 from .truth import Change, faults, missing
 from .world import World
 from .writing import Writers
@@ -76,7 +76,7 @@ async def _drained(world: World, changes: list[Change], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         ((aside,),) = await world.sql("SELECT count(*) FROM tablewatcher.parked")
-        left = {name: missing(each.asking, changes, world.arrivals(each)) for name, each in world.watchers.items()}
+        left = {name: _left(world, name, changes) for name in world.watchers}
         if not (aside or any(left.values())):
             return
         world.say(f"left {left}, aside {aside}")
@@ -87,15 +87,23 @@ async def _drained(world: World, changes: list[Change], seconds: float) -> None:
         await asyncio.sleep(1)
 
 
+def _left(world: World, name: str, changes: list[Change]) -> int:
+    watcher = world.watchers[name]
+    watcher.forgive(_gaps(world, name))
+    return missing(watcher.asking, changes, world.arrivals(watcher))
+
+
+def _gaps(world: World, name: str) -> list[dict[str, Any]]:
+    return (world.endpoint.gaps if world.watchers[name].http else world.reader.gaps)[name]
+
+
 def _of_watcher(world: World, name: str, changes: list[Change]) -> list[str]:
     watcher = world.watchers[name]
-    wrong = faults(watcher.asking, changes, world.arrivals(watcher))
+    wrong = watcher.forgive(_gaps(world, name))
+    wrong += faults(watcher.asking, changes, world.arrivals(watcher))
     # What was refused counts for the order, too: nothing may overtake an event that is still owed.
     tried = world.endpoint.attempts[name]
     wrong += [f"tried: {text}" for text in faults(watcher.asking, changes, tried, complete=False)]
-    gaps = (world.endpoint.gaps if watcher.http else world.reader.gaps)[name]
-    if gaps and name != AGAIN:
-        wrong.append(f"gaps: {gaps[:_TOLD]}")
     found = [f"{name}: {text}" for text in wrong[:_TOLD]]
     return found + ([f"{name}: {len(wrong)} faults in all"] if len(wrong) > _TOLD else [])
 
