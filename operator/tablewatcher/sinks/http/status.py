@@ -41,9 +41,10 @@ def clocks_apart(date: str | None, now: float) -> str:
     ahead = None if date is None else _until(date, now)
     if ahead is None or abs(ahead) <= CLOCKS_APART_SECONDS:
         return ""
+    # Minutes: seconds would make another message of each attempt, which is logged and written as news.
     return (
-        f"; its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours, and a signature that is five"
-        " minutes old or early is refused: set the clocks"
+        f"; its clock is some {abs(ahead) / 60:.0f} minutes {'ahead of' if ahead > 0 else 'behind'} ours, and a"
+        " signature that is five minutes old or early is refused: set the clocks"
     )
 
 
