@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -94,6 +94,13 @@ class _Server(ThreadingMixIn, WSGIServer):
     timeout = 0  # whoever came may have gone again
     request_queue_size = _MOST_AT_ONCE  # those that come together wait for a moment, and not for a second try
     _open: dict[object, None]
+
+    def server_bind(self) -> None:
+        """As the library's, which also asks name servers what we are called: the event loop would wait for them."""
+        TCPServer.server_bind(self)
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+        self.setup_environ()
 
     def start(self) -> None:
         self._open, self._lock = {}, threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -174,6 +175,15 @@ async def test_it_stops_at_once_and_its_port_is_free(observer: Observer) -> None
         seconds.append(time.monotonic() - began)
     # A look every half second would take nearly that each time; a machine that stands still does not do so each time.
     assert min(seconds) < 0.25
+
+
+async def test_it_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(socket, "getfqdn", lambda name="": asked.append(name) or name)
+    server = HealthServer(CollectorRegistry(), list, tuple)
+    server.start("127.0.0.1", free_port())
+    await server.stop()
+    assert asked == []
 
 
 async def test_a_port_that_is_taken(port: int) -> None:

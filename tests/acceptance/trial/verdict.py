@@ -18,8 +18,9 @@ from .truth import Change, faults, missing
 from .world import World
 from .writing import Writers
 
-# Writers may wait half a second for a change of ours; a look comes every twentieth.
-LONGEST_WAIT = 0.65
+# Writers may wait half a second for a change of ours, which tests of its own hold. Here all share the processors with
+# the database, and what is looked for is who waits without end.
+LONGEST_WAIT = 2.0
 # So many of each are told.
 _TOLD = 3
 _WAITING = """
