@@ -40,11 +40,12 @@ async def test_a_part_of_the_ring_is_dropped(
     )
 
     def arrived() -> bool:
-        return [each.key for each in endpoint.accepted][-2:] == ["after", "before"]
+        # Where the cursor is made again the whole ring is sent once more, and rows overtake one another.
+        return {each.key: each.version for each in endpoint.accepted} == {"before": 2, "after": 1}
 
     await poll(arrived, 60)
     await poll(listener.forwards, 40)
     assert [gap["reason"] for gap in endpoint.gaps] == (["ringRepaired"] if part == "rings" else [])
-    sequences = [json.loads(each.body)["sequence"] for each in endpoint.accepted if each.key == "before"]
-    assert sequences == sorted(sequences)
-    assert sequences[0] < sequences[-1]
+    first = dict.fromkeys(json.loads(each.body)["sequence"] for each in endpoint.accepted if each.key == "before")
+    assert list(first) == sorted(first)
+    assert len(first) > 1
