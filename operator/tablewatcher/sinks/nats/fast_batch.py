@@ -76,7 +76,7 @@ class FastBatch:
         """The server's answer to message `number`; asked: to a question (PING) that bore this number."""
         if self.over:
             return
-        found, outcome = _fields(content), pub_ack.outcome(content, headers, self._stream)
+        found = _fields(content)
         kind, error = found.get("type"), found.get("error")
         if kind == "ack":
             self._every = max(1, _whole(found, "msgs"))
@@ -85,7 +85,7 @@ class FastBatch:
             self.stopped = True
         elif kind == "err":
             self._fail(_whole(found, "seq"), pub_ack.refused(error if pub_ack.is_error(error) else {}))
-        elif outcome is pub_ack.FOREIGN:
+        elif (outcome := pub_ack.outcome(content, headers, self._stream)) is pub_ack.FOREIGN:
             self.doubt = outcome
         elif error:
             self._refuse(number, error)
