@@ -23,11 +23,11 @@ from aiohttp.tracing import Trace
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from .guard import DIALLED, Guard
-from .status import said_status
+from .status import SERVER_ERROR, said_status
 
 # Of what comes before an answer is complete: enough for what may precede its first line.
 _SAID_BYTES = 16 << 10
-_SWITCHING, _SERVER_ERROR = 101, 500
+_SWITCHING = 101
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 
@@ -98,7 +98,7 @@ class _Answers(ResponseHandler):
         code = data[0].code
         if code >= 200 or code == _SWITCHING:
             self._said, self._answered = b"", True
-        if code >= _SERVER_ERROR:
+        if code >= SERVER_ERROR:
             self.force_close()  # of several servers behind a name, another may be well
         super().feed_data(data, size)
 

@@ -11,12 +11,12 @@ from yarl import URL
 
 from .connection import Connector
 from .guard import DIALLED, Guard
+from .status import SERVER_ERROR
 
 _BODY_BYTES = 64 << 10
 _BODY_SECONDS = 1.0
 
 _TIMED_OUT = 408
-_SERVER_ERROR = 500
 
 FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
@@ -59,7 +59,7 @@ class Pool:
                 raise
         finally:
             self._requests -= 1
-            if answer is None or answer[0] >= _SERVER_ERROR:
+            if answer is None or answer[0] >= SERVER_ERROR:
                 self._guard.useless(dialled)
             if self._retired and not self._requests:
                 await self.close()

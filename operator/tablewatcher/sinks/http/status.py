@@ -10,6 +10,8 @@ from ...errors import Reason
 from ..base import DELIVERED, Outcome, Verdict
 
 MAX_RETRY_AFTER_SECONDS = 600.0
+# From here on the server says of itself that it is not well.
+SERVER_ERROR = 500
 # Standard Webhooks has receivers refuse what is signed five minutes off; what comes on top is their own.
 CLOCKS_APART_SECONDS = 120.0
 # 407 Proxy Authentication Required, 408 Request Timeout, 421 Misdirected Request, 425 Too Early, 429 Too Many Requests:
