@@ -34,9 +34,14 @@ def run_tier(directory: Path, ci: str) -> subprocess.CompletedProcess[str]:
     (directory / "tests" / "integration").mkdir()
     (directory / "tests" / "integration" / "test_pooler.py").write_text(POOLED)
     package = ROOT / "operator"
+    return run(directory, "integration", CI=ci, PYTHONPATH=f"{directory / 'tests'}{os.pathsep}{package}")
+
+
+def run(directory: Path, *tiers: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`hack/tests` of a copy in `directory`."""
     return subprocess.run(
-        [sys.executable, directory / "hack" / "tests", "integration"],
-        env=os.environ | {"CI": ci, "PYTHONPATH": f"{directory / 'tests'}{os.pathsep}{package}"},
+        [sys.executable, directory / "hack" / "tests", *tiers],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=100,
@@ -79,14 +84,8 @@ def run_oldest(directory: Path, ci: str, npm: str = "") -> subprocess.CompletedP
     if npm:
         (programs / "npm").write_text(npm)
         (programs / "npm").chmod(0o755)
-    return subprocess.run(
-        [sys.executable, directory / "hack" / "tests", "unit", "oldest"],
-        env=os.environ | {"CI": ci, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(directory)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return run(directory, "unit", "oldest", CI=ci, PATH=path, TMPDIR=str(directory))
 
 
 def test_without_the_oldest_postgres_its_tier_is_named_with_what_brings_it(tmp_path: Path) -> None:
