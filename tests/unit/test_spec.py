@@ -366,6 +366,12 @@ def test_no_server(url: str) -> None:
     assert errors_of(nats(servers=[url])).keys() == {"spec.sink.nats.servers[0]"}
 
 
+@pytest.mark.parametrize("url", ["nats://n,m:4222", "nats://n:1,nats://m:2", "nats://n:1, m:2", "n,m"])
+def test_several_servers_are_a_list(url: str) -> None:
+    (text,) = errors_of(nats(servers=[url])).values()
+    assert "each as an item of its own" in text
+
+
 @pytest.mark.parametrize("stream", ["", "a.b", "a b", "a*", "a>", "a/b"])
 def test_no_stream(stream: str) -> None:
     assert errors_of(nats(jetStream={"stream": stream})).keys() == {"spec.sink.nats.jetStream.stream"}

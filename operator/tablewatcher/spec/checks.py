@@ -22,6 +22,7 @@ DNS_LABEL = "must be a Kubernetes namespace: at most 63 lower case letters, digi
 SECRET_KEY = "must be a key of a Secret: 1 to 253 letters, digits, '-', '_' or '.'"  # noqa: S105 - a message
 STREAM = "must be the name of a stream: 1 to 255 characters without spaces, '.', '*', '>', '/' or '\\'"
 SERVER_FORM = "must be nats:// or tls:// with a host and nothing after the port, such as nats://nats.nats.svc:4222"
+SERVER_LIST = "must be one server: write each as an item of its own, such as servers: [nats://a:4222, nats://b:4222]"
 SERVER_USER = "must not hold a user, password or token, a manifest is no place for one: name a Secret in `auth`"
 URL_FORM = "must be an http:// or https:// URL with a host and without spaces, such as https://hooks.example.com/orders"
 URL_USER = (
@@ -88,6 +89,7 @@ def stream_name(text: str) -> str:
 def server_url(text: str) -> str:
     """The address of a NATS server."""
     _require(text, not _USER.match(text), SERVER_USER)
+    _require(text, "," not in text, SERVER_LIST)
     return _require(text, _SERVER.match(text) is not None and _has_host(text), SERVER_FORM)
 
 
