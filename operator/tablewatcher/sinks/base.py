@@ -25,7 +25,7 @@ class Outcome:
 
     endpoint: the fault is the endpoint's rather than the event's (no connection, time-out, 5xx, 429).
     retry_after: seconds the endpoint asked us to wait, above 0; None where it named none. message: for logs and
-    status; no secrets.
+    status; no secrets. too_long: what was sent is refused for its length alone.
     """
 
     verdict: Verdict
@@ -33,6 +33,7 @@ class Outcome:
     message: str = ""
     endpoint: bool = False
     retry_after: float | None = None
+    too_long: bool = False
 
 
 DELIVERED = Outcome(Verdict.DELIVERED)

@@ -127,6 +127,55 @@ async def test_only_the_guilty_event_is_refused(http_server: HttpServer, status:
     assert accepted == [each.event_id for each in sent if each.event_id not in guilty]
 
 
+def _taking(most: int) -> Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=204 if len(await request.read()) <= most else 413)
+
+    return answer
+
+
+def _call(sink: HttpSink, left: list[Event]) -> list[Event]:
+    """The first of `left`, as many as the relay gives to one call."""
+    taken: list[Event] = []
+    room = sink.limits.max_bytes or 0
+    for one in left[: sink.limits.max_batch]:
+        room -= len(one.body)
+        if taken and room < 0:
+            break
+        taken.append(one)
+    return taken
+
+
+async def test_bodies_that_are_too_long_are_sent_once(http_server: HttpServer) -> None:
+    """As with nginx before the endpoint, whose client_max_body_size is below maxBytes."""
+    most = 60_000
+    http_server.answer = _taking(most)
+    sink = _sink(http_server, max_events=500, max_bytes=262_144)
+    await sink.open()
+    sent, left = events(5000), events(5000)
+    while left:
+        call = _call(sink, left)
+        assert {outcome.verdict for outcome in await sink.deliver(call)} == {Verdict.DELIVERED}
+        left = left[len(call) :]
+    await sink.close()
+    lengths = [len(request.body) for request in http_server.received]
+    too_long = [length for length in lengths if length > most]
+    assert 1 <= len(too_long) <= 3
+    assert lengths[: len(too_long)] == too_long
+    accepted = [each for request in http_server.received[len(too_long) :] for each in _ids(request)]
+    assert accepted == [one.event_id for one in sent]
+
+
+async def test_an_event_that_is_too_long_is_refused_alone(http_server: HttpServer) -> None:
+    http_server.answer = _taking(20_000)
+    sink = _sink(http_server, max_events=500, max_bytes=262_144)
+    await sink.open()
+    outcomes = await sink.deliver([*events(40), event(41, note="x" * 30_000), *events(40, first=42)])
+    await sink.close()
+    assert [place for place, outcome in enumerate(outcomes) if outcome.verdict is Verdict.REJECTED] == [40]
+    assert [outcome.verdict for outcome in outcomes].count(Verdict.DELIVERED) == 80
+
+
 async def test_nothing_overtakes_a_refused_event_of_its_row(http_server: HttpServer) -> None:
     sent = [event(n, key="hot" if n % 2 else None) for n in range(1, 21)]
     guilty = sent[4].event_id

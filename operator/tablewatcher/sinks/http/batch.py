@@ -95,6 +95,10 @@ class Call:
         self._next = self._places[-1] + 1
         self._hold_passed()
 
+    def shorten(self, max_bytes: int) -> None:
+        """What was sent goes again, and what is left, in requests of so many bytes."""
+        self._max_bytes = max_bytes
+
     def give_up(self) -> None:
         """No further request: what has no outcome yet was not sent in time."""
         self._end(LATE)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...errors import Reason, SinkError
@@ -14,6 +15,7 @@ from ...spec.model import HttpSink as HttpSpec
 from ..base import DELIVERED, Limits, Outcome
 from ..binary_mode import ce_headers
 from .batch import BATCH_CONTENT_TYPE, Call, batch_body, batch_id
+from .body_length import BodyLength
 from .channel import Channel
 from .endpoint import EndpointSource
 
@@ -48,7 +50,7 @@ class HttpSink:
             )
         self._limits = _limits(spec)
         self._seconds = float(spec.timeout_seconds)
-        self._max_bytes = spec.batch.max_bytes
+        self._length = BodyLength(spec.batch.max_bytes)
         # Events of a call's first request at the most: less where looking for a refused one took longer than a call.
         self._size = spec.batch.max_events
         self._source = source
@@ -64,7 +66,9 @@ class HttpSink:
 
     @property
     def limits(self) -> Limits:
-        return self._limits
+        if not self._length.is_bounded:
+            return self._limits
+        return replace(self._limits, max_bytes=_bodies(self._length.most(time.monotonic())))
 
     @property
     def timeout(self) -> float:
@@ -105,9 +109,9 @@ class HttpSink:
         return await self._channel.send(event.message_id, event.body, headers, self._seconds)
 
     async def _deliver_batches(self, events: Sequence[Event]) -> Sequence[Outcome]:
-        clock = asyncio.get_running_loop().time
+        clock, length = time.monotonic, self._length
         begin = clock()
-        call = Call(events, size=self._size, max_events=self._limits.max_batch, max_bytes=self._max_bytes)
+        call = Call(events, size=self._size, max_events=self._limits.max_batch, max_bytes=length.begin(begin))
         self._size = self._limits.max_batch
         while sent := call.request():
             left = begin + self._seconds - clock()
@@ -115,9 +119,15 @@ class HttpSink:
                 self._size = call.size
                 call.give_up()
                 continue
-            outcome = await self._channel.send(batch_id(sent), batch_body(sent), {}, left)
-            if outcome is DELIVERED and len(sent) == len(events):
-                return [DELIVERED] * len(events)
+            body = batch_body(sent)
+            outcome = await self._channel.send(batch_id(sent), body, {}, left)
+            if outcome is DELIVERED:
+                length.accepted(len(body), clock())
+                if len(sent) == len(events):
+                    return [DELIVERED] * len(events)
+            elif outcome.too_long and length.refused(len(body), clock(), alone=len(sent) == 1):
+                call.shorten(length.begin(clock()))
+                continue
             call.settle(outcome)
         return call.outcomes
 
@@ -130,6 +140,11 @@ def _limits(spec: HttpSpec) -> Limits:
         max_batch=batch.max_events,
         concurrency=spec.concurrency,
         ordered=True,
-        max_bytes=batch.max_bytes - batch.max_bytes // _COMMA_SHARE - 2,
+        max_bytes=_bodies(batch.max_bytes),
         linger=batch.linger_milliseconds / 1000,
     )
+
+
+def _bodies(length: int) -> int:
+    """Bytes of events that make a body of `length`, as the caller counts them."""
+    return length - length // _COMMA_SHARE - 2

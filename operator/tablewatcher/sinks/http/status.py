@@ -17,6 +17,7 @@ CLOCKS_APART_SECONDS = 120.0
 # 407 Proxy Authentication Required, 408 Request Timeout, 421 Misdirected Request, 425 Too Early, 429 Too Many Requests:
 # said of the way, or of the moment. The same request may pass later.
 _LATER = frozenset({407, 408, 421, 425, 429})
+_TOO_LONG = 413
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])? ([0-9]{3})[ \r\n]")
 
@@ -94,7 +95,8 @@ def outcome(status: int, retry_after_value: str | None, now: float) -> Outcome:
         text = f"the endpoint answered {status}; redirects are not followed: set the final URL"
         return _endpoint(Reason.SINK_UNREACHABLE, text, wait)
     if 400 <= status < 500 and status not in _LATER:
-        return Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, f"the endpoint answered {status} to the event")
+        text = f"the endpoint answered {status} to the event"
+        return Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, text, too_long=status == _TOO_LONG)
     return _endpoint(Reason.SINK_UNREACHABLE, f"the endpoint answered {status}", wait)
 
 
