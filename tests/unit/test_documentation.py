@@ -106,7 +106,7 @@ def test_metrics() -> None:
         name: (family.type, labels - {"watcher_namespace", "watcher"}, family.documentation)
         for name, labels, family in exported()
     }
-    table = rows((DOCS / "operations.md").read_text(), "metric")
+    table = rows((DOCS / "metrics.md").read_text(), "metric")
     told = {
         name.strip("`"): (kind, set(re.findall(r"`(\w+)`", labels)), meaning) for name, kind, labels, meaning in table
     }
@@ -164,3 +164,8 @@ def test_where_it_is_names_what_is_there() -> None:
         for name in re.findall(r"`([\w/.*]+)`", places):
             folder = PACKAGE / Path(name).parent if "/" in name else folder
             assert list(folder.glob(Path(name).name)) or (PACKAGE / name).exists(), f"{concept}: {name}"
+
+
+def test_the_index_names_every_page() -> None:
+    told = set(re.findall(r"\]\(([\w-]+\.md)", (DOCS / "README.md").read_text()))
+    assert told == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
