@@ -24,8 +24,21 @@ def made(body: str, event: str = "ddl_command_end") -> str:
     return FUNCTION.format(body) + TRIGGER.format(event)
 
 
+ANOTHER = "CREATE FUNCTION public.g() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not here'; END $$;"
+
 IN_THE_WAY = {
-    "it raises": (made("RAISE EXCEPTION 'not after five';"), "not after five; that comes from its function public.f()"),
+    "it raises": (
+        made("RAISE EXCEPTION 'not after five';"),
+        "not after five; that comes from its function public.f(), which event trigger e runs",
+    ),
+    "it calls what raises": (
+        ANOTHER + made("PERFORM public.g();"),
+        "not here; that comes from its function public.f()",
+    ),
+    "it has a path of its own": (
+        made("RAISE EXCEPTION 'not so';").replace("LANGUAGE", "SET search_path = public LANGUAGE"),
+        "not so; that comes from its function public.f()",
+    ),
     "it knows its own search_path alone": (made("INSERT INTO log VALUES (tg_tag);"), "by its schema too"),
     "row security for all": (
         made(ON_TABLES.format("' ENABLE ROW LEVEL SECURITY'")),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import psycopg
 
 from ...errors import DatabaseError, Reason, in_short
@@ -12,42 +10,26 @@ from ...naming import SCHEMA
 REMOVED = "objects of this watcher are missing in the database; apply it again"
 # Classes of SQLSTATE: insufficient resources (disk, memory, locks), a limit of the program.
 _NO_ROOM = frozenset({"53", "54"})
-_MISSING = (
+MISSING = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedFunction,
     psycopg.errors.UndefinedColumn,
     psycopg.errors.InvalidSchemaName,
 )
-# As the context of an error names a function, the innermost first. A block without a name is one of our own.
-_IN_FUNCTION = re.compile(rf"^PL/\w+ function (?!inline_code_block|{SCHEMA}\.)(.+\)) line \d+ at ", re.MULTILINE)
 
 
 def sql_error(error: psycopg.Error) -> DatabaseError:
     """What to raise in its place."""
     said = in_short(error.diag.message_primary)
-    if function := _IN_FUNCTION.search(error.diag.context or ""):
-        return _in_a_function_of_theirs(in_short(function[1]), f"{error.sqlstate}: {said}", error)
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return DatabaseError(Reason.PERMISSION_DENIED, f"the database denies it (42501): {said}{_advice(said)}")
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return DatabaseError(Reason.READ_ONLY_REPLICA, "the database is read-only; use its primary")
-    if isinstance(error, _MISSING):
+    if isinstance(error, MISSING):
         return DatabaseError(Reason.TRIGGERS_DRIFTED, REMOVED)
     if isinstance(error, psycopg.OperationalError):
         return _operational(error)
     return DatabaseError(Reason.MANUAL_ACTION_REQUIRED, f"the database answered {error.sqlstate}: {said}")
-
-
-def _in_a_function_of_theirs(function: str, answer: str, error: psycopg.Error) -> DatabaseError:
-    """An event trigger of the application's runs within our statements that make or drop something."""
-    names = ""
-    if isinstance(error, _MISSING):
-        names = " (what it names must be there by its schema too: ours is a search_path of pg_catalog alone)"
-    return DatabaseError(
-        Reason.MANUAL_ACTION_REQUIRED,
-        f"the database answered {answer}; that comes from its function {function}, which an event trigger runs: have it"
-        f" pass over schema {SCHEMA}{names}, or disable that trigger meanwhile (ALTER EVENT TRIGGER ... DISABLE)",
-    )
 
 
 def _operational(error: psycopg.OperationalError) -> DatabaseError:

@@ -17,7 +17,7 @@ from ..quoting import ours
 from ..ring.holders import Contested
 from ..standing import Undelivered, undelivered
 from . import plan as plans
-from .as_made import refuse_changed
+from .as_made import blaming, refuse_changed
 from .catalog import Observed
 from .lock_tries import LONGEST_STATEMENT_MS, LockTries
 from .plan import Plan, Step
@@ -100,7 +100,7 @@ async def apply(
     patience: seconds to go on trying for a lock on the table, a tenth to half a second a try, so that writers never
     queue behind us for longer than that. listener_role: the role that delivers, where it is not that of `conninfo`.
     """
-    async with connected(conninfo) as connection:
+    async with connected(conninfo) as connection, blaming(connection):
         observed = await observe(connection, spec, names, listener_role)
 
         def decide(seen: Observed) -> Plan:
@@ -127,7 +127,7 @@ async def apply(
 
 async def neutralise(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> None:
     """Stops capture at once, without a lock on the table; what is in the ring stays. Raises DatabaseError."""
-    async with connected(conninfo) as connection:
+    async with connected(conninfo) as connection, blaming(connection):
         if spec.management is Management.OBSERVE:
             await _refuse_removal(connection, spec, names)
             return
@@ -137,7 +137,7 @@ async def neutralise(conninfo: str, spec: WatcherSpec, names: WatcherNames) -> N
 async def destroy(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, patience: float = LOCK_PATIENCE) -> Removed:
     """Removes one watcher: trigger and function always, the ring unless the policy is Retain. Raises DatabaseError."""
     policy = spec.deletion_policy
-    async with connected(conninfo) as connection:
+    async with connected(conninfo) as connection, blaming(connection):
         if spec.management is Management.OBSERVE:
             await _refuse_removal(connection, spec, names)
             return Removed(())

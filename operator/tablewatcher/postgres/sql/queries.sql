@@ -35,6 +35,14 @@ ORDER BY 1
 SELECT e.evtname::text AS name FROM pg_catalog.pg_event_trigger e
 WHERE e.evtenabled <> 'D' AND e.evtevent = 'ddl_command_end' ORDER BY 1
 
+-- name: event_trigger_functions
+SELECT pg_catalog.quote_ident(e.evtname) AS name,
+       pg_catalog.format('%I.%I()', n.nspname, p.proname) AS function,
+       pg_catalog.format('%I()', p.proname) AS called
+FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE e.evtenabled <> 'D' ORDER BY 1
+
 -- name: given_away
 -- What another role has that ours may not act for, or that may not use the schema: foreign keys are looked after as it.
 SELECT c.relname::text AS name
