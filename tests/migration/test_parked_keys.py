@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.connection.session import connect
 from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.parked import Parked, of_key
@@ -61,6 +62,28 @@ async def test_indexes_of_an_earlier_version_are_made_again(database: Database) 
         explained = str(await found.fetchall())
     assert "parked_key" in explained
     assert "parked_old_key" in explained
+
+
+async def test_they_are_made_once_however_often_a_lock_is_tried_for(database: Database) -> None:
+    await database.execute(f"DROP FUNCTION tablewatcher.{NAMES.function} CASCADE")
+    async with await database.connect() as blocker, blocker.transaction():
+        await blocker.execute("INSERT INTO t VALUES ('x')")
+        with pytest.raises(DatabaseError) as refused:
+            await apply(database.dsn, SPEC, NAMES, patience=1.0)
+    assert refused.value.reason is Reason.TABLE_LOCKED
+    assert "schema tablewatcher was brought up, and nothing else was changed" in refused.value.message
+    made = "SELECT relfilenode FROM pg_class WHERE relname IN ('parked_key', 'parked_old_key') ORDER BY 1"
+    before = await database.execute(made)
+    assert await database.execute(ORDERS) == [("parked_key", "C"), ("parked_old_key", "C")]
+    steps = (await apply(database.dsn, SPEC, NAMES)).plan.steps
+    assert not [step for step in steps if step.goes_ahead]
+    assert await database.execute(made) == before
+
+
+async def test_both_transactions_are_told_as_one_plan(database: Database) -> None:
+    await database.execute(f"DROP FUNCTION tablewatcher.{NAMES.function} CASCADE")
+    planned = await plan(database.dsn, SPEC, NAMES)
+    assert (await apply(database.dsn, SPEC, NAMES)).plan == planned
 
 
 @pytest.mark.parametrize("is_brought_up", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import psycopg
@@ -29,6 +29,7 @@ from .survey import observe
 LOCK_TIMEOUT_MS = 500
 LOCK_PATIENCE = 20.0
 _NAMED = 5
+_NOTHING = "nothing was changed"
 # If we freeze with locks in hand, the server ends the transaction: writers must not wait for us to come back.
 _FROZEN_MS = 2_000
 # One key for everything that changes schema `tablewatcher`: two applies at once take turns.
@@ -73,7 +74,7 @@ class StepsMissing(DatabaseError):
 class TableLocked(DatabaseError):
     """Table `where` stayed locked by `who`, as Holder says it. left: what was changed before."""
 
-    def __init__(self, where: str, who: tuple[str, ...], left: str = "nothing was changed") -> None:
+    def __init__(self, where: str, who: tuple[str, ...], left: str) -> None:
         super().__init__(
             Reason.TABLE_LOCKED,
             f"{where} stayed locked by other transactions ({'; '.join(who) or 'gone by now'});"
@@ -173,7 +174,7 @@ async def _execute(
     patience: float,
     listener_role: str | None = None,
 ) -> Plan:
-    tries = LockTries(connection, patience)
+    tries, ahead = LockTries(connection, patience), Plan(())
     while True:
         try:
             async with connection.transaction():
@@ -185,8 +186,11 @@ async def _execute(
                 seen = await observe(connection, spec, names, listener_role)
                 found = decide(seen)
                 tries.expect(_contested(found, seen, names))
-                await _run(connection, found.steps, tries, partial(refuse_changed, connection, names, seen))
-                return found
+                steps = tuple(step for step in found.steps if step.goes_ahead) or found.steps
+                await _run(connection, steps, tries, partial(refuse_changed, connection, names, seen))
+            ahead = replace(found, steps=(*ahead.steps, *steps))
+            if steps == found.steps:
+                return ahead
         except (
             psycopg.errors.LockNotAvailable,
             psycopg.errors.DeadlockDetected,
@@ -195,7 +199,8 @@ async def _execute(
             if await tries.again(error):
                 continue
             who = tuple(str(holder) for holder in (await tries.obstacles())[:_NAMED])
-            raise TableLocked(f"{spec.table.schema}.{spec.table.name}", who) from None
+            left = f"schema {SCHEMA} was brought up, and nothing else was changed" if ahead else _NOTHING
+            raise TableLocked(f"{spec.table.schema}.{spec.table.name}", who, left) from None
 
 
 async def _run(

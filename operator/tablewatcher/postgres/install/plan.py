@@ -1,7 +1,9 @@
 """The difference between what a watcher wants and what is there, as ordered steps. Pure.
 
 An empty plan means in sync, and then nothing is run at all. All steps of a plan run in one transaction, so that
-nothing is ever half-installed; the only ones that lock the watched table come last.
+nothing is ever half-installed; the only ones that lock the watched table come last. What brings up the tables of all
+watchers goes before it, in one of its own: watchers of both versions live with them, and each try for a lock would do
+it anew.
 """
 
 from __future__ import annotations
@@ -58,13 +60,14 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Step:
     """One statement. `what` says it to a person; `locks_table`: it needs a lock on the watched table or on the ring;
-    excludes_readers: one that waits for those who only read, too."""
+    excludes_readers: one that waits for those who only read, too; goes_ahead: it stays where the others fail."""
 
     what: str
     sql: str
     kind: Kind = Kind.DATABASE
     locks_table: bool = False
     excludes_readers: bool = False
+    goes_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +204,12 @@ def _schema_steps(observed: Observed) -> list[Step]:
             Step(f"create schema {SCHEMA}", f"CREATE SCHEMA {SCHEMA}"),
             Step("mark it as ours", f"COMMENT ON SCHEMA {SCHEMA} IS {literal(SCHEMA_COMMENT)}"),
         ]
+    ahead = bool(observed.migrations)
     for version, text in migrations():
         if version not in observed.migrations:
-            steps.append(Step(f"migrate schema {SCHEMA} to version {version}", text))
-            steps.append(Step("note the migration", f"INSERT INTO {SCHEMA}.migration (version) VALUES ({version})"))
+            noted = f"INSERT INTO {SCHEMA}.migration (version) VALUES ({version})"
+            steps.append(Step(f"migrate schema {SCHEMA} to version {version}", text, goes_ahead=ahead))
+            steps.append(Step("note the migration", noted, goes_ahead=ahead))
     return steps
 
 
