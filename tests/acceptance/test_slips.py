@@ -77,6 +77,13 @@ async def test_a_tab_is_told(tmp_path: Path) -> None:
     assert (answer.code, "line 3, column 1: is not YAML: the line begins with a tab" in answer.err) == (2, True)
 
 
+async def test_a_wrong_indentation_says_where_to_look(tmp_path: Path) -> None:
+    file = tmp_path / "orders.yaml"
+    file.write_text("kind: TableWatcher\nspec:\n  actions: [insert]\n   table: {name: orders}\n")
+    answer = await tablewatcher("validate", "-f", file)
+    assert (answer.code, "line 4, column " in answer.err, "look at indentation" in answer.err) == (2, True, True)
+
+
 async def test_a_host_of_ours_that_is_none_is_told(orders: Path) -> None:
     words = ("--dsn", "postgresql://u@127.0.0.1:1/x", "--http-host", "localhost:9090")
     answer = await tablewatcher("listen", "-f", orders, *words)

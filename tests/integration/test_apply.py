@@ -523,7 +523,7 @@ async def test_publication_for_all_tables(database: Database) -> None:
 
 
 MISSING = {
-    "table": (spec_of("T"), Reason.TABLE_NOT_FOUND, "did you mean public.t"),
+    "table": (spec_of("T"), Reason.TABLE_NOT_FOUND, "public.T (spec.table) in database"),
     "view": (spec_of("v"), Reason.TABLE_NOT_FOUND, "a view"),
     "column": (spec_of(columns=("nope",)), Reason.COLUMN_NOT_FOUND, "spec.columns"),
     "trigger column": (spec_of(trigger_columns=("nope",)), Reason.COLUMN_NOT_FOUND, "spec.triggerColumns"),

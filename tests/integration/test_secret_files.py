@@ -34,7 +34,7 @@ def test_keys_that_are_no_text_are_left_out(tmp_path: Path) -> None:
 def test_a_secret_without_any_text_has_no_keys(tmp_path: Path) -> None:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "keystore.jks").write_bytes(KEYSTORE)
-    with pytest.raises(SecretError, match="has no keys") as missing:
+    with pytest.raises(SecretError, match=r"has no keys in .*: put a file") as missing:
         DirectorySecrets(tmp_path).read("hook")
     assert missing.value.reason is Reason.SECRET_NOT_FOUND
 

@@ -66,7 +66,11 @@ SAID = [
         "ALLOW_CONNECTIONS",
     ),
     ('FATAL:  role "app" does not exist', Reason.AUTHENTICATION_FAILED, "does not exist in the database"),
-    ('FATAL:  database "shop" does not exist', Reason.DATABASE_UNREACHABLE, "no database of that name"),
+    (
+        'FATAL:  database "shop" does not exist',
+        Reason.DATABASE_UNREACHABLE,
+        "correct the name in the Secret, or in --dsn",
+    ),
 ]
 # Said by libpq before it connects, and by the server of what the string asks for.
 OF_THE_STRING = [

@@ -54,7 +54,7 @@ def _values(folder: Path, reason: Reason, what: str) -> dict[str, str]:
             reason, f"{what} cannot be read from {folder} ({error.strerror}): put a file for each key there"
         ) from None
     if not values:
-        raise SecretError(reason, f"{what} has no keys in {folder}")
+        raise SecretError(reason, f"{what} has no keys in {folder}: put a file for each key there")
     return values
 
 

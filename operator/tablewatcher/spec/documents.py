@@ -110,4 +110,5 @@ def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
         before = lines[mark.line][: mark.column + 1] if mark.line < len(lines) else ""
         if before.endswith("\t") and not before.strip():
             return "is not YAML: the line begins with a tab: indent it with spaces"
-    return f"is not YAML: {error.problem or error.context}"
+    where = "look at indentation, quotes and brackets here and in the line before"
+    return f"is not YAML: {error.problem or error.context}; {where}"

@@ -180,12 +180,18 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     (
         "connection refused",
         _UNREACHABLE,
-        ("nothing answers at the database's host and port (connection refused): correct them, or start the server"),
+        (
+            "nothing answers at the database's host and port (connection refused): correct them in the Secret, or in"
+            " --dsn, or start the server"
+        ),
     ),
     (
         "timeout|timed out",
         _UNREACHABLE,
-        ("the database does not answer (timed out): correct host and port, or let the network through"),
+        (
+            "the database does not answer (timed out): correct host and port in the Secret, or in --dsn, or let the"
+            " network through"
+        ),
     ),
     (
         "too many clients|remaining connection slots",
@@ -200,7 +206,14 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     ("starting up", _UNREACHABLE, "the database is starting up: wait"),
     ("shutting down", _UNREACHABLE, "the database is shutting down: start it again"),
     ("recovery mode", _UNREACHABLE, "the database is recovering from a crash: wait"),
-    ("database ", _UNREACHABLE, "the server answers, but has no database of that name: create it, or correct the name"),
+    (
+        "database ",
+        _UNREACHABLE,
+        (
+            "the server answers, but has no database of that name: create it, or correct the name in the Secret, or in"
+            " --dsn"
+        ),
+    ),
 )
 
 

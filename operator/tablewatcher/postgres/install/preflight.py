@@ -120,7 +120,8 @@ def _check_table(schema: str, observed: Observed, table: str) -> TableFacts:
                 f" as those of {table}; rename it back, or remove this watcher and make one for {observed.renamed}"
             )
         raise DatabaseError(
-            Reason.TABLE_NOT_FOUND, f"there is no table {table} in database {observed.server.database!r}{hint}"
+            Reason.TABLE_NOT_FOUND,
+            f"there is no table {table} (spec.table) in database {observed.server.database!r}{hint}",
         )
     kind = _KINDS.get(facts.kind, "no table") if facts.kind not in ("r", "p") else ""
     if kind:

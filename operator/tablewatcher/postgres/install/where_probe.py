@@ -52,5 +52,11 @@ async def _fault(connection: Connection, condition: Condition, column: Column) -
     except psycopg.errors.UndefinedFunction:
         return f"type {column.type_name} of column {column.name!r} has no such comparison"
     except (psycopg.DataError, psycopg.IntegrityError):
-        return f"not a value of type {column.compared_as}, which column {column.name!r} has"
+        return f"not a value of type {_plain(column.compared_as)}, which column {column.name!r} has"
     return None
+
+
+def _plain(type_name: str) -> str:
+    """A type as people write it: `numeric`, where SQL must have `pg_catalog."numeric"`."""
+    built_in = type_name.removeprefix("pg_catalog.")
+    return type_name if built_in == type_name else built_in.replace('"', "")

@@ -151,14 +151,16 @@ async def _unless_there(connection: Connection, stream: StreamToMake) -> StreamC
 async def _named(connection: Connection, patterns: Sequence[str], stream: str) -> StreamConfig:
     config = await config_of(connection, stream)
     if config is None:
-        raise _no_stream(patterns[0], f"stream {stream!r} does not exist: create it")
+        remedy = "create it, or correct spec.sink.nats.jetStream.stream"
+        raise _no_stream(patterns[0], f"stream {stream!r} does not exist: {remedy}")
     return _checked(config, patterns)
 
 
 async def _any(connection: Connection, pattern: str) -> StreamConfig:
     found = await _names(connection, pattern)
     if not found:
-        raise _no_stream(pattern, "create a stream that takes it, or add it to the subjects of one")
+        remedy = "create a stream that takes it, add it to the subjects of one, or correct spec.sink.nats.subject"
+        raise _no_stream(pattern, remedy)
     # The server names every stream that overlaps with the pattern: at most one of them takes all of it.
     configs = [config for name in found if (config := await config_of(connection, name)) is not None]
     best = next((config for config in configs if covered(config.subjects or (), pattern)), None)
@@ -189,7 +191,8 @@ async def config_of(connection: Connection, name: str) -> StreamConfig | None:
 def _checked(config: StreamConfig, patterns: Sequence[str]) -> StreamConfig:
     for pattern in patterns:
         if not covered(config.subjects or (), pattern):
-            raise _no_stream(pattern, f"stream {config.name!r} does not take it: add it to the stream's subjects")
+            remedy = "add it to the stream's subjects, or correct spec.sink.nats (subject, jetStream.stream)"
+            raise _no_stream(pattern, f"stream {config.name!r} does not take it: {remedy}")
     if config.no_ack:
         raise _no_stream(patterns[0], f"stream {config.name!r} has no_ack set and never acknowledges: clear no_ack")
     if config.sealed:
