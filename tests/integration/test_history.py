@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tablewatcher.errors import DatabaseError
 from tablewatcher.event import Event
+from tablewatcher.postgres.asking import ask
+from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.requests import Kind
 from tablewatcher.postgres.ring import history as module
 from tablewatcher.postgres.ring.history import History
 
@@ -119,3 +124,23 @@ async def _interrupted(
     assert other.done()
     await other
     return answer
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+async def test_a_repaired_ring_is_not_whole(any_database: Database, watched: Watched, slot: int) -> None:
+    """Whichever table is dropped, also where what is left of it is older than what was in it."""
+    await watched.events()
+    before = datetime.now(UTC)
+    history = history_of(watched)
+    assert not (await history.extent()).lacks(before - timedelta(hours=1))
+    await any_database.execute(
+        f"SELECT setval('tablewatcher.{NAMES.slot}', 2); DROP TABLE tablewatcher.{NAMES.rings[slot]}"
+    )
+    await apply(any_database.dsn, SPEC, NAMES)
+    told = (await history.extent()).lacks(before)
+    assert "made again at 20" in told
+    assert not (await history.extent()).lacks(datetime.now(UTC))
+    with pytest.raises(DatabaseError, match="made again at"):
+        await ask(any_database.dsn, NAMES, Kind.REPLAY, since=before)
+    written = f"SELECT count(*) FROM tablewatcher.{NAMES.rings[2]} WHERE op = 'g'"
+    assert await any_database.execute(written) == [(1,)], "it goes with the last of what was captured before"

@@ -18,7 +18,7 @@ from .parked import of_key
 from .quoting import ours
 from .requests import COLUMNS, TABLE, Kind, Request, request
 from .ring.cursor_sql import newest
-from .ring.history import oldest, too_old
+from .ring.history import extent
 
 POLL_SECONDS = 0.2
 
@@ -76,7 +76,8 @@ async def ask(
     async with connected(conninfo) as connection:
         await _require(connection, names)
         if kind is Kind.REPLAY:
-            await _refuse_too_old(connection, names, since)
+            if refusal := (await extent(connection, names)).lacks(since):
+                raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, refusal)
         elif key is not None or event_id is not None:
             await _refuse_unknown(connection, names, key, event_id)
         async with connection.cursor(row_factory=dict_row) as cursor:
@@ -148,9 +149,3 @@ def _meant(names: WatcherNames, key: str | None, event_id: str | None) -> tuple[
     """A condition on the events put aside, and its parameters."""
     meant = f"(%s::text IS NULL OR {of_key('%s')}) AND (%s::text IS NULL OR event_id = %s)"
     return f"hash = %s AND {meant}", [names.hash, key, key, key, event_id, event_id]
-
-
-async def _refuse_too_old(connection: Connection, names: WatcherNames, since: datetime | None) -> None:
-    refusal = too_old(since, *await oldest(connection, names))
-    if refusal:
-        raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, refusal)

@@ -11,7 +11,6 @@ import structlog
 
 from ...event import Event
 from ...postgres.requests import Request, State
-from ...postgres.ring.history import too_old
 from ...postgres.ring.outbox import Outbox
 from ...postgres.ring.position import Position
 from ...postgres.ring.snapshot import Snapshot
@@ -56,7 +55,7 @@ class Replaying:
         history, position, left = self._flow.channels.history, self._keeping.position(), 0
         first, there = await history.since(asked.since, asked.key, position)
         # A predecessor may have begun it, nobody was there for long, or rows have gone while they were counted.
-        refusal = too_old(asked.since, *await history.oldest())
+        refusal = (await history.extent()).lacks(asked.since)
         if refusal:
             await self._finish(asked, f"{asked.done} sent again; {refusal}", State.FAILED)
             return
@@ -72,7 +71,7 @@ class Replaying:
         if left:
             message += f"; {left} of them are not accepted yet and tried on"
         if there:
-            _, oldest = await history.oldest()
+            oldest = (await history.extent()).oldest
             since = f", which holds events since {oldest.isoformat()} now" if oldest else ""
             message += (
                 f"; {there} more are gone: new ones needed their room in the ring{since};"

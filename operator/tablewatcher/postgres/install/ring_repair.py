@@ -12,7 +12,7 @@ from ...naming import SCHEMA, WatcherNames
 from ..quoting import literal, ours
 from ..ring.chunks import IDS_A_ROW
 from ..ring.cursor_sql import free_cursor, log
-from ..ring.gap_sql import insert_gap
+from ..ring.gap_sql import insert_repaired
 from ..ring.parts import parts
 from .catalog import Observed
 
@@ -39,7 +39,7 @@ def repair_steps(observed: Observed, names: WatcherNames) -> Iterator[tuple[str,
     if names.slot in missing:
         yield "write where the newest cursor is", _slot_of_cursor(names)
     if missing & set(names.rings):
-        yield "announce the gap", insert_gap(names, 0, "ringRepaired")
+        yield "announce the gap", insert_repaired(names)
 
 
 def _after_the_last_id(names: WatcherNames) -> str:

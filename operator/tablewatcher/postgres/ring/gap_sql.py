@@ -5,6 +5,8 @@ from __future__ import annotations
 from ...naming import SCHEMA, WatcherNames
 from ..quoting import literal, ours
 
+RING_REPAIRED = "ringRepaired"
+
 
 def note_gap(names: WatcherNames, reason: str, *, certain: bool, since: str = "NULL") -> str:
     """INSERT of a gap that is to be told once all who ran without capture have ended. since: SQL, of a time."""
@@ -16,10 +18,27 @@ def note_gap(names: WatcherNames, reason: str, *, certain: bool, since: str = "N
     )
 
 
-def insert_gap(names: WatcherNames, slot: int, reason: str) -> str:
+def insert_gap(names: WatcherNames, slot: int, reason: str, source: str = "") -> str:
     """INSERT of a gap event that ends now and began nobody knows when: changes may have been missed for `reason`."""
     members = literal(f'"reason":"{reason}","certain":false,"until":')
-    return gap_events(names, slot, f"{members} || pg_catalog.to_json(pg_catalog.clock_timestamp())::text")
+    return gap_events(names, slot, f"{members} || pg_catalog.to_json(pg_catalog.clock_timestamp())::text", source)
+
+
+def insert_repaired(names: WatcherNames) -> str:
+    """The same after tables of the ring were made again, into the slot that is written now: no older row outlives it.
+
+    For as long as it is there, nothing is whole that was captured before.
+    """
+    written = f"(SELECT last_value FROM {ours(names.slot)})"
+    return ";\n".join(
+        insert_gap(names, slot, RING_REPAIRED, f"WHERE {written} = {slot}") for slot in range(len(names.rings))
+    )
+
+
+def repaired_at() -> str:
+    """An aggregate over the rows of a ring: when `insert_repaired` was last run, NULL where nothing tells of it."""
+    is_one = f"""CASE op WHEN 'g' THEN data LIKE '"gap":{{"reason":"{RING_REPAIRED}"%' END"""
+    return f"max(at) FILTER (WHERE {is_one})"
 
 
 def gap_events(names: WatcherNames, slot: int, members: str, source: str = "") -> str:

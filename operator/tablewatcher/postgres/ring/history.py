@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,10 +12,41 @@ from ...naming import WatcherNames, key_parts
 from ..connection.session import Connection, translating
 from ..quoting import ours, utf8
 from .chunks import TAKEN_AT, events_in
+from .gap_sql import repaired_at
 from .position import GIVEN, Position
 
 # 2 MB of a table, which are read in some 20 ms: as long as a page of live delivery takes.
 STRETCH_BLOCKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far back a ring goes. complete: to when the watcher was made, as far as the turning of the ring goes; oldest:
+    when its oldest row was captured; repaired: when a table of it was made again, with what was in it gone."""
+
+    complete: bool
+    oldest: datetime | None
+    repaired: datetime | None
+
+    def lacks(self, since: datetime | None) -> str:
+        """Why the ring may not have all since then any more; "" where it has."""
+        if since is None:
+            return ""
+        if self.repaired is not None and since < self.repaired:
+            return (
+                f"a table of the ring was dropped, and made again at {self.repaired.isoformat()}; what it held is gone:"
+                " give --since that or later"
+            )
+        if self.complete:
+            return ""
+        if self.oldest is None:
+            return "the ring holds no delivered events any more"
+        if since < self.oldest:
+            return (
+                f"the ring holds events since {self.oldest.isoformat()}, none before: give --since that or later; raise"
+                " spec.delivery.retentionSeconds to keep them longer"
+            )
+        return ""
 
 
 class History:
@@ -72,10 +104,10 @@ class History:
                 return found
 
     @translating
-    async def oldest(self) -> tuple[bool, datetime | None]:
+    async def extent(self) -> Extent:
         """As the function of this name."""
         async with self._lock:
-            return await oldest(self._connection, self._names)
+            return await extent(self._connection, self._names)
 
 
 def _meant(parts: Sequence[bytes] | None, encoding: str | None) -> str:
@@ -102,29 +134,16 @@ def _is_key(column: str, parts: Sequence[bytes], encoding: str | None) -> str:
     return f"coalesce(pg_catalog.cardinality({column}) = {len(parts)} AND {' AND '.join(same)}, false)"
 
 
-async def oldest(connection: Connection, names: WatcherNames) -> tuple[bool, datetime | None]:
-    """Whether the ring still holds all since the watcher was made, and when its oldest row was captured."""
-    rings = " UNION ALL ".join(f"SELECT min({TAKEN_AT}) AS at FROM {ours(name)}" for name in names.rings)
+async def extent(connection: Connection, names: WatcherNames) -> Extent:
+    """How far back the ring goes."""
+    part = f"SELECT min({TAKEN_AT}) AS at, {repaired_at()} AS repaired FROM"
+    rings = " UNION ALL ".join(f"{part} {ours(name)}" for name in names.rings)
     # The first cursor, which nobody holds, is written with the ring and goes when the slot it is in is emptied for the
     # first time. Another such comes with an adoption, which drops what was delivered.
     cursor = await connection.execute(
         f"SELECT (SELECT count(*) = 1 AND min(n) = 0 FROM {ours(names.cursors[0])} WHERE holder = '') AS complete,"
-        f" (SELECT min(at) FROM ({rings}) AS r) AS oldest"
+        f" min(at) AS oldest, max(repaired) AS repaired FROM ({rings}) AS r".encode()
     )
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - it always has its one row
-    return bool(row["complete"]), row["oldest"]
-
-
-def too_old(since: datetime | None, complete: bool, first: datetime | None) -> str:
-    """Why a ring with the answer of `oldest` may not have all since then any more; "" where it has."""
-    if complete or since is None:
-        return ""
-    if first is None:
-        return "the ring holds no delivered events any more"
-    if since < first:
-        return (
-            f"the ring holds events since {first.isoformat()}, none before: give --since that or later; raise"
-            " spec.delivery.retentionSeconds to keep them longer"
-        )
-    return ""
+    return Extent(bool(row["complete"]), row["oldest"], row["repaired"])
