@@ -14,7 +14,7 @@ from tablewatcher.postgres.connection.session import Connection, connect
 from tablewatcher.postgres.progress import drained
 from tablewatcher.postgres.ring.chunks import IDS_A_ROW
 from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease
-from tablewatcher.postgres.ring.history import History, oldest
+from tablewatcher.postgres.ring.history import History, extent
 from tablewatcher.postgres.ring.home import Home, adoption
 from tablewatcher.postgres.ring.outbox import Outbox
 from tablewatcher.postgres.ring.upkeep import Ring
@@ -115,7 +115,7 @@ async def test_what_is_left_is_counted(any_database: Database, watched: Watched,
     done = page.position(None)
     assert await history.since(None, None, done) == (page.events[0].ring_id, len(KEYS))
     assert await history.since(None, KEYS[100], done) == (page.events[100].ring_id, 1)
-    _, first = await oldest(writer, NAMES)
+    first = (await extent(writer, NAMES)).oldest
     assert first is not None
     assert await history.since(first, None, done) == (page.events[0].ring_id, len(KEYS))
     # All of it was captured long ago, as far as an hour from now.

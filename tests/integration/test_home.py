@@ -20,7 +20,7 @@ from tablewatcher.event import Event
 from tablewatcher.postgres.connection.session import connect
 from tablewatcher.postgres.install.apply import apply, destroy
 from tablewatcher.postgres.ring.cursor_log import CursorLog, Lease
-from tablewatcher.postgres.ring.history import oldest
+from tablewatcher.postgres.ring.history import extent
 from tablewatcher.postgres.ring.lineage import Lineage, Read
 from tablewatcher.postgres.ring.outbox import Outbox
 from tablewatcher.spec.model import Database as DatabaseSpec
@@ -161,8 +161,8 @@ async def test_what_was_delivered_before_a_move_is_not_taken_to_be_there(
     await apply(copy.dsn, SPEC, NAMES, adopt=await home_word(copy.dsn))
     for place, is_whole in ((database, True), (copy, False)):
         async with await connect(place.dsn) as connection:
-            complete, _ = await oldest(connection, NAMES)
-            assert complete is is_whole
+            found = await extent(connection, NAMES)
+            assert found.complete is is_whole
 
 
 async def test_a_copy_is_adopted_beside_a_publication_of_all_tables(
