@@ -19,6 +19,14 @@ PROGRAM = Path(sys.executable).with_name("tablewatcher")
 END_SECONDS = 30.0
 _ABORT_SECONDS = 5.0
 _SHOWN = 4000
+# Makes the kernel end a program with us, and becomes it.
+_TETHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("its owner is gone")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 Output = IO[bytes] | int | None
 
@@ -27,9 +35,14 @@ class Program:
     """`command`, running, until `close` at the latest. `environment` goes over ours, which loses its TABLEWATCHER_*.
 
     stdout and stderr: a file opened to be read too, or a terminal, for what it writes; else one that goes with it.
+    tethered: on Linux it ends with us however we do, as when somebody kills the tests.
     """
 
-    def __init__(self, *command: object, stdout: Output = None, stderr: Output = None, **environment: str) -> None:
+    def __init__(
+        self, *command: object, stdout: Output = None, stderr: Output = None, tethered: bool = False, **environment: str
+    ) -> None:
+        if tethered and sys.platform == "linux":
+            command = (sys.executable, "-I", "-S", "-c", _TETHER, os.getpid(), *command)
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("TABLEWATCHER_")}
         with ExitStack() as files:
             self._outputs = [
@@ -131,7 +144,7 @@ async def running(
 ) -> AsyncIterator[Program]:
     """A Program that runs until the end of the block, where a signal ends it: by SIGTERM, with exit code 0. It must not
     have met a fault that it did not foresee."""
-    with started(*command, **settings) as program:
+    with started(*command, tethered=True, **settings) as program:
         yield program
         assert program.code is None, f"it has ended by itself, with {program.code}"
         code, wanted = await program.end(ended_by), 0 if ended_by is signal.SIGTERM else -ended_by

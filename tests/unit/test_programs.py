@@ -6,9 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tablewatcher.embedded.process import wait_gone
 
 from ..acceptance.programs import Program, running, started
 
@@ -63,6 +66,28 @@ async def test_a_test_that_fails_leaves_no_program_and_shows_what_it_wrote(
         await fails()
     assert is_gone(kept[0])
     assert "deaf" in capsys.readouterr().out
+
+
+OWNER = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from tests.acceptance.programs import Program
+program = Program(sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)", tethered=True)
+while not program.out:
+    time.sleep(0.01)
+print(program.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a program ends with the one that has started it on Linux only")
+async def test_what_is_tethered_ends_with_whoever_has_started_it(eventually: Callable[..., Awaitable[Any]]) -> None:
+    with started(sys.executable, "-c", OWNER) as owner:
+        await eventually(lambda: owner.out.endswith("\n"))
+        pid = int(owner.out)
+        assert not wait_gone([pid], 0)
+        owner.send(signal.SIGKILL)
+    assert wait_gone([pid], 10)
 
 
 # Not signal.pause(): a signal that comes right before it would be slept over.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from tablewatcher.embedded.process import wait_gone
 
 ROOT = Path(__file__).parents[2]
 POOLED = """
@@ -116,3 +120,34 @@ def test_no_other_archive_is_used_than_the_one_that_is_pinned(tmp_path: Path) ->
     assert done.returncode == 1
     assert "is not the archive that is pinned" in done.stderr
     assert [path.name for path in tmp_path.glob("tablewatcher-postgres-*/*")] == []
+
+
+SLOW = """
+import os, pathlib, time
+
+def test_slow():
+    try:
+        pathlib.Path("began").write_text(str(os.getpid()))
+        time.sleep(100)
+    finally:
+        pathlib.Path("put away").touch()
+"""
+
+
+@pytest.mark.parametrize(("tier", "number"), [("unit", signal.SIGINT), ("integration", signal.SIGTERM)])
+def test_one_that_is_told_to_end_leaves_no_tests_behind(tmp_path: Path, tier: str, number: signal.Signals) -> None:
+    """Of tests in its own process, and of some in workers."""
+    (tmp_path / "hack").mkdir()
+    shutil.copy(ROOT / "hack" / "tests", tmp_path / "hack" / "tests")
+    (tmp_path / "tests" / tier).mkdir(parents=True)
+    (tmp_path / "tests" / tier / "test_slow.py").write_text(SLOW)
+    command = [sys.executable, tmp_path / "hack" / "tests", tier, "unit"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+        began, deadline = tmp_path / "began", time.monotonic() + 60
+        while not (began.exists() and began.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        program.send_signal(number)
+        assert program.wait(60) == 128 + number
+    assert (tmp_path / "put away").exists()
+    assert wait_gone([int(began.read_text())], 0)
