@@ -358,3 +358,29 @@ def test_what_is_put_aside_has_bounded_room() -> None:
     assert that_fits(rows, 9, ()) == []
     assert that_fits(rows, 10, events[:3]) == rows[:4]
     assert that_fits(rows, -5, events) == rows
+
+
+def test_a_witness_is_missing_where_all_that_was_read_waits_for_what_has_failed() -> None:
+    machine = delivery(attempts=3)
+    endpoint = Endpoint(machine, a=REFUSED)
+    machine.offer(page("a", "a", "b"))
+    assert not machine.witness.is_missing
+    endpoint.run(1)
+    assert not machine.witness.is_missing, "b is still to be sent"
+    endpoint.run(1)
+    assert not machine.witness.is_missing, "b was accepted"
+    endpoint.run(1)
+    assert machine.witness.is_missing
+    further = [event(4, "a"), event(5, "c", old_key="a"), event(6, "c"), event(7, "d")]
+    assert machine.witness.among(further) is further[2]
+    assert machine.witness.among([event(4, "", op="t"), *further]) is None
+    machine.release([further[2]])
+    endpoint.run(1)
+    assert (endpoint.accepted, machine.witness.is_missing) == ([3, 6], False)
+
+
+def test_no_witness_is_missing_where_the_endpoint_speaks_of_itself() -> None:
+    machine = delivery(attempts=3)
+    machine.offer(page("a"))
+    Endpoint(machine, a=replace(REFUSED, reason=Reason.SINK_AUTH_FAILED, endpoint=True)).run(3)
+    assert not machine.witness.is_missing

@@ -131,6 +131,11 @@ class Blame:
         """Whether an event has failed by itself as often as it may, or for as long, whatever the endpoint accepted."""
         return event in self.records and self._are_enough(event, self.records[event].alone)
 
+    def lacks_proof(self, event: Event) -> bool:
+        """Whether the last failure of an event may be its own, and the endpoint has accepted nothing since."""
+        record = self.records.get(event)
+        return record is not None and record.counted > 0 and self.accepted <= record.accepted
+
     def _are_enough(self, event: Event, failures: int) -> bool:
         return failures >= 2 and (failures >= self.policy.max_attempts or self.age(event) > self.policy.max_age_seconds)
 

@@ -42,7 +42,7 @@ class Delivery(Generic[P]):
         self._policy = policy
         self._blame = Blame(policy, chance, age)
         self._backlog = Backlog(ordered=policy.ordering is Ordering.PER_KEY, alone=self._blame.alone)
-        self._witness = Witness(self._backlog, self._blame)
+        self.witness = Witness(self._backlog, self._blame)
         self._pages: Pages[P] = Pages()
         self._given_up = 0
         self._ending = False
@@ -85,7 +85,7 @@ class Delivery(Generic[P]):
     @property
     def is_proving(self) -> bool:
         """Whether events are tried one after the other, without a wait, to find out whose fault it is."""
-        return self._witness.is_called
+        return self.witness.is_called
 
     @property
     def oldest(self) -> Event | None:
@@ -104,7 +104,7 @@ class Delivery(Generic[P]):
             if self.in_flight:
                 return []
             call = backlog.call(1, limits)
-            self._witness.take(call)
+            self.witness.take(call)
             if call.events:
                 return self._begun(call.events)
         if circuit.failures:
@@ -150,9 +150,9 @@ class Delivery(Generic[P]):
             self._withdraw(recalled)
         elif failed and len(events) == 1:
             if self._is_exhausted(events[0], outcomes[0]):
-                self._witness.dismiss()
+                self.witness.dismiss()
                 return
-            if self._witness.fail(events[0], outcomes[0]):
+            if self.witness.fail(events[0], outcomes[0]):
                 self._backlog.move(self._backlog.lanes.free(events))
                 return
         back = [event for event in failed if event not in recalled]
@@ -160,7 +160,7 @@ class Delivery(Generic[P]):
         self._backlog.move(moved, due)
         parks = self._policy.on_exhausted is OnExhausted.PARK and self._backlog.ordered
         if len(events) == len(back) == 1 and parks and not (self.in_flight or self.is_proving or self._ending):
-            self._witness.call(back[0], failed[back[0]])
+            self.witness.call(back[0], failed[back[0]])
 
     def looks_well(self) -> None:
         """The endpoint does by a look, after one by which it did not."""
@@ -233,7 +233,7 @@ class Delivery(Generic[P]):
         flight. What is given up stays undelivered for `finished`.
         """
         given_up = set(self._pages.tail())
-        self._witness.dismiss()
+        self.witness.dismiss()
         self._backlog.forget(given_up)
         self._given_up, self._ending = len(given_up), True
         return self.waiting
@@ -242,7 +242,7 @@ class Delivery(Generic[P]):
         self._blame.delivered(events, len(events))
         self._pages.outstanding.difference_update(events)
         self._backlog.settled(events)
-        guilty, passed = self._witness.accept(events)
+        guilty, passed = self.witness.accept(events)
         for each in guilty:
             if each in self._blame.records:  # not taken back meanwhile
                 self._put_aside(each)

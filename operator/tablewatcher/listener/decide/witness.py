@@ -16,7 +16,7 @@ from itertools import islice
 
 from ...event import Event
 from ...sinks.base import Outcome
-from .backlog import Backlog, Call
+from .backlog import BARRIERS, Backlog, Call
 from .blame import Blame, may_be_the_event
 
 # A go is calls without a wait between them, at an endpoint that may be down: so many a failed attempt outside of one.
@@ -47,6 +47,23 @@ class Witness:
     def is_called(self) -> bool:
         """Whether a go is on."""
         return self._go is not None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether all that was read has failed, or stands behind what has, and the endpoint accepted nothing since."""
+        backlog = self._backlog
+        waiting = [entry[2] for entry in backlog.later]
+        return bool(waiting) and not (backlog.ready or backlog.fresh) and all(map(self._blame.lacks_proof, waiting))
+
+    def among(self, events: Iterable[Event]) -> Event | None:
+        """The first of `events`, which come after all that was read, that waits for nobody, before any barrier."""
+        owners = self._backlog.lanes.owners
+        for event in events:
+            if event.op in BARRIERS:
+                return None
+            if not any(key in owners for key in event.lane_keys):
+                return event
+        return None
 
     def dismiss(self) -> None:
         """Ends the go, if there is one."""

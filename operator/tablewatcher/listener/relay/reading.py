@@ -6,7 +6,10 @@ import asyncio
 
 from ...postgres.ring.position import Position
 from .flow import Flow
+from .scouting import Scouting
 
+# How long there is no room until we see whether any will come.
+STUCK_SECONDS = 1.0
 # Where writers may not be asked to notify: how long until we see whether they may by now.
 BLIND_SECONDS = 5.0
 
@@ -19,6 +22,7 @@ class Reading:
         self._outbox = flow.channels.outbox
         self._ring = flow.channels.ring
         self._pace = flow.pace
+        self._scouting = Scouting(flow)
 
     async def run(self) -> None:
         """Until cancelled. Raises DatabaseError."""
@@ -26,7 +30,7 @@ class Reading:
         position = flow.lease.position
         woken = await channels.wakeup.subscribe(channels.names.channel)
         while True:
-            await flow.room.wait()
+            await self._room(position)
             flow.reading = True
             page = await self._outbox.next_page(position, self._pace.page)
             flow.reading = False
@@ -47,6 +51,17 @@ class Reading:
                 flow.room.clear()
             elif page.last:
                 await self._rest(woken, position)
+
+    async def _room(self, position: Position) -> None:
+        """Waits until there is room for another page."""
+        flow = self._flow
+        while not flow.room.is_set():
+            try:
+                async with asyncio.timeout(STUCK_SECONDS):
+                    await flow.room.wait()
+            except TimeoutError:
+                if self._scouting.is_wanted:
+                    await self._scouting.look(position)
 
     async def _rest(self, woken: asyncio.Event, position: Position) -> None:
         """After the last page of a batch: rows gather while they come fast, else whoever commits next wakes us."""

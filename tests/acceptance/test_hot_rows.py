@@ -1,0 +1,45 @@
+"""A row that changes much faster than its endpoint takes it, or that is refused, and what becomes of all others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..conftest import Database, HttpReceiver, poll
+from .arrivals import Endpoint
+from .checker import Arrival
+from .conftest import MakeListener
+from .parking import changes, has_parked, is_aside, watched
+from .writers import put
+
+# More events than are held in memory at a time.
+MANY = 3_000
+
+
+async def test_a_refused_row_with_more_events_than_fit_in_memory_is_put_aside(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Nothing else could be read, so nothing else was accepted, and without that nothing was ever given up."""
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = {"hot"}
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    listener = make_listener(manifest, database.dsn)
+    await put(database, "hot")
+    await database.execute(
+        f"DO $$ BEGIN FOR n IN 2..{MANY} LOOP UPDATE account SET version = n WHERE key = 'hot'; END LOOP; END $$"
+    )
+    await put(database, "good", "other", "good")
+    listener.start()
+    await poll(lambda: has_parked(listener), 40)
+    await poll(lambda: len(set(changes(endpoint))) == 3, 40)
+    await poll(lambda: is_aside(database, *["hot"] * MANY), 40)
+    assert firsts(endpoint.accepted) == {"good": [1, 2], "other": [1]}
+
+
+def firsts(accepted: list[Arrival]) -> dict[str, list[int]]:
+    """The versions of each key, in the order in which they came first."""
+    found: dict[str, list[int]] = {}
+    for each in accepted:
+        versions = found.setdefault(each.key, [])
+        if each.version not in versions:
+            versions.append(each.version)
+    return found
