@@ -169,3 +169,11 @@ def test_where_it_is_names_what_is_there() -> None:
 def test_the_index_names_every_page() -> None:
     told = set(re.findall(r"\]\(([\w-]+\.md)", (DOCS / "README.md").read_text()))
     assert told == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
+
+
+@pytest.mark.parametrize("heading", ["step", "you want to", "invariant"])
+def test_paths_of_the_architecture_lead_somewhere(heading: str) -> None:
+    """A path is one of the package, or of the repository."""
+    for row in rows((DOCS / "architecture.md").read_text(), heading):
+        for path in re.findall(r"`([\w/]+(?:/|\.\w+))`", " ".join(row)):
+            assert (PACKAGE / path).exists() or (ROOT / path).exists(), path
