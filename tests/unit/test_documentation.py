@@ -166,9 +166,10 @@ def test_where_it_is_names_what_is_there() -> None:
             assert list(folder.glob(Path(name).name)) or (PACKAGE / name).exists(), f"{concept}: {name}"
 
 
-def test_the_index_names_every_page() -> None:
-    told = set(re.findall(r"\]\(([\w-]+\.md)", (DOCS / "README.md").read_text()))
-    assert told == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
+@pytest.mark.parametrize("folder", [DOCS, DOCS / "decisions"], ids=["docs", "decisions"])
+def test_the_index_names_every_page(folder: Path) -> None:
+    told = set(re.findall(r"\]\(([\w-]+\.md)", (folder / "README.md").read_text()))
+    assert told == {page.name for page in folder.glob("*.md")} - {"README.md"}
 
 
 @pytest.mark.parametrize("heading", ["step", "you want to", "invariant"])
