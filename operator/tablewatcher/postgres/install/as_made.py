@@ -17,9 +17,10 @@ from ...errors import DatabaseError, Reason, in_short
 from ...naming import SCHEMA, WatcherNames
 from ..connection.session import Connection
 from ..connection.sql_fault import MISSING
+from ..shared import SHARED_TABLES
 from ..sql import QUERIES
 from .catalog import Observed
-from .traps import SHARED, refuse_traps
+from .traps import refuse_traps
 
 _ADVICE = f"nothing was installed; have it pass over schema {SCHEMA}, or disable it, and apply again"
 
@@ -38,7 +39,7 @@ async def refuse_changed(connection: Connection, names: WatcherNames, before: Ob
     except DatabaseError as error:
         told = f"{whose} has changed what TableWatcher had just made: {error.message}; {_ADVICE}"
         raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, told) from error
-    relations = {*SHARED, *names.rings, *names.cursors, *names.sequences}
+    relations = {*SHARED_TABLES, *names.rings, *names.cursors, *names.sequences}
     made = sorted(relations - before.objects.keys() - set(before.shared_tables))
     found = await (await connection.execute(QUERIES["given_away"], {"names": made})).fetchall()
     if found:

@@ -1,12 +1,7 @@
-"""The least that a role needs in order to capture, or to read and deliver what another role captures. Pure.
-
-The shared objects are read from the migrations, as the parts of a ring are from its SQL: what is added there is not
-forgotten here.
-"""
+"""The least that a role needs in order to capture, or to read and deliver what another role captures. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,10 +9,8 @@ from itertools import groupby
 from ...naming import SCHEMA, WatcherNames
 from ..quoting import identifier
 from ..ring.parts import parts
-from ..sql import migrations
+from ..shared import SHARED_FUNCTIONS, SHARED_TABLES
 
-_TABLE = re.compile(rf"^CREATE TABLE {SCHEMA}\.(\S+)", re.MULTILINE)
-_FUNCTION = re.compile(rf"^CREATE FUNCTION {SCHEMA}\.(\w+)\((?:\w+ )?([\w\[\]]*)\)", re.MULTILINE)
 # What all watchers share, where a listener need not do everything.
 _SHARED = {"migration": ("SELECT",), "watcher": ("SELECT", "UPDATE"), "progress": ("SELECT", "INSERT", "UPDATE")}
 _EVERYTHING = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -71,11 +64,10 @@ def missing(rights: Iterable[Right], grantee: Grantee) -> str:
 
 def _needed(names: WatcherNames) -> Iterator[Right]:
     yield Right("SCHEMA", SCHEMA, "USAGE")
-    for _, text in migrations():
-        for table in _TABLE.findall(text):
-            yield from (Right("TABLE", table, each) for each in _SHARED.get(table, _EVERYTHING))
-        for function, arguments in _FUNCTION.findall(text):
-            yield Right("FUNCTION", f"{function}({arguments})", "EXECUTE")
+    for table in SHARED_TABLES:
+        yield from (Right("TABLE", table, each) for each in _SHARED.get(table, _EVERYTHING))
+    for function in SHARED_FUNCTIONS:
+        yield Right("FUNCTION", function, "EXECUTE")
     for part in parts(names):
         yield from (Right(part.kind, part.name, each) for each in _RING[part.kind])
 

@@ -22,6 +22,7 @@ from ..ring.cursor_sql import free_cursor
 from ..ring.gap_sql import insert_gap, note_gap
 from ..ring.home import Home, adoption, moves_here
 from ..ring.parts import whole_ring
+from ..shared import SHARED_FUNCTIONS, SHARED_TABLES
 from ..sql import migrations
 from .capture_rights import capture_grants
 from .catalog import Observed, TableFacts
@@ -37,14 +38,8 @@ SCHEMA_COMMENT = "made by tablewatcher; removed with the last watcher"
 
 # What all watchers share, in the order in which it can be dropped; an earlier version had made some of it only.
 _SHARED = (
-    f"FUNCTION {SCHEMA}.token(text[])",
-    f"FUNCTION IF EXISTS {SCHEMA}.utf8(text)",
-    f"TABLE IF EXISTS {SCHEMA}.gap",
-    f"TABLE IF EXISTS {SCHEMA}.request",
-    f"TABLE IF EXISTS {SCHEMA}.parked",
-    f"TABLE {SCHEMA}.progress",
-    f"TABLE {SCHEMA}.watcher",
-    f"TABLE {SCHEMA}.migration",
+    *(f"FUNCTION IF EXISTS {SCHEMA}.{function}" for function in SHARED_FUNCTIONS),
+    *(f"TABLE IF EXISTS {SCHEMA}.{table}" for table in reversed(SHARED_TABLES)),
 )
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from ...errors import DatabaseError, Reason
 from ...naming import SCHEMA, WatcherNames
 from ..connection.session import Connection
+from ..shared import SHARED_TABLES
 from ..sql import QUERIES
-
-SHARED = ("migration", "watcher", "progress", "gap", "parked", "request")
 
 
 async def refuse_traps(connection: Connection, names: WatcherNames) -> None:
     """To be called before anything there is read. Raises DatabaseError(OwnedElsewhere)."""
-    ours = {"tables": [*SHARED, *names.rings, *names.cursors], "sequences": list(names.sequences)}
+    ours = {"tables": [*SHARED_TABLES, *names.rings, *names.cursors], "sequences": list(names.sequences)}
     found = [row["name"] for row in await (await connection.execute(QUERIES["traps"], ours)).fetchall()]
     if found:
         raise DatabaseError(
