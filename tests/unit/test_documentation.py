@@ -133,13 +133,23 @@ def test_the_package_carries_the_examples_unchanged() -> None:
     assert {path.name: path.read_bytes() for path in PACKAGED.iterdir()} == originals
 
 
+def test_every_value_of_the_chart_is_in_its_table() -> None:
+    chart = ROOT / "helm" / "tablewatcher"
+    told = {
+        value for row in rows((chart / "README.md").read_text(), "values") for value in re.findall(r"`(\w+)`", row[0])
+    }
+    assert told == set(yaml.safe_load((chart / "values.yaml").read_text()))
+
+
 def test_every_consumer_is_in_the_table_of_examples() -> None:
     told = {row[0].strip("`") for row in rows((ROOT / "examples" / "README.md").read_text(), "consumer")}
     assert told == {f"consumers/{path.name}" for path in (ROOT / "examples" / "consumers").glob("*.py")}
 
 
 PAGES = sorted(
-    {*ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md"), *(ROOT / "hack").rglob("*.md"), *DOCS.rglob("*.md")}
+    {*ROOT.glob("*.md"), *DOCS.rglob("*.md")}.union(
+        *((ROOT / name).rglob("*.md") for name in ("examples", "hack", "helm"))
+    )
 )
 
 

@@ -1,4 +1,4 @@
-"""What is asked of the active listener: it is written down, and watched until it is done."""
+"""Requests to the active listener: written into the database, and watched until they are done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The operator: a TableWatcher on the cluster becomes a trigger, a listener and a status."""
+"""The operator: a TableWatcher on the cluster becomes a trigger, a listener and a status.
+
+Read `handlers` (what kopf calls), `reconcile` (the loop of one watcher), `group` (a listener's objects, which several
+watchers share), `cleanup` (the end of a watcher). `objects` and `status` decide, and are pure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One TableWatcher's loop: look at everything, make it so, say what was found; again at the next wake or in time.
+"""One TableWatcher's loop: look at everything, make it so, report what was found; again when woken, or after a while.
 
 Level-triggered: each pass starts from the whole manifest and the whole world, and no pass depends on having seen
 what happened before it. One watcher's loop never waits for another's.

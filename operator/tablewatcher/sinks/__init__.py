@@ -1,1 +1,5 @@
-"""Sinks: where events go. Each kind has one module; they never meet."""
+"""Sinks: where events go.
+
+`base` says what a sink must do. Each kind has a package of its own, `http` and `nats`, which never import each other;
+`kinds` makes the one that a manifest asks for.
+"""

@@ -1,4 +1,4 @@
-"""Where the only proof against a bad event is held up by that very event: what is held is tried in its stead. Pure.
+"""A bad event can hold up the only events that could prove it bad: then one of these is tried behind it. Pure.
 
 A truncation or a gap waits for everything before it and holds everything after it. A bad event before one, or a bad one
 of that kind, keeps away whatever the endpoint could accept instead. Once all that is left has failed by itself as

@@ -1,4 +1,4 @@
-"""What people ask of the owner of the lease: begun as it comes, and not kept waiting by what gets nowhere."""
+"""What people ask of the owner of the lease: begun as it comes; what gets nowhere keeps nothing else waiting."""
 
 from __future__ import annotations
 

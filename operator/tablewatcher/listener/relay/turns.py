@@ -1,4 +1,4 @@
-"""Who may go on, where only one at a time may: first come, first served, and whoever gets nowhere can let others by."""
+"""Turns, where only one may go on at a time: first come, first served; whoever gets nowhere can let others by."""
 
 from __future__ import annotations
 

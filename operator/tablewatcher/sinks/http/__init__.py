@@ -1,1 +1,1 @@
-"""The HTTP sink. The client library enters deliveries through `pool` and `guard` only."""
+"""The HTTP sink. The client library enters deliveries through `pool`, `connection` and `guard` only."""

@@ -1,4 +1,4 @@
-"""Delivery to NATS: one connection that is made anew for as long as it takes, and the way to publish that it allows."""
+"""Delivery to NATS: over one connection, made anew whenever it is lost, in the way that server and stream allow."""
 
 from __future__ import annotations
 
