@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from ..naming import SCHEMA, WatcherNames
+from ..naming import WatcherNames
 from ..postgres.install.apply import Removed
-from ..postgres.quoting import identifier
 from ..postgres.standing import Undelivered
 from .steps import number_of, steps_json
 
 
 def removal_text(done: Removed, names: WatcherNames) -> str:
     """For a person."""
-    return "; ".join([_removed(done, names), *_notes(done)])
+    return "; ".join([_removed(done, names), *done.notes])
 
 
 def _removed(done: Removed, names: WatcherNames) -> str:
@@ -27,23 +26,14 @@ def _removed(done: Removed, names: WatcherNames) -> str:
 def removal_json(done: Removed) -> dict[str, object]:
     """For a program. undelivered, parked: how many events, null where they could not be counted; they are gone, unless
     `ringKept`. notes: what is left to others, where something is."""
-    notes = _notes(done)
     return {
         "changed": bool(done),
         "undelivered": done.left.waiting if done.left else None,
         "parked": done.left.parked if done.left else None,
         "ringKept": done.keeps_ring,
-        **({"notes": notes} if notes else {}),
+        **({"notes": list(done.notes)} if done.notes else {}),
         **steps_json(done),
     }
-
-
-def _notes(done: Removed) -> list[str]:
-    if not done.left_to:
-        return []
-    roles = " and ".join(map(identifier, done.left_to))
-    left = f"what all watchers share is left in schema {SCHEMA}, for it belongs to role {roles}"
-    return [f"{left}: run `tablewatcher destroy` with the same manifest as that role"]
 
 
 def _lost(left: Undelivered | None) -> str:

@@ -113,13 +113,8 @@ async def _drop(spec: WatcherSpec, names: WatcherNames, conninfo: str) -> None:
     await released(conninfo, names, seconds=STEP_SECONDS)
     async with _step(STEP_SECONDS + LOCK_PATIENCE):
         done = await destroy(conninfo, spec, names, patience=LOCK_PATIENCE)
-    if done.left_to:
-        log.warning(
-            "what all watchers share is left in schema tablewatcher, for it belongs to other roles; as one of them run"
-            " `tablewatcher destroy` with the same manifest",
-            watcher=spec.qualified_name,
-            roles=list(done.left_to),
-        )
+    for note in done.notes:
+        log.warning(note, watcher=spec.qualified_name)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from ...naming import SCHEMA, WatcherNames
 from ...spec.model import DeletionPolicy, Management, WatcherSpec
 from ..capture.granularity import notes
 from ..connection.session import Connection, connected, encrypted
-from ..quoting import ours
+from ..quoting import identifier, ours
 from ..ring.holders import Contested
 from ..standing import Undelivered, undelivered
 from . import plan as plans
@@ -57,6 +57,15 @@ class Removed(Plan):
     """The steps of a removal, and what had not been delivered when capture had stopped; None: not counted."""
 
     left: Undelivered | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is left to others, and how that goes."""
+        if not self.left_to:
+            return ()
+        roles = " and ".join(map(identifier, self.left_to))
+        left = f"what all watchers share is left in schema {SCHEMA}, for it belongs to role {roles}"
+        return (f"{left}: run `tablewatcher destroy` with the same manifest as that role",)
 
 
 class StepsMissing(DatabaseError):
