@@ -12,7 +12,7 @@ from tablewatcher.errors import Reason
 from tablewatcher.event import Event
 from tablewatcher.sinks.base import DELIVERED, Outcome, Verdict
 from tablewatcher.sinks.nats.fast_batch import FLOW, FastBatch
-from tablewatcher.sinks.nats.order import distinct, sendable
+from tablewatcher.sinks.nats.order import HELD, Parts, distinct, sendable
 
 REJECTED = Outcome(Verdict.REJECTED)
 
@@ -181,6 +181,26 @@ def test_no_event_overtakes_one_of_its_key() -> None:
     assert sendable(events, [DELIVERED, REJECTED, None, None, None, None]) == [2, 5]
     # One that is held holds the next of its other key too.
     assert sendable(events, [REJECTED, None, None, None, None, DELIVERED], one_a_key=True) == [1]
+
+
+def test_a_call_in_parts_has_an_outcome_for_every_event() -> None:
+    events = [_event(1, "a"), _event(2, "b"), _event(3, "a"), _event(4, "c")]
+    parts = Parts(events)
+    assert parts.sendable() == events
+    parts.settle([DELIVERED, REJECTED])
+    assert parts.sendable() == events[2:]
+    parts.settle([DELIVERED, DELIVERED])
+    assert parts.sendable() == []
+    assert parts.outcomes == [DELIVERED, REJECTED, DELIVERED, DELIVERED]
+
+
+def test_what_is_refused_beforehand_holds_what_follows_it() -> None:
+    events = [_event(1, "a"), _event(2, "b"), _event(3, "a")]
+    parts = Parts(events, {0: REJECTED})
+    assert parts.sendable() == [events[1]]
+    parts.settle([DELIVERED])
+    assert parts.sendable() == []
+    assert parts.outcomes == [REJECTED, DELIVERED, HELD]
 
 
 def test_keys_are_distinct_only_where_no_event_has_two() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...errors import Reason
 from ...event import Event
@@ -36,3 +36,36 @@ def sendable(events: Sequence[Event], outcomes: Sequence[Outcome | None], *, one
             if one_a_key:
                 barred.update(keys)
     return found
+
+
+class Parts:
+    """A call that goes in parts: `sendable`, then `settle`, until there is nothing more to send.
+
+    refused: what is known beforehand, by place.
+    """
+
+    def __init__(self, events: Sequence[Event], refused: Mapping[int, Outcome] | None = None) -> None:
+        self._events = events
+        self._outcomes: list[Outcome | None] = [None] * len(events)
+        self._places: Sequence[int] = list(refused or ())
+        self._open = len(events)
+        self.settle((refused or {}).values())
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Of every event."""
+        return [outcome or HELD for outcome in self._outcomes]
+
+    def sendable(self, *, one_a_key: bool = False) -> Sequence[Event]:
+        """The events that may go now, as the function of this name finds them."""
+        if not one_a_key and self._open == len(self._events):
+            self._places = range(self._open)
+            return self._events
+        self._places = sendable(self._events, self._outcomes, one_a_key=one_a_key) if self._open else ()
+        return [self._events[place] for place in self._places]
+
+    def settle(self, outcomes: Iterable[Outcome]) -> None:
+        """What came of them, or of the first of them."""
+        for place, outcome in zip(self._places, outcomes, strict=False):
+            self._outcomes[place] = outcome
+            self._open -= 1

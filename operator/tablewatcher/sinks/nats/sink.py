@@ -203,12 +203,9 @@ class NatsSink:
         if not refused:
             return await self._way.deliver(connection, events, deadline)
         self._too_large = True
-        outcomes = [refused.get(place) for place in range(len(events))]
-        places = order.sendable(events, outcomes)
-        found = await self._way.deliver(connection, [events[place] for place in places], deadline)
-        for place, outcome in zip(places, found, strict=True):
-            outcomes[place] = outcome
-        return [outcome or order.HELD for outcome in outcomes]
+        parts = order.Parts(events, refused)
+        parts.settle(await self._way.deliver(connection, parts.sendable(), deadline))
+        return parts.outcomes
 
     async def _connect(self) -> Connection:
         return await connected(self._login, self._spec.stream, self._replace)

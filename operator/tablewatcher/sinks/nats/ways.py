@@ -56,12 +56,10 @@ class WindowWay:
         if order.distinct(events):
             return await self._publish(connection, events, deadline)
         # Limits may have changed while the call was made up: events of one key go one after the other.
-        outcomes: list[Outcome | None] = [None] * len(events)
-        while places := order.sendable(events, outcomes, one_a_key=True):
-            found = await self._publish(connection, [events[place] for place in places], deadline)
-            for place, outcome in zip(places, found, strict=True):
-                outcomes[place] = outcome
-        return [outcome or order.HELD for outcome in outcomes]
+        parts = order.Parts(events)
+        while part := parts.sendable(one_a_key=True):
+            parts.settle(await self._publish(connection, part, deadline))
+        return parts.outcomes
 
     async def _publish(self, connection: Connection, events: Sequence[Event], deadline: float) -> list[Outcome]:
         window = connection.windows.open(len(events))
@@ -111,25 +109,21 @@ class FastWay:
         again = self._repeats is not None and any(event.replay for event in events)
         if self._plain or again or len(events) == 1 or (len(events) <= _FEW and order.distinct(events)):
             return await self._window.deliver(connection, events, deadline)
-        outcomes: list[Outcome | None] = [None] * len(events)
-        places = list(range(len(events)))
-        while len(places) > 1 and not self.unusable:
-            batch = await self._send(connection, [events[place] for place in places], deadline)
-            for place in places[: batch.stored]:
-                outcomes[place] = DELIVERED
-            if batch.unusable:
-                self.unusable = True
-            elif batch.stored < batch.size:
-                fault = batch.fault or LATE
-                alone = not fault.endpoint
-                for place in places[batch.stored :][: 1 if alone else None]:
-                    outcomes[place] = fault
-            places = order.sendable(events, outcomes)
-        if places:
-            found = await self._window.deliver(connection, [events[place] for place in places], deadline)
-            for place, outcome in zip(places, found, strict=True):
-                outcomes[place] = outcome
-        return [outcome or order.HELD for outcome in outcomes]
+        parts = order.Parts(events)
+        while len(part := parts.sendable()) > 1 and not self.unusable:
+            batch = await self._send(connection, part, deadline)
+            parts.settle([DELIVERED] * batch.stored + self._faults(batch))
+        if part:
+            parts.settle(await self._window.deliver(connection, part, deadline))
+        return parts.outcomes
+
+    def _faults(self, batch: fast_batch.FastBatch) -> list[Outcome]:
+        """What came of those that follow the stored ones: none of what was never said."""
+        if batch.unusable:
+            self.unusable = True
+            return []
+        fault, left = batch.fault or LATE, batch.size - batch.stored
+        return [fault] * (left if fault.endpoint else min(left, 1))
 
     async def _send(self, connection: Connection, events: Sequence[Event], deadline: float) -> fast_batch.FastBatch:
         with connection.batch(len(events), self._stream) as opened:
