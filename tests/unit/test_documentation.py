@@ -101,6 +101,14 @@ def test_reasons() -> None:
     assert all(len(row) == 3 and all(row) for row in table)
 
 
+def test_what_no_version_says_yet_is_called_reserved() -> None:
+    table = rows((DOCS / "reasons.md").read_text(), "reason")
+    reserved = {row[0].strip("`") for row in table if row[1].startswith("reserved")}
+    package = ROOT / "operator" / "tablewatcher"
+    said = {name for path in package.rglob("*.py") for name in re.findall(r"\bReason\.([A-Z_]+)\b", path.read_text())}
+    assert reserved == {str(reason) for reason in Reason if reason.name not in said}
+
+
 def test_metrics() -> None:
     found = {
         name: (family.type, labels - {"watcher_namespace", "watcher"}, family.documentation)
