@@ -208,6 +208,18 @@ async def test_triggers_that_fire_always_are_left_so(database: Database) -> None
     assert not await plan(database.dsn, SPEC, NAMES)
 
 
+async def test_triggers_that_fire_always_do_so_when_they_are_made_anew(database: Database) -> None:
+    """Else what a subscription applies would be captured no longer, since somebody wants deletions too."""
+    spec = spec_of(actions=frozenset([Action.INSERT, Action.UPDATE]))
+    await apply(database.dsn, spec, NAMES)
+    await database.execute(f'ALTER TABLE t ENABLE ALWAYS TRIGGER "{NAMES.trigger}"')
+    spec = replace(spec, actions=frozenset(Action))
+    await apply(database.dsn, spec, NAMES)
+    assert not await plan(database.dsn, spec, NAMES)
+    found = await database.execute("SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = 't'::regclass")
+    assert dict(found) == {NAMES.trigger: "A", NAMES.insert_trigger: "O", NAMES.truncate_trigger: "A"}
+
+
 async def test_changed_actions_and_columns(database: Database) -> None:
     watched = await watch(database.dsn, spec_of(actions=frozenset([Action.DELETE])))
     async with watched.reader:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
+from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.ring.chunks import EVENTS
 from tablewatcher.spec.model import Action
@@ -176,9 +177,34 @@ async def test_what_a_subscription_writes(
             events = await watched.events()
             assert [(event.op, event.key) for event in events] == [("i", "2"), ("u", "2"), ("d", "1"), ("i", "3")]
     finally:
-        await database.execute("ALTER SUBSCRIPTION s DISABLE")
-        await database.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
-        await database.execute("DROP SUBSCRIPTION s")
+        await dropped(database)
+
+
+async def test_a_subscription_that_brings_the_ring_of_another_database(publisher: Database, database: Database) -> None:
+    """It would send theirs as ours, and have our ring emptied with theirs."""
+    spec = spec_of(columns=("n",))
+    for each in (publisher, database):
+        await each.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+        await apply(each.dsn, spec, names_of(spec))
+    await publisher.execute("CREATE PUBLICATION p FOR ALL TABLES")
+    async with await database.connect() as subscriber:
+        # Nothing has to be copied for this.
+        options = f"CONNECTION '{publisher.dsn}' PUBLICATION p WITH (copy_data = false)"
+        await subscriber.execute(f"CREATE SUBSCRIPTION s {options}".encode())
+    try:
+        with pytest.raises(DatabaseError, match='subscription "s" writes') as refused:
+            await apply(database.dsn, spec, names_of(spec))
+        assert refused.value.reason is Reason.PUBLICATION_CONFLICT
+    finally:
+        await dropped(database)
+    assert not await plan(database.dsn, spec, names_of(spec))
+
+
+async def dropped(database: Database) -> None:
+    """Subscription s of it is, and nobody asks the publisher."""
+    await database.execute("ALTER SUBSCRIPTION s DISABLE")
+    await database.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
+    await database.execute("DROP SUBSCRIPTION s")
 
 
 async def test_what_a_writer_may_ask_of_sequences(any_database: Database) -> None:

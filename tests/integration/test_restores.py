@@ -146,3 +146,16 @@ async def test_data_of_another_cluster_in_the_ring(
     await apply(other.dsn, SPEC, NAMES)
     await other.execute("INSERT INTO t VALUES (4)")
     assert told(await delivered(other.dsn)) == ["4"]
+
+
+async def test_rows_of_transactions_to_come_are_not_sent_even_once(database: Database, watched: Watched) -> None:
+    """However busy the server is: they were found out only where nothing was written between two looks."""
+    await database.execute("INSERT INTO t VALUES (2)")
+    await database.execute(
+        f"INSERT INTO tablewatcher.{NAMES.rings[0]} (id, xid, op, key, data)"
+        f" SELECT id + 1000000, (xid::text::bigint + 100000)::text::xid8, op, key, data"
+        f" FROM tablewatcher.{NAMES.rings[0]}"
+    )
+    with pytest.raises(DatabaseError, match="subscription") as refused:
+        await watched.page()
+    assert refused.value.reason is Reason.MANUAL_ACTION_REQUIRED

@@ -23,7 +23,7 @@ HOME_MIGRATION = 4
 class Server:
     """The server and what our role may do there. longest_name: bytes that a name may have; what is longer is cut.
 
-    `publications`: those FOR ALL TABLES.
+    `publications`: those FOR ALL TABLES. subscriptions: those that write to tables in schema tablewatcher.
     """
 
     version: int
@@ -37,6 +37,7 @@ class Server:
     may_use_schema: bool | None
     may_see_schema: bool | None
     publications: tuple[str, ...]
+    subscriptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class TableFacts:
     """The watched table as it is. `kind` is pg_class.relkind.
 
     closed_partitions: partitions, qualified and quoted, that we lack the TRIGGER privilege on. temporary: of a session.
+    may_alter: whether our role may act for the owner.
     """
 
     shape: TableShape
@@ -53,6 +55,7 @@ class TableFacts:
     owner: str
     closed_partitions: tuple[str, ...] = ()
     temporary: bool = False
+    may_alter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,8 @@ async def _all(connection: Connection, query: str, **parameters: object) -> list
 
 async def _server(connection: Connection) -> Server:
     (row,) = await _all(connection, "server")
-    return Server(**{**row, "publications": tuple(row["publications"])})
+    lists = {name: tuple(row[name]) for name in ("publications", "subscriptions")}
+    return Server(**{**row, **lists})
 
 
 async def _table(connection: Connection, table: Table) -> tuple[TableFacts | None, int | None]:
@@ -235,7 +239,10 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
     )
     closed = tuple(row["name"] for row in below if not row["may_trigger"])
     may = (found["may_trigger"], found["may_see"])
-    facts = TableFacts(shape, found["kind"], *may, found["owner"], closed, temporary=found["temporary"])
+    owner = found["owner"]
+    facts = TableFacts(
+        shape, found["kind"], *may, owner, closed, temporary=found["temporary"], may_alter=found["may_alter"]
+    )
     return facts, found["owner_oid"]
 
 

@@ -111,7 +111,7 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
         steps.append(Step("register the watcher", _register(wanted, facts, observed.here, names)))
     steps += _grant_steps(observed, names)
     absent = [each for each in wanted.triggers if stale or not trigger_in_sync(each, observed)]
-    steps += _trigger_steps(absent, observed, names)
+    steps += _trigger_steps(absent, observed, facts, names)
     if observed.registered_table is not None and not captures(wanted, observed, facts):
         # After the triggers, which have waited for every writer: nobody is left who ran without them.
         steps.append(Step("announce the gap", insert_gap(names, 0, "triggerRepaired")))
@@ -132,17 +132,20 @@ def _function_steps(wanted: Desired, facts: TableFacts, names: WatcherNames) -> 
     ]
 
 
-def _trigger_steps(triggers: Iterable[WantedTrigger], observed: Observed, names: WatcherNames) -> list[Step]:
+def _trigger_steps(
+    triggers: Iterable[WantedTrigger], observed: Observed, facts: TableFacts, names: WatcherNames
+) -> list[Step]:
     replace = observed.server.version >= 140_000
-    return [
-        Step(
-            f"install trigger {trigger.name} on {trigger.table}",
-            trigger.create(names, replace=replace),
-            Kind.TRIGGER,
-            locks_table=True,
-        )
-        for trigger in triggers
-    ]
+    # As the table's owner has had ours fire, for what a subscription applies. Only owners may say so.
+    always = facts.may_alter and any(each.enabled == "A" for each in observed.triggers)
+    found = []
+    for trigger in triggers:
+        made = [(f"install trigger {trigger.name} on {trigger.table}", trigger.create(names, replace=replace))]
+        if always:
+            sql = f"ALTER TABLE {trigger.table} ENABLE ALWAYS TRIGGER {identifier(trigger.name)}"
+            made.append((f"have trigger {trigger.name} fire always, as before", sql))
+        found += [Step(what, sql, Kind.TRIGGER, locks_table=True) for what, sql in made]
+    return found
 
 
 def neutralise(observed: Observed, names: WatcherNames) -> Plan:

@@ -99,6 +99,14 @@ def _check_names(observed: Observed, names: WatcherNames) -> None:
 
 
 def _check_publications(spec: WatcherSpec, observed: Observed) -> None:
+    if subscriptions := observed.server.subscriptions:
+        named = ", ".join(identifier(name) for name in subscriptions)
+        raise DatabaseError(
+            Reason.PUBLICATION_CONFLICT,
+            f"subscription {named} writes another database's events into schema {SCHEMA} here, and empties our ring"
+            " when theirs is emptied: publish named tables or schemas there, then run `ALTER SUBSCRIPTION"
+            f" {identifier(subscriptions[0])} REFRESH PUBLICATION` here, `tablewatcher destroy`, and `apply`",
+        )
     publications = observed.server.publications
     if publications and not spec.database.allow_all_tables_publication:
         named = ", ".join(identifier(name) for name in publications)

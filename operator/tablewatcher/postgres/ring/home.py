@@ -75,9 +75,9 @@ def foreign_rows() -> DatabaseError:
     return DatabaseError(
         Reason.MANUAL_ACTION_REQUIRED,
         "the ring holds rows, or a cursor, of transactions that this server has not had yet: a dump of another one has"
-        " been loaded into schema tablewatcher (pg_restore --data-only), so nothing is delivered. Run `tablewatcher"
-        " destroy`, which drops what the ring holds, then `apply`, and leave that schema out of the next dump"
-        " (--exclude-schema=tablewatcher)",
+        " been loaded into schema tablewatcher (pg_restore --data-only), or a subscription writes there, so nothing is"
+        " delivered. Run `tablewatcher destroy`, which drops what the ring holds, then `apply`, and leave that schema"
+        " out of the next dump (--exclude-schema=tablewatcher), or of the publication",
     )
 
 

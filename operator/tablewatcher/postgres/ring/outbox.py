@@ -121,12 +121,12 @@ class Outbox:
         rows = await self._rows(query, parameters)
         if not rows:
             return None
-        text, seen, lsn, flushed, generation = rows[0][_WIDTH:]
+        text, seen, lsn, flushed, generation, foreign = rows[0][_WIDTH:]
         if generation is not None and generation > self._generation:
             # Begun by `apply`, together with the first rows that this very snapshot shows: they go out as part of it.
             raise DatabaseError(Reason.RECONCILING, "a new generation has begun in the database; starting anew")
         cur = Snapshot.parse(text)
-        if text == prev.text:
+        if foreign or text == prev.text:
             raise foreign_rows()  # what it shows and the one before did not is nothing
         if not flushed:
             await self._await_flush(lsn)
@@ -206,11 +206,14 @@ raw AS ({{raw}}),
 head AS MATERIALIZED (
     SELECT (SELECT min(id) FROM seen) AS first_id, pg_catalog.pg_current_snapshot()::text AS cur,
            (SELECT sum({EVENTS})::bigint FROM seen) AS seen, pg_catalog.pg_current_wal_insert_lsn() AS lsn,
-           (SELECT generation FROM {SCHEMA}.watcher WHERE hash = %(hash)s) AS generation)
+           (SELECT generation FROM {SCHEMA}.watcher WHERE hash = %(hash)s) AS generation,
+           -- Rows of transactions that are still to come: they would be new to every look, until these have passed.
+           EXISTS (SELECT FROM seen WHERE xid >= (SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())))
+             AS foreign_rows)
 SELECT e.*, CASE WHEN e.id = h.first_id THEN h.cur END, CASE WHEN e.id = h.first_id THEN h.seen END,
        CASE WHEN e.id = h.first_id THEN h.lsn::text END,
        CASE WHEN e.id = h.first_id THEN pg_catalog.pg_current_wal_flush_lsn() >= h.lsn END,
-       CASE WHEN e.id = h.first_id THEN h.generation END
+       CASE WHEN e.id = h.first_id THEN h.generation END, CASE WHEN e.id = h.first_id THEN h.foreign_rows END
 FROM {{rows}} AS e CROSS JOIN head AS h ORDER BY e.id
 """
 _IN_BATCH = (

@@ -11,7 +11,12 @@ SELECT pg_catalog.current_setting('server_version_num')::integer AS version,
           FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tablewatcher') AS may_use_schema,
        (SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE')
           FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tablewatcher') AS may_see_schema,
-       ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.puballtables ORDER BY 1) AS publications
+       ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.puballtables ORDER BY 1) AS publications,
+       -- Not of pg_subscription: before version 14 not every role may read its oid.
+       ARRAY(SELECT DISTINCT s.subname::text FROM pg_catalog.pg_subscription_rel r
+             JOIN pg_catalog.pg_stat_subscription s ON s.subid = r.srsubid JOIN pg_catalog.pg_class c ON c.oid = r.srrelid
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = 'tablewatcher' ORDER BY 1) AS subscriptions
 
 -- name: traps
 -- What has a name of ours and is not as we make it, in that code of somebody else's would run with the rights of whoever
@@ -71,7 +76,8 @@ SELECT source_digest FROM tablewatcher.watcher WHERE hash = %(hash)s
 SELECT c.oid::bigint AS oid, c.relkind::text AS kind, c.relpersistence = 't' AS temporary,
        c.relowner::bigint AS owner_oid, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
        pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
-       pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_see
+       pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_see,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE') AS may_alter
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s::text AND c.relname = %(table)s::text
 
