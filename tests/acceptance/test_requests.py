@@ -48,7 +48,7 @@ async def test_a_skip_waits_for_no_endpoint(
         )
         answer = await command(manifest, database, "parked", "skip", "--id", first)
         assert answer.code == 0, answer.out
-        assert "1 dropped; what was held behind" in answer.out
+        assert "1 dropped, of key bad; what was held behind" in answer.out
         answer = await command(manifest, database, "parked", "skip", "--key", "worse")
         assert answer.code == 0, answer.out
     assert not held.done()

@@ -211,6 +211,14 @@ async def test_what_is_skipped_lets_its_followers_go(database: Database, watched
     assert await skip(event_id=first.event_id) == Dropped(1, ["a"], [])
     assert await skip(key="b") == Dropped(1, [], ["b"])
     assert await skip() == Dropped(2, [], ["a", "c"])
+    told = [row[0] for row in await database.execute("SELECT message FROM tablewatcher.request ORDER BY id")]
+    assert "1 dropped, of key b" in told
+    assert told[-1] == "2 dropped, of keys a, c"
+    many = await events_of(database, watched, *map(str, range(12)))
+    assert await parked.write(EPOCH, [Row(event) for event in many])
+    await skip()
+    ((last,),) = await database.execute("SELECT message FROM tablewatcher.request ORDER BY id DESC LIMIT 1")
+    assert last == "12 dropped, of keys 0, 1, 10, 11, 2, 3, 4, 5, 6, 7 and 2 more"
 
 
 async def test_a_request_is_refused_where_it_means_nothing(database: Database, watched: Watched) -> None:

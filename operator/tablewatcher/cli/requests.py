@@ -75,7 +75,7 @@ def skip_parked(
     event_id: IdOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Drop parked events; what was held behind one of them is sent."""
+    """Drop parked events (all, or those of a key or id); what was held behind one of them is sent."""
     from . import asked
     from .watchers import Scope
 

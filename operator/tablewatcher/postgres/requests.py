@@ -15,6 +15,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
+from ..errors import in_short
 from ..naming import SCHEMA, WatcherNames
 from .connection.session import Connection, translating
 from .parked import of_key
@@ -23,6 +24,8 @@ from .ring.cursor_sql import not_superseded
 
 LOOK_SECONDS = 1.0
 TABLE = f"{SCHEMA}.request"
+# So many keys of what was dropped are named in its message.
+_NAMED = 10
 # The message of a request that waits for this.
 SUSPENDED = "the watcher is suspended: spec.suspend is true"
 
@@ -173,7 +176,7 @@ class Requests:
                 )
                 follow = (await cursor.fetchall())[0]["id"]
             behind = f"; what was held behind that is sent by request {follow}" if follow else ""
-            message = f"{number} dropped{behind}"
+            message = f"{number} dropped{_told(keys)}{behind}"
             found = replace(asked, state=State.DONE, done=number, total=number, message=message)
             await self._write(found, "done", "total")
         return Dropped(number, freed, [key for key in keys if key not in heads])
@@ -188,6 +191,14 @@ class Requests:
         if row is None:
             raise LeaseLost
         return int(row["done"])
+
+
+def _told(keys: Sequence[str]) -> str:
+    """Of which rows, for a message."""
+    if not keys:
+        return ""
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return f", of key{'s' if len(keys) > 1 else ''} {', '.join(map(in_short, keys[:_NAMED]))}{more}"
 
 
 def _meant(asked: Request) -> dict[str, Any]:
