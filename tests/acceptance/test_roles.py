@@ -54,10 +54,27 @@ async def test_the_owner_installs_and_another_role_delivers(
     async with listening("-f", files, "--secrets-dir", listeners, "--http-port", free_port()):
         await database.execute("INSERT INTO orders VALUES (1, 'new')")
         (message,) = await stream.messages(1, 40)
+        await check_what_a_listeners_pod_can_ask(files, listeners)
     assert json.loads(message.data)["data"]["key"] == {"id": 1}
     removed = await tablewatcher("destroy", "-f", files, "--secrets-dir", everything)
     assert removed.code == 0, removed.err
     assert await database.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'") == [(0,)]
+
+
+async def check_what_a_listeners_pod_can_ask(files: Path, listeners: Path) -> None:
+    """It does not have the admin's Secret."""
+    options = ("-f", files, "--secrets-dir", listeners)
+    said = await tablewatcher("status", *options, "-o", "json")
+    assert (said.code, said.watchers["shop/orders"]["state"]) == (0, "forwarding"), said.out + said.err
+    parked = await tablewatcher("parked", "list", *options)
+    assert (parked.code, "nothing is parked" in parked.out) == (0, True), parked.err
+    again = await tablewatcher("replay", *options, "--since", "1m")
+    assert again.code == 0, again.err
+    seen = await tablewatcher("doctor", *options, "-o", "json")
+    checks = {check["check"]: check for check in seen.watchers["shop/orders"]["checks"]}
+    assert seen.code == 0, seen.out
+    assert (checks["secret"]["level"], "'shop-owner'" in checks["secret"]["text"]) == ("warn", True)
+    assert [checks[name]["level"] for name in ("listener's login", "listener", "delivery")] == ["ok"] * 3
 
 
 async def test_certificates_as_files_below_the_directory_of_secrets(

@@ -20,7 +20,7 @@ async def list_parked(scope: Scope, limit: int, *, key: str | None, event_id: st
     """The first `limit` parked events of each watcher."""
 
     async def one(spec: WatcherSpec) -> Result:
-        conninfo, names = scope.access(spec).conninfo, scope.names(spec)
+        conninfo, names = scope.conninfo_to_ask(spec), scope.names(spec)
         events, number = await scope.reaching.patiently(
             conninfo, lambda: listed(conninfo, names, limit, key=key, event_id=event_id)
         )
@@ -55,7 +55,7 @@ async def _ask(
     event_id: str | None = None,
 ) -> list[Result]:
     async def one(spec: WatcherSpec) -> Result:
-        conninfo, names = scope.access(spec).conninfo, scope.names(spec)
+        conninfo, names = scope.conninfo_to_ask(spec), scope.names(spec)
         asked = await scope.reaching.patiently(
             conninfo, lambda: ask(conninfo, names, kind, since=since, key=key, event_id=event_id)
         )

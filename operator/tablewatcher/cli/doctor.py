@@ -20,6 +20,7 @@ from .plain import plain
 from .results import Result
 from .watchers import Scope, each_watcher
 
+_LOGIN = "listener's login"
 _STYLES = {Level.OK: "green", Level.WARN: "bold yellow", Level.FAIL: "bold red"}
 
 
@@ -51,7 +52,11 @@ async def _checks(scope: Scope, spec: WatcherSpec) -> AsyncIterator[Check]:
     try:
         to = scope.access(spec)
     except TableWatcherError as error:
-        yield Check.fault("secret", error)
+        if scope.lacks_admin(spec, error):
+            async for check in _as_the_listener(scope, spec, error):
+                yield check
+        else:
+            yield Check.fault("secret", error)
     else:
         yield Check("secret", Level.OK, _whose_connection(scope, spec))
         async for check in _database(scope, spec, to):
@@ -83,10 +88,33 @@ async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterato
         yield check
     if found.observed.registered_table is None:
         return
+    async for check in _standing(scope, spec, to.conninfo, pooling):
+        yield check
+
+
+async def _as_the_listener(scope: Scope, spec: WatcherSpec, error: TableWatcherError) -> AsyncIterator[Check]:
+    """What can be told without the admin's Secret, for which `error` was raised: how the watcher stands."""
+    try:
+        conninfo = scope.listener_conninfo(spec)
+    except TableWatcherError as own:
+        yield Check.fault("secret", own)
+        return
+    yield Check("secret", Level.WARN, f"{error}; what `apply` needs is not looked at, only how it stands")
+    try:
+        pooling = await way(conninfo)
+    except TableWatcherError as refused:
+        yield Check.fault(_LOGIN, refused)
+        return
+    yield _login(pooling)
+    async for check in _standing(scope, spec, conninfo, pooling):
+        yield check
+
+
+async def _standing(scope: Scope, spec: WatcherSpec, conninfo: str, pooling: Pooling) -> AsyncIterator[Check]:
     names = scope.names(spec)
     try:
-        stands = await standing(to.conninfo, names)
-        around = await surroundings(to.conninfo, names) if stands is not None else None
+        stands = await standing(conninfo, names)
+        around = await surroundings(conninfo, names) if stands is not None else None
     except TableWatcherError as error:
         yield Check.fault("ring", error)
         return
@@ -97,12 +125,15 @@ async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterato
 
 async def _second_connection(scope: Scope, spec: WatcherSpec) -> tuple[Check, Pooling]:
     """With an admin's Secret the listener logs in as another role, and maybe on another way."""
-    name = "listener's login"
     try:
         found = await way(scope.listener_conninfo(spec))
     except TableWatcherError as error:
-        return Check.fault(name, error), Pooling.NONE
-    return Check(name, Level.OK, "works") if found is Pooling.NONE else pooler_check(name, found), found
+        return Check.fault(_LOGIN, error), Pooling.NONE
+    return _login(found), found
+
+
+def _login(found: Pooling) -> Check:
+    return Check(_LOGIN, Level.OK, "works") if found is Pooling.NONE else pooler_check(_LOGIN, found)
 
 
 def show_checks(results: Iterable[Result]) -> None:

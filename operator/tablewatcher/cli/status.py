@@ -30,7 +30,7 @@ async def status(scope: Scope) -> list[Result]:
     """One result a watcher, whatever its state; a fault only where the database cannot be asked."""
 
     async def one(spec: WatcherSpec) -> Result:
-        conninfo, names = scope.access(spec).conninfo, scope.names(spec)
+        conninfo, names = scope.conninfo_to_ask(spec), scope.names(spec)
         found = await scope.reaching.once(conninfo, lambda: standing(conninfo, names))
         if found is None:
             extra: dict[str, Any] = {"state": state(spec, None), "notes": [_NOT_INSTALLED]}

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import FieldError, Reason, SpecInvalid, TableWatcherError
+from ..errors import FieldError, Reason, SecretError, SpecInvalid, TableWatcherError
 from ..listener.files import manifest_files
 from ..listener.load import load
 from ..listener.secrets import DirectorySecrets
@@ -57,6 +57,19 @@ class Scope:
     def listener_conninfo(self, spec: WatcherSpec) -> str:
         """The same, as the listener connects."""
         return conninfo(spec.database, self.secrets, namespace=spec.namespace, dsn=self.dsn)
+
+    def lacks_admin(self, spec: WatcherSpec, error: TableWatcherError) -> bool:
+        """Whether `access` may have failed for want of the admin's Secret alone, as it does in a listener's Pod."""
+        return error.reason is Reason.SECRET_NOT_FOUND and spec.database.admin_secret_name is not None
+
+    def conninfo_to_ask(self, spec: WatcherSpec) -> str:
+        """To look at how the watcher stands, or to ask something of its listener: either role may. Raises as access."""
+        try:
+            return self.access(spec).conninfo
+        except SecretError as error:
+            if not self.lacks_admin(spec, error):
+                raise
+            return self.listener_conninfo(spec)
 
     def names(self, spec: WatcherSpec) -> WatcherNames:
         """The watcher's names under our instance."""
