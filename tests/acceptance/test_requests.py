@@ -100,3 +100,70 @@ async def test_a_request_that_gets_nowhere_lets_others_by(
     broken = False
     assert (await stuck).code == 0
     assert ("bad", 1) in changes(endpoint)
+
+
+async def test_a_row_that_takes_a_key_meanwhile_overtakes_nothing_of_its_own(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """While what is aside of one key is sent, another row with events aside gets that key: it stays behind these."""
+    endpoint = Endpoint(http_receiver)
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put_aside(database, endpoint, "bad", "fine")
+    await database.execute(
+        'BEGIN; SET LOCAL tablewatcher.context = \'{"versions": {"fine": 2}}\';'
+        " DELETE FROM account WHERE key = 'fine'; COMMIT"
+    )
+    await poll(lambda: is_aside(database, "bad", "fine", "fine"), 40)
+    endpoint.refused = {"bad"}
+    await endpoint.die()
+    replay = asyncio.create_task(command(manifest, database, "parked", "replay", "--key", "fine"))
+    await poll(lambda: _begun(database, "parked"), 40)
+    read = await listener.metric("events_captured_total")
+    await database.execute("UPDATE account SET key = 'fine', version = 7 WHERE key = 'bad'")
+
+    async def is_read() -> bool:
+        return await listener.metric("events_captured_total") > read
+
+    await poll(is_read, 40)
+    await endpoint.rise()
+    answer = await replay
+    assert ("fine", 7) not in changes(endpoint)
+    assert answer.code == 10
+    assert "parked again: key bad, fine" in answer.out
+    endpoint.refused = set()
+    assert (await command(manifest, database, "parked", "replay")).code == 0
+    of_both = [change for change in changes(endpoint) if change[0] in ("bad", "fine")]
+    assert of_both[-2:] == [("bad", 1), ("fine", 7)]
+    assert await is_aside(database)
+
+
+async def test_a_row_that_has_taken_a_key_waits_for_what_is_refused_of_its_own(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """So many events are aside of the key that its change comes only with the second piece of them."""
+    endpoint = Endpoint(http_receiver)
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
+    make_listener(manifest, database.dsn).start()
+    await put_aside(database, endpoint, "bad", "fine")
+    await database.execute(
+        "DO $$ BEGIN FOR n IN 2..520 LOOP UPDATE account SET version = n WHERE key = 'fine'; END LOOP;"
+        " UPDATE account SET key = 'gone', version = 521 WHERE key = 'fine';"
+        " UPDATE account SET key = 'fine', version = 522 WHERE key = 'bad'; END $$"
+    )
+
+    async def all_aside() -> bool:
+        return (await database.execute("SELECT count(*) FROM tablewatcher.parked"))[0][0] >= 523
+
+    await poll(all_aside, 40)
+    endpoint.refused = {"bad"}
+    answer = await command(manifest, database, "parked", "replay")
+    assert ("fine", 522) not in changes(endpoint)
+    assert ("fine", 2) in changes(endpoint)
+    assert answer.code == 10
+    endpoint.refused = set()
+    assert (await command(manifest, database, "parked", "replay")).code == 0
+    assert await is_aside(database)
+    of_all = [change for change in changes(endpoint) if change[0] in ("bad", "fine", "gone")]
+    assert of_all.index(("fine", 522)) > max(of_all.index(("bad", 1)), of_all.index(("gone", 521)))

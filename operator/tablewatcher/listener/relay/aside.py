@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
 
 from ...event import Event
 from ...postgres.parked import PIECE_EVENTS, Held, Row
@@ -13,6 +14,27 @@ from ..decide.delivery import Parking
 from .flow import Flow
 
 _STEP = 0.02
+
+
+@dataclass(slots=True)
+class Wanted:
+    """Keys whose events are to come back, and those that are put aside again, with which nothing comes that is bound to
+    them.
+
+    links: as of which state of what is aside the keys are all that are bound to one another. Rows change their keys at
+    any time, and such an event must not pass what is aside of its other key.
+    """
+
+    keys: set[str]
+    again: set[str] = field(default_factory=set)
+    links: int = -1
+
+    def failed(self, keys: set[str]) -> None:
+        """These are aside again."""
+        if keys:
+            self.again |= keys
+            self.keys -= keys
+            self.links = -1
 
 
 class Aside:
@@ -31,6 +53,8 @@ class Aside:
         self._back: set[Event] = set()
         self._lock = asyncio.Lock()
         self._full = False
+        # How often an event was written down that is of two keys.
+        self._links = 0
         self.ring_bytes = 0
         self.failed: set[str] = set()
 
@@ -62,15 +86,19 @@ class Aside:
         self._flow.make_room()
         self._flow.changed.set()
 
-    async def bring_back(self, keys: Sequence[str], replay: int) -> Sequence[Event]:
-        """Puts the first events of `keys` back into delivery, as many as one piece has; they are returned."""
+    async def bring_back(self, wanted: Wanted, replay: int) -> Sequence[Event]:
+        """Puts the first events of the wanted keys back into delivery, as many as one piece has; they are returned."""
         async with self._lock:
             await self._write()
             self.failed = set()
-            events, more = await self._parked.first(keys, replay)
+            if wanted.links != self._links:
+                bound = set(await self._parked.lanes_of(wanted.keys)) - set(await self._parked.lanes_of(wanted.again))
+                wanted.again |= wanted.keys - bound
+                wanted.keys, wanted.links = bound, self._links
+            events, more = await self._parked.first(sorted(wanted.keys), replay)
             # Nothing may come between what was read and what is let in.
             self._back.update(events)
-            self._flow.delivery.release(events, set(keys) - more, convicted=True)
+            self._flow.delivery.release(events, wanted.keys - more, convicted=True)
         self._flow.changed.set()
         return events
 
@@ -111,6 +139,7 @@ class Aside:
             if new is None:
                 raise LeaseLost
             self._held += new
+            self._links += any(len(parking.event.lane_keys) > 1 for parking in piece)
             for parking in piece:
                 if parking.event in self._back:
                     self._back.discard(parking.event)

@@ -10,7 +10,7 @@ import structlog
 
 from ...event import Event
 from ...postgres.requests import Request, State
-from .aside import Aside
+from .aside import Aside, Wanted
 from .flow import Flow
 from .turns import Stall, Turns
 
@@ -40,22 +40,19 @@ class Bringing:
         """Sends what is aside of some keys, in order and piece by piece; a key that fails again stays aside."""
         async with self._turns:
             keys = asked.keys if asked.keys is not None else await self._requests.selected(asked)
-            left = set(await self._flow.channels.parked.lanes_of(keys))
-            again: set[str] = set()
-            asked = replace(asked, keys=sorted(left), state=State.RUNNING)
+            wanted = Wanted(set(await self._flow.channels.parked.lanes_of(keys)))
+            asked = replace(asked, keys=sorted(wanted.keys), state=State.RUNNING)
             await self._requests.note(asked)
-            while left:
+            while wanted.keys:
                 async with self._out:
-                    events = await self._aside.bring_back(sorted(left), asked.id)
+                    events = await self._aside.bring_back(wanted, asked.id)
                     withdrawn = await self._settled(events)
-                    failed = set(self._aside.failed)
-                again |= failed
-                left -= failed
+                    wanted.failed(self._aside.failed)
                 if not events:
                     break
                 if withdrawn:
                     await self._turns.pass_on()
-        await self._finish(asked, again)
+        await self._finish(asked, wanted.again)
 
     async def _settled(self, events: Sequence[Event]) -> set[Event]:
         """Until all that came back is delivered or put aside once more; what is taken back since others wait."""
