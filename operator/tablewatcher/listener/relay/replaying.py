@@ -61,7 +61,7 @@ class Replaying:
             return
         asked = replace(asked, state=State.RUNNING, done=0, total=there)
         await self._requests.update(asked)
-        async for read, piece in self._pieces(asked, first, position):
+        async for read, piece in self._pieces(asked, first, position, there):
             there -= read
             if piece:
                 left += await self._send(piece)
@@ -131,11 +131,16 @@ class Replaying:
         self._flow.replaying = False
         self._flow.make_room()
 
-    async def _pieces(self, asked: Request, first: int, position: Position) -> AsyncIterator[tuple[int, list[Event]]]:
+    async def _pieces(
+        self, asked: Request, first: int, position: Position, number: int
+    ) -> AsyncIterator[tuple[int, list[Event]]]:
         """What is delivered and meant, from ring id `first` on, in the order of delivery, a barrier by itself.
 
-        Each piece with the number of rows that it stands for: what is aside is left out.
+        Each piece with the number of rows that it stands for: what is aside is left out. number: of all that are meant.
+        Keys have no index, for writers would pay for it: what lies between is read, but nothing behind the last one.
         """
+        if not number:
+            return
         channels = self._flow.channels
         outbox, aside = channels.outbox.for_replay(asked.id), await channels.parked.event_ids()
         ranges: list[tuple[Position, int | None]] = [(Position(_NOTHING, position.prev, first - 1), None)]
@@ -150,6 +155,9 @@ class Replaying:
                     event.replay = asked.id
                 for piece in _divided(there):
                     yield len(piece), piece
+                number -= len(meant)
+                if number <= 0:
+                    return
 
     async def _finish(self, asked: Request, message: str, state: State = State.DONE) -> None:
         await self._requests.update(replace(asked, state=state, message=message))
