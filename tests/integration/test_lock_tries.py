@@ -152,3 +152,31 @@ async def test_a_far_away_apply_does_not_keep_the_lock_for_its_way(database: Dat
         pass
     assert waits.longest_ever >= way
     assert waits.longest < 3 * way
+
+
+async def test_an_apply_in_the_midst_of_a_removal_has_no_writer_wait_for_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Capture is on again, so what is to be dropped is in use: writers queued, for half a second at each part of it."""
+    await apply(database.dsn, SPEC, NAMES)
+    async with await database.connect() as other:
+        times: list[str] = []
+
+        async def undelivered(*_: object) -> None:
+            times.append("capture has stopped")
+            if len(times) == 1:
+                await apply(database.dsn, SPEC, NAMES)
+                await other.execute("BEGIN; INSERT INTO t (n) VALUES (1)")
+                asyncio.get_running_loop().call_later(2.0, lambda: ended.append(asyncio.create_task(end())))
+
+        async def end() -> None:
+            await other.execute("COMMIT")
+
+        ended: list[asyncio.Task[None]] = []
+        monkeypatch.setattr("tablewatcher.postgres.install.apply.undelivered", undelivered)
+        async with writing(database, "INSERT INTO t (n) VALUES (1)") as waits:
+            await destroy(database.dsn, SPEC, NAMES)
+        await asyncio.gather(*ended)
+    assert len(times) == 2
+    assert waits.longest < SHORTLY
+    assert await database.execute("SELECT FROM pg_namespace WHERE nspname = 'tablewatcher'") == []

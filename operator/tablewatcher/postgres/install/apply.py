@@ -80,6 +80,10 @@ class StepsMissing(DatabaseError):
         self.plan = plan
 
 
+class _AppliedAnew(Exception):
+    """Capture is on again in the midst of a removal."""
+
+
 class TableLocked(DatabaseError):
     """Table `where` stayed locked by `who`, as Holder says it. left: what was changed before."""
 
@@ -151,16 +155,24 @@ async def destroy(conninfo: str, spec: WatcherSpec, names: WatcherNames, *, pati
         if spec.management is Management.OBSERVE:
             await _refuse_removal(connection, spec, names)
             return Removed(())
-        await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=patience)
-        left = await undelivered(connection, names)
-        try:
-            done = await _execute(
-                connection, spec, names, lambda seen: plans.removal(seen, names, policy), patience=patience
-            )
-        except TableLocked as error:
-            raise TableLocked(error.where, error.who, "capture has stopped, and nothing else was changed") from None
-        await _drop_empty_schema(connection)
-        return Removed(done.steps, done.keeps_ring, done.left_to, left)
+
+        def remove(seen: Observed) -> Plan:
+            if plans.captures_again(seen):
+                # What writers use cannot go: they and we would wait for one another.
+                raise _AppliedAnew
+            return plans.removal(seen, names, policy)
+
+        while True:
+            await _execute(connection, spec, names, lambda seen: plans.neutralise(seen, names), patience=patience)
+            left = await undelivered(connection, names)
+            try:
+                done = await _execute(connection, spec, names, remove, patience=patience)
+            except _AppliedAnew:
+                continue
+            except TableLocked as error:
+                raise TableLocked(error.where, error.who, "capture has stopped, and nothing else was changed") from None
+            await _drop_empty_schema(connection)
+            return Removed(done.steps, done.keeps_ring, done.left_to, left)
 
 
 async def _refuse_removal(connection: Connection, spec: WatcherSpec, names: WatcherNames) -> None:

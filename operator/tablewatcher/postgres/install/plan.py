@@ -164,6 +164,11 @@ def neutralise(observed: Observed, names: WatcherNames) -> Plan:
     )
 
 
+def captures_again(observed: Observed) -> bool:
+    """Whether there is a function that captures, although removal has begun: somebody has applied the watcher anew."""
+    return observed.function is not None and observed.function.source != neutral_source()
+
+
 def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy) -> Plan:
     """The steps that remove a watcher, and with the last one what all watchers share.
 
@@ -179,9 +184,11 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy) -> 
     is_last = policy is DeletionPolicy.DELETE and bool(observed.migrations) and not observed.others
     if policy is DeletionPolicy.DELETE:
         tables = [name for name in (*names.rings, *names.cursors) if name in observed.objects]
-        sequences = [name for name in names.sequences if name in observed.objects]
-        steps += [Step(f"drop {name}", f"DROP TABLE {ours(name)}", Kind.RING) for name in tables]
+        # In the order in which a writer takes them: one in the midst of capture waits for us, and not we for it.
+        in_order = (names.stop, names.slot, *(each for each in names.sequences if each not in (names.stop, names.slot)))
+        sequences = [name for name in in_order if name in observed.objects]
         steps += [Step(f"drop {name}", f"DROP SEQUENCE {ours(name)}", Kind.RING) for name in sequences]
+        steps += [Step(f"drop {name}", f"DROP TABLE {ours(name)}", Kind.RING) for name in tables]
         if observed.registered_table is not None:
             steps += [
                 Step("forget the watcher", f"DELETE FROM {SCHEMA}.watcher WHERE hash = {literal(names.hash)}"),
