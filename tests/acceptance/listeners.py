@@ -99,6 +99,11 @@ class Listener:
         assert self._program is not None
         self._program.send(number)
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None where none runs."""
+        return None if self._program is None else self._program.pid
+
     async def kill(self) -> None:
         """kill -9, and waits until it is gone."""
         await self._end(signal.SIGKILL)

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from ..acceptance.trial.truth import Arrival, Asked, Asking, Change, faults, missing
+from ..acceptance.trial.judging import faults, missing
+from ..acceptance.trial.stretches import holes
+from ..acceptance.trial.truth import Arrival, Asked, Asking, Change
 
 ASKED = Asked(frozenset({"insert", "update", "delete", "truncate"}))
 
@@ -18,7 +20,7 @@ def change(n: int, action: str = "update", key: str = "a", old_key: str | None =
 
 def arrival(of: Change, number: int = 1) -> Arrival:
     version = None if of.action == "delete" else of.n
-    return Arrival(f"{of.n}/{number}", of.action, of.key, of.old_key, of.xid, version, None, False, True)
+    return Arrival(f"{of.n}/{number}", of.action, of.key, of.old_key, of.xid, version, None, 0, True)
 
 
 def asking(*, parks: bool = False) -> Asking:
@@ -82,3 +84,68 @@ def test_by_kind_an_update_counts_where_that_has_changed() -> None:
     assert not asked.wants(change(1))
     assert asked.wants(change(1, kind="y"))
     assert asked.wants(change(1, "insert"))
+
+
+@pytest.mark.parametrize(
+    ("came", "words"),
+    [
+        (CAME, ""),
+        (CAME[::-1], ""),
+        ([*CAME, *CAME[2:]], ""),
+        (CAME[1:], "1 never arrived"),
+        ([*CAME, arrival(WRITTEN[1], 2)], "was never made, or came twice"),
+        ([*CAME, arrival(change(7))], "was never made, or came twice"),
+        ([replace(each, version=None) for each in CAME[1:]], "1 never arrived"),
+    ],
+    ids=["well", "any order", "repeats", "lost", "two ids", "phantom", "lost, without versions"],
+)
+def test_what_has_no_order_is_there_once(came: list[Arrival], words: str) -> None:
+    unordered = asking()
+    unordered.ordered = False
+    found = faults(unordered, WRITTEN, came)
+    assert any(words in text for text in found) if words else not found, found
+
+
+def test_where_anything_may_be_lost_the_order_counts_all_the_same() -> None:
+    lossy = asking()
+    lossy.lossy = True
+    assert missing(lossy, WRITTEN, []) == 0
+    assert faults(lossy, WRITTEN, [CAME[1], CAME[3], CAME[5]]) == []
+    assert faults(lossy, WRITTEN, [CAME[3], CAME[1]])
+
+
+@pytest.mark.parametrize("came", [CAME[1:], [*CAME[1:], CAME[0]], CAME], ids=["gone", "late", "nevertheless"])
+def test_what_was_dropped_may_come_at_any_time_or_never(came: list[Arrival]) -> None:
+    by_id, by_key = asking(), asking()
+    by_id.dropped.add(("1", "a"))
+    by_key.dropped_keys["a"] = 1.5
+    for each in (by_id, by_key):
+        assert faults(each, WRITTEN, came) == []
+        assert missing(each, WRITTEN, came) == 0
+        assert any("never arrived" in text for text in faults(each, WRITTEN, came[:1]))
+
+
+ROW = [arrival(change(n)) for n in range(1, 6)]
+
+
+def again(*numbers: int, replay: int = 0) -> list[Arrival]:
+    return [replace(ROW[n - 1], replay=replay) for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("came", "well"),
+    [
+        ([*ROW], True),
+        ([*ROW, *again(2, 3, 4, 5)], True),
+        ([*ROW, *again(2, 3, 2, 3, 4)], True),
+        ([*ROW[:3], *again(3, 2, 3), *ROW[3:]], True),
+        ([*ROW, *again(2, 4, replay=7)], True),
+        ([*ROW, *again(2), *again(3, 4, replay=7), *again(5)], True),
+        ([*ROW, *again(2, 4)], False),
+        ([*ROW, *again(1, 2, 5)], False),
+        ([*ROW[:4], *again(1, 3), ROW[4]], False),
+    ],
+    ids=["once", "from a point", "twice", "the last", "replay", "aside", "one left out", "two left out", "then new"],
+)
+def test_what_is_sent_again_has_no_holes(came: list[Arrival], well: bool) -> None:
+    assert (not list(holes(came))) is well

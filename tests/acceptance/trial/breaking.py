@@ -7,10 +7,17 @@ import contextlib
 import os
 import random
 import signal
+import time
 
 from .consumers import MOODS, OK
 from .world import World
 
+# A truncation comes before this, or after its number is drawn.
+_BEGIN_LAZY = "BEGIN; SET LOCAL synchronous_commit = off; LOCK TABLE account IN ROW EXCLUSIVE MODE"
+_LAZY = (
+    "INSERT INTO account (key, version, kind) VALUES ('lazy-{n}', {n}, 'a');"
+    " INSERT INTO truth (n, name, action, key, kind) VALUES ({n}, 'account', 'insert', 'lazy-{n}', 'a'); COMMIT"
+)
 OUR_SESSIONS = "SELECT pid, application_name FROM pg_stat_activity WHERE application_name LIKE 'tablewatcher%'"
 
 
@@ -98,6 +105,26 @@ async def restart_postgres(world: World, chance: random.Random) -> None:
         world.say("postgres is back")
 
 
+async def lose_the_end(world: World, chance: random.Random) -> None:
+    """The database crashes while nobody has waited for the disk: the last commits are gone, and were never sent."""
+    async with world.locks["postgres"]:
+        world.lazy = True
+        try:
+            await asyncio.sleep(0.2)  # those who wait for the disk now have it soon
+            async with await world.connect("lazy") as connection:
+                until = time.monotonic() + chance.uniform(0.1, 1.0)
+                while time.monotonic() < until:
+                    await connection.execute(_BEGIN_LAZY)
+                    n = next(world.versions)
+                    await connection.execute(_LAZY.format(n=n).encode())
+            await asyncio.to_thread(world.postgres.kill)
+            world.say("postgres: killed, and nobody has waited for the disk")
+        finally:
+            world.lazy = False
+        await asyncio.to_thread(world.postgres.start)
+        world.say("postgres is back")
+
+
 async def restart_nats(world: World, chance: random.Random) -> None:
     async with world.locks["nats"]:
         how = chance.choice(["kill", "kill", "stop"])
@@ -137,6 +164,18 @@ async def moody(world: World, chance: random.Random) -> None:
     for name in names:
         world.endpoint.moods[name] = OK
     world.say("all are well")
+
+
+async def unwell_for_long(world: World, chance: random.Random) -> None:
+    """An endpoint takes nothing for as long as a ring takes to turn twice."""
+    if not world.long:
+        return
+    name = chance.choice([name for name, each in world.watchers.items() if each.http])
+    world.say(f"{name} is unwell for long")
+    world.endpoint.unwell.add(name)
+    await asyncio.sleep(chance.choice([25, 35]))
+    world.endpoint.unwell.discard(name)
+    world.say(f"{name} is well")
 
 
 async def endpoint_away(world: World, chance: random.Random) -> None:

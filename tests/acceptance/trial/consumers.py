@@ -1,4 +1,4 @@
-"""Who gets the events: an endpoint with moods, and a reader of a stream. Both keep what came, by watcher."""
+"""Who gets the events: an endpoint with moods, a reader of a stream, a subscriber. They keep what came, by watcher."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import nats
@@ -19,12 +20,16 @@ from tablewatcher.embedded import free_port
 from .truth import Arrival
 
 STREAM = "TRIAL"
+# Below this are the subjects of core NATS.
+CORE = "core"
 OK = "ok"
+# Takes nothing.
+REFUSING = "429"
 MOODS = ("500", "503", "429", "410", "401", "408", "hang", "reset", "late", "close")
 _ACTIONS = {"inserted": "insert", "updated": "update", "deleted": "delete", "truncated": "truncate", "gap": "gap"}
 
 
-def parsed(event: Mapping[str, Any], replay: bool, accepted: bool) -> tuple[str, Arrival, dict[str, Any]]:
+def parsed(event: Mapping[str, Any], *, accepted: bool) -> tuple[str, Arrival, dict[str, Any]]:
     """The watcher of a structured event, what it tells, and its data."""
     data = event["data"]
     action = _ACTIONS[event["type"].rpartition(".")[2]]
@@ -46,7 +51,7 @@ def parsed(event: Mapping[str, Any], replay: bool, accepted: bool) -> tuple[str,
             str(data["source"]["txId"]),
             version,
             data.get("filter"),
-            replay,
+            int(event.get("replay", 0)),
             accepted,
         ),
         data,
@@ -66,12 +71,16 @@ def binary(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
 
 
 class Endpoint:
-    """moods: of each watcher; what is not named is well. refused: keys whose events it answers with 400."""
+    """moods: of each watcher; what is not named is well. refused: keys whose events it answers with 400.
+
+    unwell: watchers of whom it takes nothing.
+    """
 
     def __init__(self, seed: str) -> None:
         self.port = free_port()
         self.moods: dict[str, str] = {}
         self.refused: set[str] = set()
+        self.unwell: set[str] = set()
         self.attempts: dict[str, list[Arrival]] = defaultdict(list)
         self.gaps: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.malformed: list[str] = []
@@ -97,7 +106,7 @@ class Endpoint:
     async def _receive(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         body = await request.read()
-        mood = self.moods.get(name, OK)
+        mood = REFUSING if name in self.unwell else self.moods.get(name, OK)
         try:
             found = self._events(request, body)
         except Exception as error:  # noqa: BLE001
@@ -138,7 +147,7 @@ class Endpoint:
             events = [json.loads(body)]
         else:
             events = [binary({name.lower(): text for name, text in request.headers.items()}, body)]
-        return [parsed(event, "replay" in event, accepted=False) for event in events]
+        return [parsed(event, accepted=False) for event in events]
 
     def _keep(self, name: str, found: list[tuple[str, Arrival, dict[str, Any]]], *, accepted: bool) -> None:
         for watcher, each, data in found:
@@ -147,19 +156,7 @@ class Endpoint:
             if each.action == "gap":
                 self.gaps[name].append(data["gap"])
                 continue
-            self.attempts[name].append(
-                Arrival(
-                    each.event_id,
-                    each.action,
-                    each.key,
-                    each.old_key,
-                    each.xid,
-                    each.version,
-                    each.filter,
-                    each.replay,
-                    accepted,
-                )
-            )
+            self.attempts[name].append(replace(each, accepted=accepted))
 
 
 class Reader:
@@ -198,6 +195,32 @@ class Reader:
                 await self._read()
             await asyncio.sleep(0.2)
 
+    async def subscribe(self) -> None:
+        """The same for what goes by core NATS, as far as there is a connection just then."""
+        while True:
+            with contextlib.suppress(Exception):
+                await self._listen()
+            await asyncio.sleep(0.2)
+
+    async def _listen(self) -> None:
+        closed = asyncio.Event()
+
+        async def is_closed() -> None:
+            closed.set()
+
+        quiet = {"error_cb": _silent, "closed_cb": is_closed}
+        client = await nats.connect(
+            self._url, connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=0, **quiet
+        )
+        try:
+            await client.subscribe(f"{CORE}.>", cb=self._take_core)
+            await closed.wait()
+        finally:
+            await _closed(client)
+
+    async def _take_core(self, message: Any) -> None:
+        self._keep(message)
+
     async def _read(self) -> None:
         quiet = {"error_cb": _silent, "disconnected_cb": None}
         client = await nats.connect(
@@ -222,9 +245,7 @@ class Reader:
                 for message in messages:
                     self._take(message)
         finally:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(2):
-                    await client.close()
+            await _closed(client)
 
     def _take(self, message: Any) -> None:
         number = message.metadata.sequence.stream
@@ -233,12 +254,15 @@ class Reader:
         if number != self.next:
             self.skipped += number - self.next
         self.next = number + 1
+        self._keep(message)
+
+    def _keep(self, message: Any) -> None:
         headers = dict(message.headers or {})
         try:
             name = headers.get("Nats-Msg-Id", "")
             event = binary(headers, message.data) if "ce-id" in headers else json.loads(message.data)
-            watcher, each, data = parsed(event, "/r" in name, accepted=True)
-            if name.partition("/")[0] != each.event_id:
+            watcher, each, data = parsed(event, accepted=True)
+            if name != (f"{each.event_id}/r{each.replay}" if each.replay else each.event_id):
                 raise ValueError(f"id {name} beside {each.event_id}")
             self.subjects.add(message.subject)
         except Exception as error:  # noqa: BLE001
@@ -248,6 +272,12 @@ class Reader:
             self.gaps[watcher].append(data["gap"])
         else:
             self.arrivals[watcher].append(each)
+
+
+async def _closed(client: Any) -> None:
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(2):
+            await client.close()
 
 
 async def _silent(_: Exception) -> None:

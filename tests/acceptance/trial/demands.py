@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import time
 from typing import Any
@@ -11,23 +12,59 @@ from typing import Any
 import psycopg
 
 from .breaking import end_session
+from .changing import HOT, Work, write_all
 from .watchers import AGAIN, Watcher
 from .world import OURS, World
 
 
 async def refuse(world: World, chance: random.Random) -> None:
-    """Some rows are refused until they are put aside, and then brought back."""
-    keys = chance.sample([*(f"w{n}-{k}" for n in range(8) for k in range(10)), "hot-0", "hot-1", "0,w0-1"], 4)
-    world.say(f"refuse {keys}")
-    world.endpoint.refused |= set(keys)
+    """Some rows are refused until they are put aside, and then brought back, or dropped; perhaps too early."""
+    own = [*(f"w{n}-{k}" for n in range(6) for k in range(10)), "0,w0-1", "1,w1-2", "2,w2-3"]
+    keys = {*chance.sample(own, 6), chance.choice(HOT)}
+    world.say(f"refuse {sorted(keys)}")
+    world.endpoint.refused |= keys
     await asyncio.sleep(chance.choice([1, 4, 8]))
-    world.endpoint.refused -= set(keys)
+    if chance.random() < 0.4:
+        await (skip_parked if chance.random() < 0.5 else replay_parked)(world, chance)
+        await asyncio.sleep(chance.choice([0, 1, 3]))
+    world.endpoint.refused -= keys
     world.say("refuse no more")
-    await replay_parked(world, chance)
+    await (skip_parked if chance.random() < 0.3 else replay_parked)(world, chance)
 
 
 async def replay_parked(world: World, chance: random.Random) -> None:
     await world.command("parked replay", chance.choice([name for name, each in world.watchers.items() if each.http]))
+
+
+async def skip_parked(world: World, chance: random.Random) -> None:
+    """Something that is aside is dropped: an event, or a key. It may come all the same, and at any time."""
+    watcher = world.watchers[chance.choice([name for name, each in world.watchers.items() if each.asking.parks])]
+    names = world.names(watcher.name)
+    aside = await world.sql(
+        "SELECT event_id, key, data FROM tablewatcher.parked WHERE hash = %s ORDER BY n", names.hash
+    )
+    if not aside:
+        return
+    event_id, key, data = chance.choice(aside)
+    if chance.random() < 0.5:
+        watcher.asking.dropped.add((str(json.loads(data)["source"]["txId"]), key))
+        await world.skip(watcher.name, event_id=event_id)
+        return
+    # Whatever comes for it until the listener has dropped what there is.
+    watcher.asking.dropped_keys[key] = float("inf")
+    if await world.skip(watcher.name, key=key):
+        watcher.asking.dropped_keys[key] = time.time()
+
+
+async def write_much(world: World, chance: random.Random) -> None:
+    """One transaction of very many rows, by one statement or by two."""
+    async with world.locks["bulk"], await world.connect("writer") as connection:
+        work = Work(connection, chance, world.versions)
+        await connection.execute("BEGIN")
+        for _ in range(chance.choice([1, 1, 2])):
+            await write_all(work, 50_000 if world.long else 3_000)
+        await connection.execute("ROLLBACK" if chance.random() < 0.1 else "COMMIT")
+        world.say("wrote much")
 
 
 async def replay(world: World, chance: random.Random) -> None:
@@ -57,12 +94,13 @@ def changes_of(watcher: Watcher, chance: random.Random) -> dict[str, Any]:
     where = kinds and [{"column": "kind", "operator": "In", "values": kinds}]
     retention = {"retentionSeconds": chance.choice([0, 5, 600])}
     if watcher.http:
-        many = chance.choice([1, 2, 100])
+        many = chance.choice([1, 2, 100]) if watcher.table != "bulk" else 1000
         batch = {"maxEvents": many, "lingerMilliseconds": chance.choice([0, 20])}
         sink = {"http": {**spec["sink"]["http"], "batch": batch, "concurrency": chance.choice([1, 4, 32])}}
         form = "Structured"
     else:
-        subject = f"trial.{watcher.name}.{{action}}" + chance.choice(["", ".{key}", ".{table}"])
+        above = spec["sink"]["nats"]["subject"].partition(".")[0]
+        subject = f"{above}.{watcher.name}.{{action}}" + chance.choice(["", ".{key}", ".{table}"])
         sink, form = {"nats": {**spec["sink"]["nats"], "subject": subject}}, chance.choice(["Structured", "Binary"])
     found: list[dict[str, Any]] = [
         # {column:kind} in a subject wants the column.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .demands import applied
+from .growth import grown
 from .troubles import trouble
 from .verdict import verdict, waits
 from .world import OURS, World
@@ -14,6 +15,8 @@ from .writing import Writers
 
 # So many at a time.
 TROUBLES = 3
+# From so many seconds on there is time for large transactions, long pauses, and other versions of PostgreSQL.
+LONG = 40
 
 
 async def run(folder: Path, seed: str, seconds: float, *, patience: float) -> Sequence[str]:
@@ -21,10 +24,10 @@ async def run(folder: Path, seed: str, seconds: float, *, patience: float) -> Se
 
     seconds: until the last trouble begins. patience: how long what is undelivered by the end may take, in seconds.
     """
-    world = World(folder, seed)
+    world = World(folder, seed, long=seconds >= LONG)
     async with world.standing():
         writers, stop = Writers(world, seed), asyncio.Event()
-        async with waits(world), writers.running():
+        async with grown(world), waits(world), writers.running():
             async with asyncio.TaskGroup() as group:
                 for nth in range(TROUBLES):
                     group.create_task(trouble(world, stop, f"{seed}/{nth}"))
@@ -34,6 +37,7 @@ async def run(folder: Path, seed: str, seconds: float, *, patience: float) -> Se
             await asyncio.sleep(1)
         world.say("the writers have ended")
         found = await verdict(world, writers, patience)
+        world.say(f"listeners took, in MB and open files, {dict(world.most)}")
     for text in found:
         world.say(text)
     return found
@@ -44,6 +48,7 @@ async def _make_peace(world: World) -> None:
     world.say("peace")
     world.endpoint.moods.clear()
     world.endpoint.refused.clear()
+    world.endpoint.unwell.clear()
     await world.sql(f"ALTER ROLE {OURS} RESET ALL")
     for watcher in world.watchers.values():
         if watcher.spec.get("suspend"):

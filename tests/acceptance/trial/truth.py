@@ -1,4 +1,4 @@
-"""What a watcher must have sent of what was written, and what is wrong with what arrived. Pure.
+"""What was written, and what a watcher must have sent of it. Pure.
 
 A change is a row of table `truth`, written by the transaction that made it: so the database itself says what was
 committed. `n` rises in the order in which the changes of a key were made, for it is drawn while the key is locked.
@@ -7,9 +7,8 @@ committed. `n` rises in the order in which the changes of a key were made, for i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 TABLES = """
 CREATE TABLE account (key text PRIMARY KEY, version bigint NOT NULL, kind text NOT NULL, note text DEFAULT '',
@@ -19,13 +18,11 @@ CREATE TABLE parted (part int, key text, version bigint NOT NULL, kind text NOT 
 CREATE TABLE parted_0 PARTITION OF parted FOR VALUES IN (0);
 CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
 CREATE TABLE parted_2 PARTITION OF parted FOR VALUES IN (2);
+CREATE TABLE bulk (key text PRIMARY KEY, version bigint NOT NULL, kind text NOT NULL, note text DEFAULT '');
 CREATE TABLE truth (n bigint NOT NULL, name text NOT NULL, action text NOT NULL, key text NOT NULL, old_key text,
                     kind text, old_kind text, xid text NOT NULL DEFAULT pg_current_xact_id()::text,
                     began timestamptz NOT NULL DEFAULT now(), noted timestamptz NOT NULL DEFAULT clock_timestamp());
 """
-T = TypeVar("T")
-# The order of all keys at once.
-EVERY_KEY = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """version: None where it is not sent. filter: the word of an update, where there is a condition."""
+    """version: None where it is not sent. filter: the word of an update, where there is a condition.
+
+    replay: its number, 0 where it is none.
+    """
 
     event_id: str
     action: str
@@ -55,7 +55,7 @@ class Arrival:
     xid: str
     version: int | None
     filter: str | None
-    replay: bool
+    replay: int
     accepted: bool
 
 
@@ -86,13 +86,19 @@ class Asked:
 class Asking:
     """All that one watcher was asked over time. phases: from when until when each may have been in force.
 
-    forgiven: spans in which changes may be missing.
+    forgiven: spans in which changes may be missing. dropped: (transaction, key) of events that were dropped while they
+    were aside; dropped_keys: the key, and until when it was noted. parks: what is refused is put aside, and passed by
+    truncations. ordered: by key. lossy: anything may be missing.
     """
 
     table: str
     phases: list[tuple[float, float, Asked | None]] = field(default_factory=list)
     forgiven: set[tuple[float, float]] = field(default_factory=set)
+    dropped: set[tuple[str, str]] = field(default_factory=set)
+    dropped_keys: dict[str, float] = field(default_factory=dict)
     parks: bool = False
+    ordered: bool = True
+    lossy: bool = False
 
     def begin(self, now: float, asked: Asked | None) -> None:
         """From now on this may be in force; what was so far is until `settled`."""
@@ -114,92 +120,22 @@ class Asking:
         if found == {False} or not found:
             return False
         forgiven = any(since <= change.noted and change.began <= until for since, until in self.forgiven)
-        return True if found == {True} and not forgiven else None
+        return True if found == {True} and not (forgiven or self.lossy or self.was_dropped(change)) else None
+
+    def was_dropped(self, change: Change) -> bool:
+        """Whether it may have been dropped while it was aside: then it may come at any time, or never."""
+        if (change.xid, change.key) in self.dropped:
+            return True
+        return any(change.began <= self.dropped_keys.get(key, 0.0) for key in (change.key, change.old_key) if key)
+
+    def state(self) -> tuple[int, ...]:
+        """Another one where other changes may be expected."""
+        return len(self.phases), len(self.forgiven), len(self.dropped), len(self.dropped_keys)
 
 
-def lanes(found: Change | Arrival) -> tuple[str, ...]:
-    """The keys whose order it takes part in."""
-    if found.action == "truncate":
-        return (EVERY_KEY,)
-    return (found.key,) if found.old_key in (None, found.key) else (found.key, found.old_key)  # type: ignore[return-value]
-
-
-def faults(
-    asking: Asking, changes: Iterable[Change], arrivals: Sequence[Arrival], *, complete: bool = True
-) -> list[str]:
-    """Everything that is wrong with what arrived, in words."""
-    found = list(_identities(arrivals))
-    firsts: list[Arrival] = []
-    seen: set[str] = set()
-    for each in arrivals:
-        if each.event_id not in seen:
-            seen.add(each.event_id)
-            firsts.append(each)
-    asked = [(change, must) for change in changes if (must := asking.expects(change)) is not False]
-    keys = {key for each in [*firsts, *(change for change, _ in asked)] for key in lanes(each)}
-    everywhere = keys if not asking.parks else {EVERY_KEY}
-    expected = _by_lane(asked, lambda pair: pair[0], everywhere)
-    actual = _by_lane(firsts, lambda each: each, everywhere)
-    for key in sorted(keys):
-        wanted = expected.get(key, [])
-        found += _compared(key, wanted, actual.get(key, []), complete=complete)
+def by_table(changes: Iterable[Change]) -> dict[str, list[Change]]:
+    """The changes of each table."""
+    found: dict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        found[change.table].append(change)
     return found
-
-
-def missing(asking: Asking, changes: Iterable[Change], arrivals: Sequence[Arrival]) -> int:
-    """About how many are still to come."""
-    wanted = sum(asking.expects(change) is True for change in changes)
-    return max(wanted - len({each.event_id for each in arrivals}), 0)
-
-
-def _by_lane(items: Sequence[T], of: Callable[[T], Change | Arrival], keys: Set[str]) -> dict[str, list[T]]:
-    found: dict[str, list[T]] = defaultdict(list)
-    for item in items:
-        named = lanes(of(item))
-        for key in keys if EVERY_KEY in named else named:
-            found[key].append(item)
-    return found
-
-
-def _identities(arrivals: Iterable[Arrival]) -> Iterable[str]:
-    known: dict[str, tuple[object, ...]] = {}
-    for each in arrivals:
-        what = (each.action, each.key, each.old_key, each.version)
-        first = known.setdefault(each.event_id, what)
-        if first[:3] != what[:3] or (None not in (first[3], what[3]) and first[3] != what[3]):
-            yield f"id {each.event_id} is of {first} and of {what}"
-
-
-def _matches(change: Change, each: Arrival) -> bool:
-    if (change.action, change.key, change.xid) != (each.action, each.key, each.xid):
-        return False
-    return change.action == "delete" or each.version is None or each.version == change.n
-
-
-def _compared(
-    key: str, wanted: Sequence[tuple[Change, bool | None]], actual: Sequence[Arrival], *, complete: bool
-) -> Iterable[str]:
-    place = 0
-    for nth, each in enumerate(actual):
-        at = place
-        while at < len(wanted) and not _matches(wanted[at][0], each):
-            at += 1
-        near = _near(wanted, actual, place, nth)
-        if at == len(wanted):
-            late = any(_matches(change, each) for change, _ in wanted[:place])
-            yield f"key {key}: {each} {'came late, or twice' if late else 'was never made'}; {near}"
-            return
-        if passed := [change for change, must in wanted[place:at] if must]:
-            yield f"key {key}: {each} came before {passed[:3]}; {near}"
-            return
-        place = at + 1
-    left = [change for change, must in wanted[place:] if must]
-    if complete and left:
-        near = _near(wanted, actual, place, len(actual))
-        yield f"key {key}: {len(left)} never arrived, the first of them {left[0]}; {near}"
-
-
-def _near(wanted: Sequence[tuple[Change, bool | None]], actual: Sequence[Arrival], place: int, nth: int) -> str:
-    told = [f"{c.action[0]}{c.n}{'' if m else '?'}" for c, m in wanted[max(place - 3, 0) : place + 5]]
-    came = [f"{a.action[0]}{a.version}{'r' if a.replay else ''}" for a in actual[max(nth - 3, 0) : nth + 5]]
-    return f"wanted {told} of {len(wanted)}, came {came} of {len(actual)}"

@@ -14,13 +14,21 @@ from typing import Any
 import psycopg
 
 from ..commands import tablewatcher
-from .truth import Change, faults, missing
+from .growth import at_rest
+from .judging import faults, wanted
+from .stretches import holes
+from .truth import Change, by_table
+from .watchers import CORE_WATCHER
 from .world import World
 from .writing import Writers
 
 # Writers may wait half a second for a change of ours, which tests of its own hold. Here all share the processors with
 # the database, and what is looked for is who waits without end.
 LONGEST_WAIT = 2.0
+_ALIVE = (
+    "BEGIN; INSERT INTO account (key, version, kind) VALUES ('alive-{n}', {n}, 'a');"
+    " INSERT INTO truth (n, name, action, key, kind) VALUES ({n}, 'account', 'insert', 'alive-{n}', 'a'); COMMIT"
+)
 # So many of each are told.
 _TOLD = 3
 _WAITING = """
@@ -60,24 +68,39 @@ async def _watch(world: World) -> None:
 
 async def verdict(world: World, writers: Writers, seconds: float) -> list[str]:
     """seconds: how long what is still to come may take."""
+    found = await _core_is_alive(world, seconds)
     changes = await world.changes()
     world.say(f"{len(changes)} changes, {Counter(each.action for each in changes)}")
-    await _drained(world, changes, seconds)
-    found = [fault for name in world.watchers for fault in _of_watcher(world, name, changes)]
+    tables = by_table(changes)
+    await _drained(world, tables, seconds)
+    found += [fault for name, each in world.watchers.items() for fault in _of_watcher(world, name, tables[each.table])]
     found += [f"writer: {text}" for text in Counter(writers.faults)]
     malformed = [*world.endpoint.malformed, *world.reader.malformed]
     found += [f"malformed: {text}" for text in malformed[:_TOLD]]
     if world.reader.skipped:
         found.append(f"{world.reader.skipped} messages were gone before they were read")
-    return [*found, *world.faults[:_TOLD], *await _told(world), *_logged(world)]
+    return [*found, *world.faults[:_TOLD], *await _told(world), *at_rest(world), *_logged(world)]
 
 
-async def _drained(world: World, changes: list[Change], seconds: float) -> None:
+async def _core_is_alive(world: World, seconds: float) -> list[str]:
+    """What goes by core NATS may be lost, but not all of it: a row is written until one has arrived."""
+    name, deadline = CORE_WATCHER, time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        n = next(world.versions)
+        await world.sql(_ALIVE.format(n=n))
+        await asyncio.sleep(0.5)
+        if any(each.version == n for each in world.reader.arrivals[name]):
+            return []
+    return [f"{name}: nothing arrives any more"]
+
+
+async def _drained(world: World, tables: dict[str, list[Change]], seconds: float) -> None:
     """All has arrived, and nothing is aside; or the time is over."""
     deadline = time.monotonic() + seconds
+    left_of = _Left(world, tables)
     while time.monotonic() < deadline:
         ((aside,),) = await world.sql("SELECT count(*) FROM tablewatcher.parked")
-        left = {name: _left(world, name, changes) for name in world.watchers}
+        left = {name: left_of(name) for name in world.watchers}
         if not (aside or any(left.values())):
             return
         world.say(f"left {left}, aside {aside}")
@@ -88,10 +111,22 @@ async def _drained(world: World, changes: list[Change], seconds: float) -> None:
         await asyncio.sleep(1)
 
 
-def _left(world: World, name: str, changes: list[Change]) -> int:
-    watcher = world.watchers[name]
-    watcher.forgive(_gaps(world, name))
-    return missing(watcher.asking, changes, world.arrivals(watcher))
+class _Left:
+    """About how many events of a watcher are still to come. What must come is counted anew where it may be other."""
+
+    def __init__(self, world: World, tables: dict[str, list[Change]]) -> None:
+        self._world = world
+        self._tables = tables
+        self._wanted: dict[str, tuple[tuple[int, ...], int]] = {}
+
+    def __call__(self, name: str) -> int:
+        watcher = self._world.watchers[name]
+        watcher.forgive(_gaps(self._world, name))
+        state = watcher.asking.state()
+        if name not in self._wanted or self._wanted[name][0] != state:
+            self._wanted[name] = state, wanted(watcher.asking, self._tables[watcher.table])
+        came = {each.event_id for each in self._world.arrivals(watcher)}
+        return max(self._wanted[name][1] - len(came), 0)
 
 
 def _gaps(world: World, name: str) -> list[dict[str, Any]]:
@@ -105,6 +140,9 @@ def _of_watcher(world: World, name: str, changes: list[Change]) -> list[str]:
     # What was refused counts for the order, too: nothing may overtake an event that is still owed.
     tried = world.endpoint.attempts[name]
     wrong += [f"tried: {text}" for text in faults(watcher.asking, changes, tried, complete=False)]
+    if watcher.asking.ordered:
+        gone = {(each.xid, each.key) for each in changes if watcher.asking.was_dropped(each)}
+        wrong += holes([each for each in tried if (each.xid, each.key) not in gone])
     found = [f"{name}: {text}" for text in wrong[:_TOLD]]
     return found + ([f"{name}: {len(wrong)} faults in all"] if len(wrong) > _TOLD else [])
 

@@ -8,12 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from .consumers import CORE
 from .truth import Asked, Asking
 
 NAMESPACE = "trial"
 # Of several on a table the one that is destroyed and applied anew.
 AGAIN = "again"
+# At most once.
+CORE_WATCHER = "core"
 SMALL = 3 << 20
+# A few of the largest transactions, so that slots of the ring are turned while there is much to deliver.
+MEDIUM = 100 << 20
+LARGE = 1 << 30
 ROWS = ["insert", "update", "delete"]
 
 
@@ -41,7 +47,7 @@ class Watcher:
         wrong = []
         for gap in gaps:
             ended = gap.get("until") or datetime.max.replace(tzinfo=UTC).isoformat()
-            if gap["reason"] == "overflow" and self.spec["delivery"]["overflow"]["maxBytes"] == SMALL:
+            if gap["reason"] == "overflow" and self.spec["delivery"]["overflow"]["maxBytes"] < LARGE:
                 self.asking.forgiven.add((_seconds(gap["from"]), _seconds(ended)))
             elif self.name != AGAIN:
                 wrong.append(f"gap: {gap}")
@@ -74,19 +80,22 @@ class Makes:
         url = f"http://127.0.0.1:{self._port}/{name}"
         return self._watcher(name, table, True, {"http": {"url": url, "timeoutSeconds": 2, **fields}}, spec)
 
-    def over_nats(self, name: str, table: str, subject: str = "", **spec: Any) -> Watcher:
-        """subject: what follows name and action."""
-        sink = {"nats": {"servers": [self._nats], "subject": f"trial.{name}.{{action}}{subject}"}}
-        return self._watcher(name, table, False, sink, spec)
+    def over_nats(self, name: str, table: str, subject: str = "", *, core: bool = False, **spec: Any) -> Watcher:
+        """subject: what follows name and action. core: without JetStream."""
+        sink: dict[str, Any] = {"servers": [self._nats], "subject": f"trial.{name}.{{action}}{subject}"}
+        if core:
+            sink |= {"subject": f"{CORE}.{name}.{{action}}{subject}", "jetStream": {"enabled": False}}
+        return self._watcher(name, table, False, {"nats": sink}, spec)
 
     def _watcher(self, name: str, table: str, http: bool, sink: dict[str, Any], fields: dict[str, Any]) -> Watcher:
+        more = fields.pop("delivery", {})
         delivery = {
             "backoff": {"initialMilliseconds": 50, "maxSeconds": 1},
             "retentionSeconds": self._chance.choice([0, 0, 5, 600]),
             "maxAttempts": 3,
             # A small one is turned often, and full after a while without a sink.
-            "overflow": {"maxBytes": self._chance.choice([1 << 30, SMALL])},
-        }
+            "overflow": {"maxBytes": self._chance.choice([LARGE, SMALL])},
+        } | more
         spec = {
             "database": {"secretRef": {"name": "unused"}},
             "table": {"name": table},
@@ -94,7 +103,24 @@ class Makes:
             "sink": sink,
             "delivery": delivery,
         }
-        return Watcher(name, table, http, spec | fields, Asking(table, parks=http))
+        asking = Asking(
+            table,
+            parks=http and delivery.get("onExhausted") != "Halt",
+            ordered=delivery.get("ordering") != "Unordered",
+            lossy="jetStream" in sink.get("nats", {}),
+        )
+        return Watcher(name, table, http, spec | fields, asking)
+
+    def _loose(self, batch: dict[str, Any]) -> Watcher:
+        delivery = {"ordering": "Unordered"}
+        if self._chance.random() < 0.5:
+            return self.over_nats("loose", "account", columns=["version"], delivery=delivery)
+        return self.over_http("loose", "account", {"batch": batch}, columns=["version"], delivery=delivery)
+
+    def _bulk(self, watcher: Watcher) -> Watcher:
+        watcher.spec["delivery"]["overflow"] = {"maxBytes": self._chance.choice([LARGE, MEDIUM])}
+        watcher.asking.parks = False  # no row of this table is refused
+        return watcher
 
     def all(self) -> list[Watcher]:
         """One of each kind."""
@@ -112,5 +138,10 @@ class Makes:
             self.over_http("single", "account", {"concurrency": 8}, columns=["version"], format=either),
             self.over_http("batches", "account", {"batch": batch}, columns=["version", "note"], includeBefore=True),
             self.over_http("partsweb", "parted", {"batch": batch}, columns=["*"], actions=ROWS),
+            self.over_http("halts", "account", {"batch": batch}, columns=["version"], delivery={"onExhausted": "Halt"}),
+            self._loose(batch),
+            self.over_nats(CORE_WATCHER, "account", columns=["version"], core=True),
+            self._bulk(self.over_nats("bulk", "bulk", columns=["version"])),
+            self._bulk(self.over_http("bulkweb", "bulk", {"batch": {"maxEvents": 1000}, "timeoutSeconds": 5})),
             self.over_http(AGAIN, "account", {"batch": batch}, columns=["version"]),
         ]

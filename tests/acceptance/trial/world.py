@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import time
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,24 +18,24 @@ import psycopg
 
 from tablewatcher.embedded import EmbeddedNats
 from tablewatcher.errors import TableWatcherError
-from tablewatcher.naming import LOCAL_INSTANCE, watcher_names
+from tablewatcher.naming import LOCAL_INSTANCE, WatcherNames, watcher_names
 from tablewatcher.postgres.asking import ask
 from tablewatcher.postgres.install.apply import apply, destroy
 from tablewatcher.postgres.requests import Kind
 from tablewatcher.spec.parse import parse_manifest
 
 from ...relay import Relay
-from ...versions import newest_postgres
+from ...versions import newest_postgres, older_postgres
 from ..commands import put
 from ..listeners import Listener
 from .consumers import Endpoint, Reader
 from .truth import TABLES, Arrival, Change
-from .watchers import Makes, Watcher
+from .watchers import NAMESPACE, Makes, Watcher
 
 OURS = "tw"
 ROLES = (
     f"CREATE ROLE {OURS} LOGIN PASSWORD '{OURS}'; GRANT CREATE ON DATABASE postgres TO {OURS};"
-    f" GRANT TRIGGER ON account, parted, parted_0, parted_1, parted_2 TO {OURS}"
+    f" GRANT TRIGGER ON account, bulk, parted, parted_0, parted_1, parted_2 TO {OURS}"
 )
 # Its commits survive the death of its processes, which is all that happens to it here.
 SETTINGS = {"fsync": "off", "max_connections": "120", "shared_buffers": "64MB", "max_wal_size": "512MB"}
@@ -52,25 +54,37 @@ class Gate(Relay):
 
 
 class World:
-    """Everything of one trial, from `standing` on. two_phase: whether transactions can be prepared."""
+    """Everything of one trial, from `standing` on. long: whether there is time for large transactions and long pauses.
+
+    two_phase: whether transactions can be prepared. versions: numbers of changes, for all who write. lazy: while it is
+    so nobody waits for the disk.
+    """
 
     reader: Reader
     gate: Gate
 
-    def __init__(self, folder: Path, seed: str) -> None:
+    def __init__(self, folder: Path, seed: str, *, long: bool) -> None:
         self.folder = folder
+        self.long = long
         self.chance = random.Random(f"{seed}/world")
         self.two_phase = self.chance.random() < 0.5
         settings = SETTINGS | {"max_prepared_transactions": "40" if self.two_phase else "0"}
-        self.postgres = newest_postgres(folder / "postgres", settings)
+        # The WAL that nobody waits for stays long in memory, or does not.
+        settings["wal_writer_delay"] = self.chance.choice(["200ms", "10s"])
+        older = long and self.chance.random() < 0.4
+        self.postgres = (older_postgres if older else newest_postgres)(folder / "postgres", settings)
         self.nats = EmbeddedNats(folder / "nats")
         self.endpoint = Endpoint(seed)
         self.watchers: dict[str, Watcher] = {}
         self.listeners: list[Listener] = []
         # Whoever does something to a server, or to a listener, has it for itself meanwhile.
-        self.locks = {name: asyncio.Lock() for name in ("postgres", "nats", "endpoint", "ddl")}
+        self.locks = {name: asyncio.Lock() for name in ("postgres", "nats", "endpoint", "ddl", "bulk")}
         self.listener_locks = [asyncio.Lock(), asyncio.Lock()]
         self.faults: list[str] = []
+        self.versions = itertools.count(1)
+        self.lazy = False
+        # Megabytes and open files of a listener, the most there were.
+        self.most: defaultdict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
         # Whether a command needs a table for itself: then nobody should prepare a transaction.
         self.wants_table = False
         self._began = time.monotonic()
@@ -117,12 +131,11 @@ class World:
             await self._install()
             stack.push_async_callback(self._end)
             self._listen()
-            reading = asyncio.create_task(self.reader.run())
+            reading = [asyncio.create_task(each()) for each in (self.reader.run, self.reader.subscribe)]
             try:
                 yield
             finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
+                await _cancelled(reading)
 
     async def command(self, word: str, name: str, seconds: float = 0.0) -> bool:
         """Does what a command does, without a process of its own: that takes less time. False: it was refused.
@@ -130,7 +143,7 @@ class World:
         word: apply, destroy, `parked replay`, or `replay` (since so many seconds).
         """
         spec = parse_manifest(self.watchers[name].manifest())
-        names = watcher_names(LOCAL_INSTANCE, spec.namespace, spec.name)
+        names = self.names(name)
         try:
             if word == "apply":
                 await apply(self.own_dsn, spec, names)
@@ -145,6 +158,26 @@ class World:
             return False
         self.say(f"{word} {name}")
         return True
+
+    async def skip(self, name: str, **meant: str) -> bool:
+        """Asks to drop what is meant of what is aside, as `ask` has it. Whether that is done after a while."""
+        try:
+            asked = await ask(self.own_dsn, self.names(name), Kind.SKIP, **meant)
+        except TableWatcherError as error:
+            self.say(f"skip {name}: {error.reason}: {error.message[:200]}")
+            return False
+        self.say(f"skip {name} {meant}")
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            rows = await self.sql("SELECT state FROM tablewatcher.request WHERE id = %s", asked.id)
+            if not rows or rows[0][0] in ("done", "failed"):
+                return True
+            await asyncio.sleep(0.3)
+        return False
+
+    def names(self, name: str) -> WatcherNames:
+        """What a watcher's objects are called."""
+        return watcher_names(LOCAL_INSTANCE, NAMESPACE, name)
 
     def write(self, watcher: Watcher) -> None:
         """Its manifest, for the listeners."""
@@ -180,3 +213,12 @@ class World:
     async def _end(self) -> None:
         for listener in self.listeners:
             await listener.close()
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """They have ended. The NATS client may take a cancellation for the end of a time."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
