@@ -54,7 +54,7 @@ async def test_a_demonstration_that_is_kept_can_be_played_with(free_port: Callab
     with started(PROGRAM, "demo", "--keep") as demo:
         await poll(lambda: "Ctrl-C ends it" in demo.out and "jsz?streams=true" in demo.out, 120)
         said = demo.out.partition("All of it goes on running")[2]
-        dsn, statement = re.search(r'psql "(.+?)" -c "(.+?)"', said).groups()  # type: ignore[union-attr]
+        dsn, statement = re.search(r'psql "(.+?)" -c "(.+?)"', said).groups()
         with psycopg.connect(dsn, autocommit=True) as connection:
             (number,) = connection.execute(statement + " RETURNING id").fetchone() or ()
 
@@ -71,7 +71,7 @@ async def test_a_demonstration_that_is_kept_can_be_played_with(free_port: Callab
             answer = await tablewatcher(*shlex.split(command), TABLEWATCHER_DSN=elsewhere)
             assert answer.code == 0, answer.out + answer.err
         await poll(lambda: len(shown()) == 4, 40)
-        directory = re.search(r"-f (\S+)/manifests", said)[1]  # type: ignore[index]
+        directory = re.search(r"-f (\S+)/manifests", said)[1]
         ports = [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", said)]
         assert is_there(directory)
         assert all(answers(port) for port in ports)

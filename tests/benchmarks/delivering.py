@@ -30,6 +30,7 @@ from anchors import (
     relayed_live,
     relaying,
 )
+from nats.aio.msg import Msg
 from stage import (
     INSERT,
     INSERT_MANY,
@@ -156,7 +157,7 @@ async def _subscribed_after(
     client = await nats.connect(stage.nats.url)
     arrived: dict[int, float] = {}
 
-    async def note(message: nats.aio.msg.Msg) -> None:
+    async def note(message: Msg) -> None:
         now = time.perf_counter()
         arrived[key(json.loads(message.data)["data"])] = now
 

@@ -25,7 +25,7 @@ import uvloop
 
 from tablewatcher.event import Event
 from tablewatcher.sinks.address import AddressPolicy
-from tablewatcher.sinks.base import Sink, Verdict
+from tablewatcher.sinks.base import Outcome, Sink, Verdict
 from tablewatcher.sinks.kinds import make_sink
 from tablewatcher.spec import model
 
@@ -37,6 +37,9 @@ class Keys:
     """The signing key of the benchmark."""
 
     def read(self, name: str) -> dict[str, str]:
+        return SECRETS[name]
+
+    def config_map(self, name: str) -> dict[str, str]:
         return SECRETS[name]
 
 
@@ -109,7 +112,7 @@ async def deliver(made: Sink, calls: Sequence[Sequence[Event]]) -> tuple[float, 
             outcomes = await asyncio.create_task(_one(made, call))
             assert all(outcome.verdict is Verdict.DELIVERED for outcome in outcomes), outcomes[0]
 
-    async def _one(made: Sink, call: Sequence[Event]) -> Sequence[object]:
+    async def _one(made: Sink, call: Sequence[Event]) -> Sequence[Outcome]:
         return await made.deliver(call)
 
     begin, spent = time.perf_counter(), time.process_time()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nats
 import psycopg
+from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
 from tablewatcher.embedded import EmbeddedNats, EmbeddedPostgres, free_port
@@ -111,9 +112,10 @@ async def new_stream(stage: Stage) -> None:
     await client.close()
 
 
-async def stored(client: nats.NATS) -> int:
+async def stored(client: Client) -> int:
     """Messages in the stream."""
-    return (await client.jetstream().stream_info(STREAM)).state.messages
+    messages: int = (await client.jetstream().stream_info(STREAM)).state.messages
+    return messages
 
 
 def wait_until(done: Callable[[], bool], *, seconds: float = 120.0) -> None:

@@ -24,7 +24,8 @@ IMMUTABLE = "cannot be changed: delete the watcher and create it anew"
 
 @pytest.fixture(scope="module")
 def api(control_plane: Any) -> Iterator[client.ApiClient]:
-    with config.new_client_from_config(config_file=str(control_plane.kubeconfig)) as connection:
+    connection: client.ApiClient
+    with config.new_client_from_config(config_file=str(control_plane.kubeconfig)) as connection:  # type: ignore[no-untyped-call]
         yield connection
 
 
@@ -40,7 +41,7 @@ def stored_crd(api: client.ApiClient) -> dict[str, Any]:
             raise
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        answer = extensions.read_custom_resource_definition(name, _preload_content=False)
+        answer: Any = extensions.read_custom_resource_definition(name, _preload_content=False)
         found = json.loads(answer.data)
         conditions = {each["type"]: each["status"] for each in found.get("status", {}).get("conditions") or []}
         if conditions.get("Established") == "True":
@@ -77,7 +78,7 @@ def create(watchers: client.CustomObjectsApi) -> Callable[..., dict[str, Any]]:
             "metadata": {"name": f"orders-{secrets.token_hex(6)}"},
             "spec": spec,
         }
-        created: dict[str, Any] = watchers.create_namespaced_custom_object(*WATCHERS, document, **options)
+        created: Any = watchers.create_namespaced_custom_object(*WATCHERS, document, **options)
         return created
 
     return create_watcher

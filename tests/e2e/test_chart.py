@@ -14,7 +14,7 @@ from .conftest import ROOT, Cluster
 
 CHART = ROOT / "helm" / "tablewatcher"
 CRD = ROOT / "crds" / "tablewatchers.yaml"
-FULL = {
+FULL: dict[str, Any] = {
     "image": {"repository": "registry.example.com/tablewatcher", "digest": "sha256:" + "a" * 64},
     "imagePullSecrets": [{"name": "registry"}],
     "fullnameOverride": "rows",

@@ -287,8 +287,8 @@ async def test_truncate_of_partitions(any_database: Database, watching: Watch) -
     found = [(data["action"], data.get("partition")) for data in await watched.data()]
     assert found == [("insert", None), ("truncate", {"schema": "public", "table": "T 11"})]
     await any_database.execute("TRUNCATE t")
-    found = [data.get("partition", {}).get("table", "") for data in await watched.data()]
-    assert sorted(found) == ["", "T 11", "t1"]
+    tables = [data.get("partition", {}).get("table", "") for data in await watched.data()]
+    assert sorted(tables) == ["", "T 11", "t1"]
     # A partition made later is picked up by the next apply, and one taken away is let go.
     await any_database.execute("CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20); TRUNCATE t2")
     assert await watched.data() == []

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tablewatcher.embedded import free_port
-from tablewatcher.listener.service import Options, Service
+from tablewatcher.listener.options import Options
+from tablewatcher.listener.service import Service
 
 from ..conftest import poll
 

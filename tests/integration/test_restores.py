@@ -35,7 +35,9 @@ async def watched(database: Database) -> AsyncIterator[Watched]:
 async def dumped(database: Database, *options: str) -> bytes:
     """What pg_dump writes of it."""
     command = [database.server.bin / "pg_dump", *options, database.dsn]
-    return (await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)).stdout
+    found: subprocess.CompletedProcess[bytes]
+    found = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    return found.stdout
 
 
 async def restored(database: Database, dump: bytes) -> None:
@@ -68,6 +70,7 @@ async def test_a_dump_without_what_is_ours(database: Database, watched: Watched,
     """As the documentation has it: our triggers are left out of what is restored."""
     dump, wanted, pg_restore = tmp_path / "dump", tmp_path / "wanted", database.server.bin / "pg_restore"
     dump.write_bytes(await dumped(database, "-Fc", "--exclude-schema=tablewatcher"))
+    listed: subprocess.CompletedProcess[bytes]
     listed = await asyncio.to_thread(subprocess.run, [pg_restore, "--list", dump], check=True, capture_output=True)
     lines = listed.stdout.decode().splitlines(keepends=True)
     wanted.write_text("".join(line for line in lines if "00_tablewatcher_" not in line))

@@ -91,7 +91,7 @@ def changes_of(watcher: Watcher, chance: random.Random) -> dict[str, Any]:
     spec = watcher.spec
     columns = chance.choice([["*"], ["version", "kind"], ["version", "kind", "note"]])
     kinds = chance.choice([None, ["a"], ["a", "b"], ["b", "c"]])
-    where = kinds and [{"column": "kind", "operator": "In", "values": kinds}]
+    where: Any = kinds and [{"column": "kind", "operator": "In", "values": kinds}]
     retention = {"retentionSeconds": chance.choice([0, 5, 600])}
     if watcher.http:
         many = chance.choice([1, 2, 100]) if watcher.table != "bulk" else 1000

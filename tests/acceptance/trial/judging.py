@@ -17,7 +17,7 @@ def lanes(found: Change | Arrival) -> tuple[str, ...]:
     """The keys whose order it takes part in."""
     if found.action == "truncate":
         return (EVERY_KEY,)
-    return (found.key,) if found.old_key in (None, found.key) else (found.key, found.old_key)  # type: ignore[return-value]
+    return (found.key,) if found.old_key in (None, found.key) else (found.key, found.old_key)
 
 
 def faults(

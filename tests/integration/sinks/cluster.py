@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import nats
 from nats.aio.client import Client
@@ -105,7 +106,7 @@ class NatsCluster:
             server.kill()
 
 
-async def _until_done(step, seconds: float = 90):
+async def _until_done(step: Callable[[], Awaitable[Any]], seconds: float = 90) -> Any:
     """The result of `step`, tried again while the cluster has no leader."""
     deadline = time.monotonic() + seconds
     while True:

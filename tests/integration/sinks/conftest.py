@@ -24,6 +24,7 @@ from .events import SOURCE, TABLE, MemorySecrets
 from .servers import HttpServer, NatsServer
 
 if TYPE_CHECKING:
+    from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
@@ -223,7 +224,7 @@ async def _nats_endpoint(store: Path, form: model.Format, *, fast: bool) -> Endp
     return Endpoint("nats", nats_sink(server.url, form=form), nowhere, down, up, seen)
 
 
-async def subscribed(client: nats.NATS, cb: Callable[[Msg], Awaitable[None]] | None = None) -> Subscription:
+async def subscribed(client: Client, cb: Callable[[Msg], Awaitable[None]] | None = None) -> Subscription:
     """A subscription to `shop.>` that the server knows of."""
     found = await client.subscribe("shop.>", cb=cb)
     for _ in range(2):  # the library sends its first PING before the subscription
@@ -235,7 +236,7 @@ async def _core_endpoint(store: Path, form: model.Format) -> Endpoint:
     """Core NATS, with somebody who listens whenever the server runs."""
     server = NatsServer(store)
     got: list[str] = []
-    listening: list[nats.NATS] = []
+    listening: list[Client] = []
 
     async def take(message: Msg) -> None:
         got.append(message.headers["Nats-Msg-Id"])

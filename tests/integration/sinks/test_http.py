@@ -8,6 +8,7 @@ import json
 import time
 from dataclasses import replace
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -48,7 +49,7 @@ async def test_independent_libraries_read_and_verify_the_request(http_server: Ht
     assert read.get_subject() == f"public.orders/{sent.key}"
     assert read.get_extension("partitionkey") == sent.key
     assert read.get_extension("sequence") == sent.sequence
-    data = read.get_data()
+    data: Any = read.get_data()
     assert data["after"]["note"] == "Grüße"
     assert got.headers["traceparent"] == sent.traceparent
     assert got.headers["user-agent"].startswith("tablewatcher/")

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -265,7 +266,7 @@ def _strict(context: ssl.SSLContext) -> Iterator[str]:
             pass
 
     class Server(ThreadingHTTPServer):
-        def finish_request(self, request: socket.socket, client_address: object) -> None:
+        def finish_request(self, request: Any, client_address: Any) -> None:
             with contextlib.suppress(OSError), context.wrap_socket(request, server_side=True) as wrapped:
                 super().finish_request(wrapped, client_address)
 

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -20,7 +22,7 @@ from nats.js.api import DiscardPolicy
 
 from tablewatcher.embedded import free_port
 from tablewatcher.errors import Reason, SinkError
-from tablewatcher.sinks.base import Verdict
+from tablewatcher.sinks.base import Sink, Verdict
 from tablewatcher.spec.model import Action, CreateStream, Format
 
 from ..running import running_time
@@ -31,7 +33,7 @@ from .servers import UNTRUSTED, NatsServer
 MAX_PAYLOAD = 1 << 20
 
 
-async def _reason_of_open(sink) -> SinkError:
+async def _reason_of_open(sink: Sink) -> SinkError:
     with pytest.raises(SinkError) as caught:
         await sink.open()
     await sink.close()
@@ -58,7 +60,8 @@ async def test_an_independent_library_reads_the_message(nats_server: NatsServer,
     assert read.get_datacontenttype() == "application/json"
     assert read.get_time() == datetime.datetime.fromisoformat(sent.time)
     assert (read.get_extension("partitionkey"), read.get_extension("sequence")) == (sent.key, sent.sequence)
-    assert read.get_data()["after"]["note"] == "Grüße"
+    data: Any = read.get_data()
+    assert data["after"]["note"] == "Grüße"
     if form is Format.STRUCTURED:
         assert message.headers["Content-Type"] == "application/cloudevents+json"
     else:
@@ -339,7 +342,7 @@ ALL = "all:s3cret@"
 
 
 @pytest.fixture
-def auth_server(tmp_path: Path):
+def auth_server(tmp_path: Path) -> Iterator[NatsServer]:
     server = NatsServer(tmp_path, AUTH)
     server.start()
     yield server

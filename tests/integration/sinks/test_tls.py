@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import (
@@ -117,7 +118,7 @@ def _locked(key: str) -> str:
     ],
 )
 def test_what_cannot_be_used_is_named_with_its_remedy(
-    authority: Authority, tls: Tls, change: dict, reason: Reason, words: str
+    authority: Authority, tls: Tls, change: dict[str, Any], reason: Reason, words: str
 ) -> None:
     secrets = Authority().secrets
     for key, value in change.items():
