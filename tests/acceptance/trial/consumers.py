@@ -82,6 +82,7 @@ class Endpoint:
         self.refused: set[str] = set()
         self.unwell: set[str] = set()
         self.attempts: dict[str, list[Arrival]] = defaultdict(list)
+        self.ids: dict[str, set[str]] = defaultdict(set)
         self.gaps: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.malformed: list[str] = []
         self.open = 0
@@ -157,6 +158,8 @@ class Endpoint:
                 self.gaps[name].append(data["gap"])
                 continue
             self.attempts[name].append(replace(each, accepted=accepted))
+            if accepted:
+                self.ids[name].add(each.event_id)
 
 
 class Reader:
@@ -166,6 +169,7 @@ class Reader:
         self._url = url
         self.next = 1
         self.arrivals: dict[str, list[Arrival]] = defaultdict(list)
+        self.ids: dict[str, set[str]] = defaultdict(set)
         self.gaps: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.malformed: list[str] = []
         self.skipped = 0
@@ -239,7 +243,7 @@ class Reader:
             )
             while not client.is_closed:
                 try:
-                    messages = await subscription.fetch(500, timeout=1)
+                    messages = await subscription.fetch(2000, timeout=1)
                 except (TimeoutError, nats.errors.TimeoutError):
                     continue
                 for message in messages:
@@ -272,6 +276,7 @@ class Reader:
             self.gaps[watcher].append(data["gap"])
         else:
             self.arrivals[watcher].append(each)
+            self.ids[watcher].add(each.event_id)
 
 
 async def _closed(client: Any) -> None:

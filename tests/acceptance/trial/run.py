@@ -22,7 +22,7 @@ LONG = 40
 async def run(folder: Path, seed: str, seconds: float, *, patience: float) -> Sequence[str]:
     """What was wrong; nothing, where all is well. What was done is in the file `log` of `folder`.
 
-    seconds: until the last trouble begins. patience: how long what is undelivered by the end may take, in seconds.
+    seconds: until the last trouble begins. patience: for how many seconds nothing may come of what is still to come.
     """
     world = World(folder, seed, long=seconds >= LONG)
     async with world.standing():

@@ -67,7 +67,7 @@ async def _watch(world: World) -> None:
 
 
 async def verdict(world: World, writers: Writers, seconds: float) -> list[str]:
-    """seconds: how long what is still to come may take."""
+    """seconds: for how long nothing may come of what is still to come."""
     found = await _core_is_alive(world, seconds)
     changes = await world.changes()
     world.say(f"{len(changes)} changes, {Counter(each.action for each in changes)}")
@@ -95,14 +95,15 @@ async def _core_is_alive(world: World, seconds: float) -> list[str]:
 
 
 async def _drained(world: World, tables: dict[str, list[Change]], seconds: float) -> None:
-    """All has arrived, and nothing is aside; or the time is over."""
-    deadline = time.monotonic() + seconds
-    left_of = _Left(world, tables)
-    while time.monotonic() < deadline:
+    """All has arrived, and nothing is aside; or for so long nothing has come."""
+    left_of, least, since = _Left(world, tables), sum(map(len, tables.values())) * len(world.watchers), time.monotonic()
+    while time.monotonic() < since + seconds:
         ((aside,),) = await world.sql("SELECT count(*) FROM tablewatcher.parked")
         left = {name: left_of(name) for name in world.watchers}
         if not (aside or any(left.values())):
             return
+        if sum(left.values()) < least:
+            least, since = sum(left.values()), time.monotonic()
         world.say(f"left {left}, aside {aside}")
         if aside:
             for name, each in world.watchers.items():
@@ -125,8 +126,7 @@ class _Left:
         state = watcher.asking.state()
         if name not in self._wanted or self._wanted[name][0] != state:
             self._wanted[name] = state, wanted(watcher.asking, self._tables[watcher.table])
-        came = {each.event_id for each in self._world.arrivals(watcher)}
-        return max(self._wanted[name][1] - len(came), 0)
+        return max(self._wanted[name][1] - self._world.came(watcher), 0)
 
 
 def _gaps(world: World, name: str) -> list[dict[str, Any]]:

@@ -187,6 +187,10 @@ class World:
         """What the sink has taken, in its order."""
         return self.endpoint.accepted(watcher.name) if watcher.http else self.reader.arrivals[watcher.name]
 
+    def came(self, watcher: Watcher) -> int:
+        """How many events the sink has taken."""
+        return len((self.endpoint if watcher.http else self.reader).ids[watcher.name])
+
     async def changes(self) -> list[Change]:
         """All that was committed, in order."""
         rows = await self.sql(
