@@ -141,11 +141,25 @@ def again(*numbers: int, replay: int = 0) -> list[Arrival]:
         ([*ROW[:3], *again(3, 2, 3), *ROW[3:]], True),
         ([*ROW, *again(2, 4, replay=7)], True),
         ([*ROW, *again(2), *again(3, 4, replay=7), *again(5)], True),
+        ([*ROW, *again(2, 5, 3, 4, 5)], True),
+        ([*ROW[:3], *again(4, 5, replay=7), *again(4, 5)], True),
         ([*ROW, *again(2, 4)], False),
         ([*ROW, *again(1, 2, 5)], False),
         ([*ROW[:4], *again(1, 3), ROW[4]], False),
     ],
-    ids=["once", "from a point", "twice", "the last", "replay", "aside", "one left out", "two left out", "then new"],
+    ids=[
+        "once",
+        "from a point",
+        "twice",
+        "the last",
+        "replay",
+        "aside",
+        "a late one",
+        "after a replay",
+        "one left out",
+        "two left out",
+        "then new",
+    ],
 )
 def test_what_is_sent_again_has_no_holes(came: list[Arrival], well: bool) -> None:
     assert (not list(holes(came))) is well

@@ -14,9 +14,12 @@ from .world import World
 
 # A truncation comes before this, or after its number is drawn.
 _BEGIN_LAZY = "BEGIN; SET LOCAL synchronous_commit = off; LOCK TABLE account IN ROW EXCLUSIVE MODE"
+# So many rows that listeners are busy: else their own commits have the WAL on the disk in no time.
+_LAZY_ROWS = 20
 _LAZY = (
-    "INSERT INTO account (key, version, kind) VALUES ('lazy-{n}', {n}, 'a');"
-    " INSERT INTO truth (n, name, action, key, kind) VALUES ({n}, 'account', 'insert', 'lazy-{n}', 'a'); COMMIT"
+    "INSERT INTO account (key, version, kind) SELECT 'lazy-' || i, i, 'a' FROM generate_series({0}, {1}) AS i;"
+    " INSERT INTO truth (n, name, action, key, kind) SELECT i, 'account', 'insert', 'lazy-' || i, 'a'"
+    " FROM generate_series({0}, {1}) AS i; COMMIT"
 )
 OUR_SESSIONS = "SELECT pid, application_name FROM pg_stat_activity WHERE application_name LIKE 'tablewatcher%'"
 
@@ -112,17 +115,23 @@ async def lose_the_end(world: World, chance: random.Random) -> None:
         try:
             await asyncio.sleep(0.2)  # those who wait for the disk now have it soon
             async with await world.connect("lazy") as connection:
-                until = time.monotonic() + chance.uniform(0.1, 1.0)
-                while time.monotonic() < until:
+                first, until = next(world.versions), time.monotonic() + chance.uniform(0.2, 0.8)
+                while (now := time.monotonic()) < until or (now < until + 3 and not _has_come(world, first)):
                     await connection.execute(_BEGIN_LAZY)
-                    n = next(world.versions)
-                    await connection.execute(_LAZY.format(n=n).encode())
+                    drawn = [next(world.versions) for _ in range(_LAZY_ROWS)]
+                    await connection.execute(_LAZY.format(drawn[0], drawn[-1]).encode())
             await asyncio.to_thread(world.postgres.kill)
             world.say("postgres: killed, and nobody has waited for the disk")
         finally:
             world.lazy = False
         await asyncio.to_thread(world.postgres.start)
         world.say("postgres is back")
+
+
+def _has_come(world: World, version: int) -> bool:
+    """Whether a sink has just got something as new as that."""
+    found = (*world.reader.arrivals.values(), *world.endpoint.attempts.values())
+    return any((each.version or 0) > version for arrivals in found for each in arrivals[-20:])
 
 
 async def restart_nats(world: World, chance: random.Random) -> None:

@@ -39,6 +39,8 @@ ROLES = (
 )
 # Its commits survive the death of its processes, which is all that happens to it here.
 SETTINGS = {"fsync": "off", "max_connections": "120", "shared_buffers": "64MB", "max_wal_size": "512MB"}
+# What nobody waits for stays in memory for as long as the WAL writer sleeps.
+SETTINGS |= {"wal_buffers": "32MB", "wal_writer_flush_after": "1GB"}
 
 
 class Gate(Relay):
@@ -69,7 +71,6 @@ class World:
         self.chance = random.Random(f"{seed}/world")
         self.two_phase = self.chance.random() < 0.5
         settings = SETTINGS | {"max_prepared_transactions": "40" if self.two_phase else "0"}
-        # The WAL that nobody waits for stays long in memory, or does not.
         settings["wal_writer_delay"] = self.chance.choice(["200ms", "10s"])
         older = long and self.chance.random() < 0.4
         self.postgres = (older_postgres if older else newest_postgres)(folder / "postgres", settings)
