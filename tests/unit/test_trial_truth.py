@@ -112,6 +112,7 @@ def test_where_anything_may_be_lost_the_order_counts_all_the_same() -> None:
     assert missing(lossy, WRITTEN, []) == 0
     assert faults(lossy, WRITTEN, [CAME[1], CAME[3], CAME[5]]) == []
     assert faults(lossy, WRITTEN, [CAME[3], CAME[1]])
+    assert faults(lossy, WRITTEN, [CAME[3], replace(CAME[1], replay=7)]) == []
 
 
 @pytest.mark.parametrize("came", [CAME[1:], [*CAME[1:], CAME[0]], CAME], ids=["gone", "late", "nevertheless"])

@@ -27,7 +27,9 @@ def faults(
     found = list(_identities(arrivals))
     changes = list(changes)
     gone = {(change.xid, change.key) for change in changes if asking.was_dropped(change)}
-    firsts = [each for each in first_arrivals(arrivals) if (each.xid, each.key) not in gone]
+    # A replay may bring, late, what had been lost.
+    live = [each for each in arrivals if not (asking.lossy and each.replay)]
+    firsts = [each for each in first_arrivals(live) if (each.xid, each.key) not in gone]
     asked = [
         (change, must)
         for change in changes
