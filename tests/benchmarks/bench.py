@@ -30,12 +30,13 @@ HELD = {
     ("live", "rows_per_second"): (">= 45,000", "80,000"),
     ("latency", "p50_ms"): ("<= 2", "0.8"),
     ("latency", "p99_ms"): ("<= 10", "3"),
-    ("writers", "captured_of_bare_8"): (">= 0.60", "0.80"),
+    # Of bare, what is left depends on the machine, and on the day: docs/decisions/0029 and 0031.
+    ("writers", "captured_of_bare_8"): ("", "0.60"),
     ("writers", "captured_of_relayed_8"): (">= 0.90", ""),
-    # Of bare, the least of triggers stands at 0.60 with 32 clients: docs/decisions/0029.
     ("writers", "captured_of_bare_32"): ("", "0.60"),
     ("writers", "captured_of_relayed_32"): (">= 0.90", ""),
-    ("bulk", "captured_of_bare_10k"): (">= 0.40", "0.55"),
+    ("bulk", "captured_of_bare_10k"): ("", "0.40"),
+    ("bulk", "captured_of_relayed_10k"): (">= 2", ""),
     ("http", "requests_per_second"): (">= 5,000", "7,000"),
     ("http", "batched_events_per_second"): (">= 100,000", "300,000"),
     ("fleet", "listener_mb"): ("<= 128", "96"),
