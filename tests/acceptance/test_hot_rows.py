@@ -35,6 +35,26 @@ async def test_a_refused_row_with_more_events_than_fit_in_memory_is_put_aside(
     assert firsts(endpoint.accepted) == {"good": [1, 2], "other": [1]}
 
 
+async def test_what_is_sent_to_judge_by_overtakes_nothing(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """Of what was read past, too: earlier events of its own row."""
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = {"hot"}
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    listener = make_listener(manifest, database.dsn)
+    update = "UPDATE account SET version = version + 1 WHERE key = 'hot'"
+    many = f"DO $$ BEGIN FOR n IN 1..{MANY} LOOP {update}; END LOOP; END $$"
+    await put(database, "hot")
+    await database.execute(many)
+    await put(database, "good", "other", "other")
+    await database.execute(many)
+    await put(database, "other", "good")
+    listener.start()
+    await poll(lambda: len(set(changes(endpoint))) == 5, 60)
+    assert firsts(endpoint.accepted) == {"good": [1, 2], "other": [1, 2, 3]}
+
+
 def firsts(accepted: list[Arrival]) -> dict[str, list[int]]:
     """The versions of each key, in the order in which they came first."""
     found: dict[str, list[int]] = {}

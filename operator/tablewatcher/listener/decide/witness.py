@@ -16,7 +16,7 @@ from itertools import islice
 
 from ...event import Event
 from ...sinks.base import Outcome
-from .backlog import BARRIERS, Backlog, Call
+from .backlog import Backlog, Call
 from .blame import Blame, may_be_the_event
 
 # A go is calls without a wait between them, at an endpoint that may be down: so many a failed attempt outside of one.
@@ -55,13 +55,18 @@ class Witness:
         waiting = [entry[2] for entry in backlog.later]
         return bool(waiting) and not (backlog.ready or backlog.fresh) and all(map(self._blame.lacks_proof, waiting))
 
-    def among(self, events: Iterable[Event]) -> Event | None:
-        """The first of `events`, which come after all that was read, that waits for nobody, before any barrier."""
+    def among(self, events: Iterable[Event], passed: set[str]) -> Event | None:
+        """The first of `events`, which come after all that was read, that waits for nobody.
+
+        passed: the keys of all that was passed so far, to which those of these are added, up to the one found: a key
+        that was not free then may be now, and its later events must not go before those.
+        """
         owners = self._backlog.lanes.owners
         for event in events:
-            if event.op in BARRIERS:
-                return None
-            if not any(key in owners for key in event.lane_keys):
+            keys = event.lane_keys
+            is_free = passed.isdisjoint(keys) and not any(key in owners for key in keys)
+            passed.update(keys)
+            if is_free:
                 return event
         return None
 

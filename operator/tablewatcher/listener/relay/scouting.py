@@ -2,16 +2,18 @@
 
 An event is given up only where the endpoint accepts others. A row that is refused and has many events keeps all others
 from being read, and so what could be accepted. Nothing of what is passed here is kept, and what is sent comes once more
-in its turn: a repeat, of the kind that follows a fault.
+in its turn: a repeat, of the kind that follows a fault. Of a key it is the first event that is not read yet, if any.
 """
 
 from __future__ import annotations
 
 import asyncio
+from itertools import takewhile
 
 from ...event import Event
 from ...postgres.ring.outbox import Page
 from ...postgres.ring.position import Position
+from ..decide.delivery import BARRIERS
 from .flow import Flow
 
 # Of one look: the next goes on from there.
@@ -50,7 +52,13 @@ class Scouting:
             await self._settled(event)
 
     def _begin_at(self, position: Position | None) -> None:
-        self._begun_at = self._at = position
+        self._begun_at = position
+        self._passed: set[str] = set()
+        self._go_on_at(position)
+
+    def _go_on_at(self, position: Position | None) -> None:
+        self._at = position
+        # A new one: within a batch an outbox goes on by pages, wherever it is asked to.
         self._outbox = self._flow.channels.outbox.for_replay(0)
 
     async def _found(self) -> Event | None:
@@ -59,9 +67,13 @@ class Scouting:
             page: Page | None = await self._outbox.next_page(self._at, PAGE_EVENTS)
             if page is None:
                 break
-            self._at = page.position(None)
-            if event := self._flow.delivery.witness.among(page.events):
+            events = list(takewhile(lambda event: event.op not in BARRIERS, page.events))
+            if event := self._flow.delivery.witness.among(events, self._passed):
+                self._go_on_at(page.position(None if event is page.events[-1] else event.ring_id + 1))
                 return event
+            if len(events) < len(page.events):
+                break  # nothing goes before what comes before all that follows it
+            self._at = page.position(None)
             if self._flow.room.is_set():
                 return None
         else:
