@@ -26,8 +26,8 @@ from .writing import Writers
 # the database, and what is looked for is who waits without end.
 LONGEST_WAIT = 2.0
 _ALIVE = (
-    "BEGIN; INSERT INTO account (key, version, kind) VALUES ('alive-{n}', {n}, 'a');"
-    " INSERT INTO truth (n, name, action, key, kind) VALUES ({n}, 'account', 'insert', 'alive-{n}', 'a'); COMMIT"
+    "BEGIN; INSERT INTO account (key, version, kind) VALUES ('alive-{n}', {n}, '{kind}');"
+    " INSERT INTO truth (n, name, action, key, kind) VALUES ({n}, 'account', 'insert', 'alive-{n}', '{kind}'); COMMIT"
 )
 # So many of each are told.
 _TOLD = 3
@@ -87,7 +87,8 @@ async def _core_is_alive(world: World, seconds: float) -> list[str]:
     name, deadline, written = CORE_WATCHER, time.monotonic() + seconds, set[int | None]()
     while time.monotonic() < deadline:
         n = next(world.versions)
-        await world.sql(_ALIVE.format(n=n))
+        # Its condition, if it has one, takes one of them.
+        await world.sql(_ALIVE.format(n=n, kind="ab"[len(written) % 2]))
         written.add(n)
         await asyncio.sleep(0.5)
         if any(each.version in written for each in world.reader.arrivals[name]):
