@@ -27,7 +27,7 @@ class Scouting:
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
-        self._begin_at(None)
+        self._begun_at: Position | None = None  # most listeners never look: no queries are put together for it before
 
     @property
     def is_wanted(self) -> bool:
@@ -43,7 +43,7 @@ class Scouting:
             self._begin_at(position)
         flow.reading = True
         try:
-            if event := await self._found():
+            if event := await self._found(position):
                 flow.delivery.release([event])
                 flow.changed.set()
         finally:
@@ -51,19 +51,18 @@ class Scouting:
         if event:
             await self._settled(event)
 
-    def _begin_at(self, position: Position | None) -> None:
+    def _begin_at(self, position: Position) -> None:
         self._begun_at = position
         self._passed: set[str] = set()
         self._go_on_at(position)
 
-    def _go_on_at(self, position: Position | None) -> None:
+    def _go_on_at(self, position: Position) -> None:
         self._at = position
         # A new one: within a batch an outbox goes on by pages, wherever it is asked to.
         self._outbox = self._flow.channels.outbox.for_replay(0)
 
-    async def _found(self) -> Event | None:
+    async def _found(self, begin: Position) -> Event | None:
         for _ in range(PAGES):
-            assert self._at is not None  # noqa: S101 - `look` has begun somewhere
             page: Page | None = await self._outbox.next_page(self._at, PAGE_EVENTS)
             if page is None:
                 break
@@ -78,7 +77,7 @@ class Scouting:
                 return None
         else:
             return None
-        self._begin_at(self._begun_at)  # from the first again, for there is no more
+        self._begin_at(begin)  # from the first again, for there is no more
         return None
 
     async def _settled(self, event: Event) -> None:
