@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .checker import Arrival
 from .conftest import MakeListener
+from .listeners import Listener
 from .parking import changes, has_parked, is_aside, watched
 from .writers import put
 
@@ -15,14 +18,24 @@ from .writers import put
 MANY = 3_000
 
 
+@pytest.fixture
+async def endpoint(http_receiver: HttpReceiver) -> Endpoint:
+    """Takes everything but one row."""
+    found = Endpoint(http_receiver)
+    found.refused = {"hot"}
+    return found
+
+
+@pytest.fixture
+async def listener(tmp_path: Path, database: Database, endpoint: Endpoint, make_listener: MakeListener) -> Listener:
+    """One that is not started yet, of a table whose events go to that endpoint."""
+    return make_listener(await watched(database, endpoint, tmp_path / "http.yaml"), database.dsn)
+
+
 async def test_a_refused_row_with_more_events_than_fit_in_memory_is_put_aside(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    database: Database, endpoint: Endpoint, listener: Listener
 ) -> None:
     """Nothing else could be read, so nothing else was accepted, and without that nothing was ever given up."""
-    endpoint = Endpoint(http_receiver)
-    endpoint.refused = {"hot"}
-    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
-    listener = make_listener(manifest, database.dsn)
     await put(database, "hot")
     await database.execute(
         f"DO $$ BEGIN FOR n IN 2..{MANY} LOOP UPDATE account SET version = n WHERE key = 'hot'; END LOOP; END $$"
@@ -36,13 +49,9 @@ async def test_a_refused_row_with_more_events_than_fit_in_memory_is_put_aside(
 
 
 async def test_what_is_sent_to_judge_by_overtakes_nothing(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    database: Database, endpoint: Endpoint, listener: Listener
 ) -> None:
     """Of what was read past, too: earlier events of its own row."""
-    endpoint = Endpoint(http_receiver)
-    endpoint.refused = {"hot"}
-    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
-    listener = make_listener(manifest, database.dsn)
     update = "UPDATE account SET version = version + 1 WHERE key = 'hot'"
     many = f"DO $$ BEGIN FOR n IN 1..{MANY} LOOP {update}; END LOOP; END $$"
     await put(database, "hot")

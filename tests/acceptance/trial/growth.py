@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from .world import World
+from .world import World, meanwhile
 
 # Megabytes and open files of one listener, while it works, and when all is delivered. Up to 86 and 109 were seen; of
 # HTTP requests there may be 32 at a time for each of seven watchers.
@@ -21,12 +21,8 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 @contextlib.asynccontextmanager
 async def grown(world: World) -> AsyncIterator[None]:
     """They are looked at once a second; more than they should have is a fault."""
-    task = asyncio.create_task(_watch(world))
-    try:
+    async with meanwhile(_watch(world)):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def taken(pid: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from .judging import faults, wanted
 from .stretches import holes
 from .truth import Change, by_table
 from .watchers import CORE_WATCHER
-from .world import World
+from .world import World, meanwhile
 from .writing import Writers
 
 # Writers may wait half a second for a change of ours, which tests of its own hold. Here all share the processors with
@@ -42,12 +42,8 @@ WHERE w.application_name = 'writer' AND w.wait_event_type = 'Lock' AND b.applica
 @asynccontextmanager
 async def waits(world: World) -> AsyncIterator[None]:
     """Writers that wait for us meanwhile are looked for, as the database knows them."""
-    task = asyncio.create_task(_watch(world))
-    try:
+    async with meanwhile(_watch(world)):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _watch(world: World) -> None:
