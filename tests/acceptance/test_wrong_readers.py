@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tablewatcher.naming import LOCAL_INSTANCE, watcher_names
+from tablewatcher.postgres.quoting import ours
+from tablewatcher.postgres.ring.chunks import LAST_ID
 
 from ..conftest import Database, Stream, poll
 from .arrivals import streamed, streamed_all
@@ -102,9 +104,7 @@ async def test_wrong_readers_are_caught(
             await writers.progress(800)
         await writers.resolve()
         newest = await database.execute(
-            " UNION ALL ".join(
-                f"SELECT max(id + coalesce(cardinality(bodies), 1) - 1) FROM tablewatcher.{n}" for n in rings
-            )
+            " UNION ALL ".join(f"SELECT max({LAST_ID}) FROM {ours(name)}" for name in rings)
         )
         await poll(lambda: by_id.last_id == max(found or 0 for (found,) in newest), 40)
         await poll(lambda: writers.history.ok <= {found.change for found in by_horizon.arrivals}, 40)

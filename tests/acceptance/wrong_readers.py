@@ -18,18 +18,20 @@ from typing import Any
 
 import psycopg
 
+from tablewatcher.postgres.quoting import ours
+from tablewatcher.postgres.ring.chunks import events_in
+
 from .arrivals import change_of
 from .checker import Arrival
 
 ACTIONS = {"i": "insert", "u": "update", "d": "delete"}
 PAGE = 100
-_RING = (
-    "SELECT r.id + b.nth - 1 AS id, xid, op::text AS op, b.body AS data, context FROM tablewatcher.{name} AS r"
-    " CROSS JOIN LATERAL unnest(coalesce(r.bodies, ARRAY[r.data])) WITH ORDINALITY AS b (body, nth)"
+_BY_ID = (
+    "SELECT 0, id, op::text, data, context FROM ({ring}) AS r"
+    " WHERE id > %(id)s AND %(xid)s = 0 ORDER BY id LIMIT {page}"
 )
-_BY_ID = "SELECT 0, id, op, data, context FROM ({ring}) AS r WHERE id > %(id)s AND %(xid)s = 0 ORDER BY id LIMIT {page}"
 _BY_HORIZON = (
-    "SELECT xid::text::bigint, id, op, data, context FROM ({ring}) AS r"
+    "SELECT xid::text::bigint, id, op::text, data, context FROM ({ring}) AS r"
     " WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) AND xid < pg_snapshot_xmin(pg_current_snapshot())"
     " ORDER BY xid, id LIMIT {page}"
 )
@@ -40,7 +42,7 @@ class WrongReader:
 
     def __init__(self, dsn: str, rings: Sequence[str], query: str) -> None:
         self._dsn = dsn
-        self._query = query.format(ring=" UNION ALL ".join(_RING.format(name=name) for name in rings), page=PAGE)
+        self._query = query.format(ring=" UNION ALL ".join(events_in(ours(name)) for name in rings), page=PAGE)
         self.arrivals: list[Arrival] = []
         self.last_xid = 0
         self.last_id = 0

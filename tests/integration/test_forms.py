@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,10 @@ class Sample:
 def value(draw: st.DrawFn, declared: str) -> str:
     """A value of a type as an SQL expression."""
     given = draw(st.none() | st.sampled_from(VALUES[declared]))
+    return cast(given, declared)
+
+
+def cast(given: str | None, declared: str) -> str:
     named = f"public.{declared}" if declared == "mood" else declared
     return f"CAST({'NULL' if given is None else literal(given)} AS {named})"
 
@@ -92,6 +97,16 @@ def rows(draw: st.DrawFn, key: str, columns: tuple[str, ...], *, unique: bool) -
     return ", ".join(f"({', '.join([f'{nth}::{key}', *(value(draw, each) for each in columns)])})" for nth in keys)
 
 
+def many(key: str, values: Sequence[Sequence[str]], first: int = 100) -> str:
+    """An insert of so many rows that they are gathered, of each column's `values` in turn."""
+    cycled = [
+        "CASE g % {} {} END".format(len(each), " ".join(f"WHEN {nth} THEN {value}" for nth, value in enumerate(each)))
+        for each in values
+    ]
+    selected = ", ".join([f"g::{key}", *cycled])
+    return f"INSERT INTO public.t SELECT {selected} FROM generate_series({first}, {first + 130}) AS g"
+
+
 def statement(draw: st.DrawFn, key: str, columns: tuple[str, ...]) -> str:
     """One statement; most of them insert, several on more than one row, some on rows that it also deletes."""
     setting = "c0 = excluded.c0"
@@ -99,6 +114,10 @@ def statement(draw: st.DrawFn, key: str, columns: tuple[str, ...]) -> str:
     least = draw(st.integers(0, 6))
     forms = {
         "insert": lambda: f"INSERT INTO public.t VALUES {rows(draw, key, columns, unique=False)}",
+        "many": lambda: (
+            many(key, [[value(draw, each) for _ in range(draw(st.integers(1, 4)))] for each in columns])
+            + " ON CONFLICT DO NOTHING"
+        ),
         "ignore": lambda: (
             f"INSERT INTO public.t VALUES {rows(draw, key, columns, unique=False)} ON CONFLICT DO NOTHING"
         ),
@@ -132,7 +151,7 @@ def statement(draw: st.DrawFn, key: str, columns: tuple[str, ...]) -> str:
     }
     if OLDEST < 15:
         del forms["merge"], forms["merge in three ways"]
-    return forms[draw(st.sampled_from([*forms, "insert", "ignore"]))]()
+    return forms[draw(st.sampled_from([*forms, "insert", "ignore", "many"]))]()
 
 
 @st.composite
@@ -207,10 +226,7 @@ FULL = Sample(
         "INSERT INTO public.t VALUES "
         + ", ".join(
             f"('{at + 10 * turn}', "
-            + ", ".join(
-                f"CAST({literal(texts[at % len(texts)])} AS {'public.mood' if declared == 'mood' else declared})"
-                for declared, texts in VALUES.items()
-            )
+            + ", ".join(cast(texts[at % len(texts)], declared) for declared, texts in VALUES.items())
             + ")"
             for at in range(10)
         )
@@ -219,8 +235,24 @@ FULL = Sample(
 )
 
 
+BY_COLUMN = ("int8", "numeric", "text", "varchar(9)", "timestamptz", "float8", "bool")
+# A number that has a whole block written the other way is in the last statement only.
+GATHERED = Sample(
+    "text",
+    BY_COLUMN,
+    tuple(f"c{nth}" for nth in range(len(BY_COLUMN))),
+    (),
+    True,
+    tuple(
+        many("text", [[cast(text, each) for text in VALUES[each] if text not in left_out] for each in BY_COLUMN], first)
+        for first, left_out in ((100, {"NaN", "1e2000", "a" * 3000}), (300, set()))
+    ),
+)
+
+
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(sample=samples())
 @example(sample=FULL)
+@example(sample=GATHERED)
 def test_the_events_of_a_row_are_the_same(sample: Sample, any_database: Database) -> None:
     asyncio.run(compare(any_database, sample))

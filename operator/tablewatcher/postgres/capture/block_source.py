@@ -41,12 +41,13 @@ class Block:
         sizes = " + ".join(f"pg_column_size({array})" for array in self._arrays)
         return {
             "gathered": self._gathered(),
+            "unfit": f"octets > {CHUNK_BYTES}",
+            "unfit_blocks": "",
             "average": f"({sizes}) / cardinality(bodies) + 1",
             "together": self._together(),
             "block_first": _FIRST,
-            "block_growth": _GROWTH,
-            "block_largest": _LARGEST,
             "block_most": _ROWS_IN_BLOCKS,
+            "next_size": f"least(size * {_GROWTH}, {_LARGEST})",
         }
 
     def _gathered(self) -> str:
@@ -58,8 +59,8 @@ class Block:
     @property
     def _arrays(self) -> dict[str, str]:
         """What a block is gathered in: variables of the function, and what of a row is an element."""
-        arrays = {"bodies": "r.body", "keys": _element(self.keys)}
-        return {**arrays, "all_routes": _element(self.routes)} if self.routes else arrays
+        arrays = {"bodies": "r.body", "keys": element(self.keys)}
+        return {**arrays, "all_routes": element(self.routes)} if self.routes else arrays
 
     def _together(self) -> str:
         """How many events a chunk has: as many as fit where one is the largest and the others are as most are.
@@ -76,11 +77,11 @@ class Block:
         values = {
             "id": f"nextval({ids})",
             "at": "'infinity'::timestamptz",
-            "key": _cut("k", self.keys),
+            "key": cut("w.k", self.keys),
             "data": "''::text",
-            **({"routing": _cut("p", self.routes)} if self.routes else {}),
+            **({"routing": cut("w.p", self.routes)} if self.routes else {}),
             "taken_at": "clock_timestamp()",
-            "bodies": f"w.b[{_EVENTS}]",
+            "bodies": cut("w.b"),
         }
         # An array of the function's own is put together anew at every look: once here, by joining it with nothing.
         whole = ", ".join(f"{value} || '{{}}'::text[] AS {name}" for name, value in arrays.items())
@@ -96,15 +97,12 @@ class Block:
         )
 
 
-_EVENTS = "i * together + 1 : (i + 1) * together"
-
-
-def _element(texts: Sequence[str]) -> str:
-    """The texts of a row as one element of an array."""
+def element(texts: Sequence[str]) -> str:
+    """The texts of a row, in alias `r`, as one element of an array."""
     return f"r.{texts[0]}" if len(texts) == 1 else f"ARRAY[{', '.join(f'r.{text}' for text in texts)}]"
 
 
-def _cut(name: str, texts: Sequence[str]) -> str:
-    """Those of a chunk's events, one after the other: of several texts a row the array has two dimensions."""
-    cut = f"w.{name}[{_EVENTS}]"
+def cut(array: str, texts: Sequence[str] = ("",)) -> str:
+    """What chunk `i` has of an array of such elements, one after the other: of several texts it has two dimensions."""
+    cut = f"{array}[i * tw.together + 1 : (i + 1) * tw.together]"
     return cut if len(texts) == 1 else f"ARRAY(SELECT unnest({cut}))"

@@ -21,6 +21,7 @@ from ..quoting import identifier
 from ..ring.chunks import CHUNK_BYTES, IDS_A_ROW, ring_row
 from ..shape import Column
 from .block_source import Block
+from .columnar_source import Columnar, fits_by_column, guards, value_names
 from .conditions import Filter, as_they_were
 from .json_text import is_plain, object_of_set, text_of
 
@@ -86,8 +87,35 @@ class Selection:
             f"        FROM {self._rows('', 'OFFSET tw.done')}\n        WHERE {self._left_out()}"
         )
 
-    def block(self) -> Block:
+    def block(self) -> Block | Columnar:
         """The same rows, as long as they are small, a block at a time."""
+        key = [self._column(name) for name in self.key]
+        return self._columnar(key) if fits_by_column(self.columns, key, self.max_event) else self._block()
+
+    def _columnar(self, key: Sequence[Column]) -> Columnar:
+        known = as_they_were("c", self.columns)
+
+        def plain(value: str, name: str) -> str:
+            # Of the types as they were, and not of domains over them, so that the arrays are always of the same.
+            return f"CASE WHEN {known} THEN {value} END AS {name}"
+
+        values = value_names(key, self.columns).items()
+        made = [plain(f"c.{identifier(column.name)}", name) for column, name in values]
+        made += [plain(self._as_text(route, self._source(route)), route) for route in self._routes]
+        fits = " AND ".join([self._safe(), *guards(self.columns, key)])
+        selected = ", ".join([f"{fits} AS fits", *made])
+        return Columnar(
+            rows=f"(SELECT {selected}\n            FROM {self._piece()} AS c OFFSET 0) AS r",
+            columns=self.columns,
+            key=key,
+            routes=self._routes,
+        )
+
+    def _piece(self) -> str:
+        """The rows of a block, as they are."""
+        return f"(SELECT {', '.join(f'c.{name}' for name in self._known)}\n{self._from} OFFSET tw.done LIMIT tw.size)"
+
+    def _block(self) -> Block:
         parts = [*self._keys, *self._routes]
         # Made here, where the types are known to be what they were, and not wherever they are looked at.
         made = {part: self._as_text(part, self._source(part)) for part in parts}
@@ -96,9 +124,8 @@ class Selection:
         values = ",\n              ".join(
             f"CASE WHEN {safe} THEN {value} END AS {name}" for name, value in made.items()
         )
-        rows = f"(SELECT {', '.join(f'c.{name}' for name in self._known)}\n{self._from} OFFSET tw.done LIMIT tw.size)"
         return Block(
-            rows=f"(SELECT {values}\n            FROM {rows} AS c OFFSET 0) AS r",
+            rows=f"(SELECT {values}\n            FROM {self._piece()} AS c OFFSET 0) AS r",
             keys=self._keys,
             routes=self._routes,
             fits=self._fits(),

@@ -13,12 +13,16 @@
         done := {number_of_few}; size := {block_first};
         WHILE done < {block_most} AND slot < 3 LOOP
           {gathered};
-          EXIT WHEN octets > {chunk_bytes};
+          IF written = 0 THEN
+            done := NULL;
+            EXIT;
+          END IF;
+          EXIT WHEN {unfit};{unfit_blocks}
           average := {average};
           together := {together};
 {insert_chunks}
           done := CASE WHEN written = size THEN done + size END;
-          size := least(size * {block_growth}, {block_largest});
+          size := {next_size};
 {bound}
           slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE slot END;
         END LOOP;

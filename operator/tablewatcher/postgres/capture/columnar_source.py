@@ -1,0 +1,169 @@
+"""Rows of a statement past the first few, made into chunks by column. Pure.
+
+As in `block_source`, a block is gathered by one query and cut by another. But its rows are not put together one by one:
+each column becomes an array, and a chunk's part of it one JSON array, which its elements' output functions are called
+for in a row. The reader takes these apart and makes the bodies (decision 0032).
+
+Only where each value's text is short, so that an event made of them is never above its bound, and of types whose arrays
+can be made and written without a guard. A block with a row that does not fit is given up before any of it is written,
+and the rest of the statement goes the other way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..quoting import identifier, literal
+from ..ring.chunks import CHUNK_BYTES, IDS_A_ROW, MOST_COLUMNS, MOST_KEY_COLUMNS, ring_row
+from ..shape import Column
+from .block_source import cut, element
+
+# Rows: blocks grow, as each is looked for from the beginning of the transition table.
+_FIRST = 64
+_GROWTH = 8
+_LARGEST = 4096
+_ROWS_IN_BLOCKS = 80_000
+# Of the arrays of a block, about.
+_BLOCK_BYTES = 1 << 20
+# An element of an array is found by passing those before it, so chunks are cut from pieces of so many.
+_CHUNKS_A_PIECE = 8
+# Bytes of all texts of a row, and of its key, below what has a key replaced by its digest.
+_LONG = 1800
+_LONG_KEY = 1000
+_LONG_TYPES = frozenset(["text", "varchar"])
+_FIXED_TYPES = frozenset(
+    ["int2", "int4", "int8", "oid", "bool", "uuid", "float4", "float8", "date", "time", "timestamp", "timestamptz"]
+)
+# Of these a cast to text gives what JSON has between quotation marks, if any.
+_KEY_TYPES = _LONG_TYPES | frozenset(["int2", "int4", "int8", "oid", "bool", "uuid"])
+# Characters in JSON, at the most: of a number below _HIGHEST and its fraction, of any fixed type, of a byte.
+_HIGHEST = "1e30"
+_DIGITS = 16_383 + 32
+_FIXED = 64
+_ESCAPED = 6
+
+
+def fits_by_column(columns: Sequence[Column], key: Sequence[Column], max_event: int) -> bool:
+    """Whether rows of these columns, those of the key among them, may be gathered so. max_event: of its data, bytes."""
+    # A column of the key stands there twice.
+    longest = 2 * (sum(map(_longest, columns)) + _ESCAPED * _LONG) + len(_form(key, columns).encode())
+    return (
+        len(columns) <= MOST_COLUMNS
+        and 0 < len(key) <= MOST_KEY_COLUMNS
+        and all(column.builtin and not column.enum for column in columns)
+        and {column.type for column in columns} <= _LONG_TYPES | _FIXED_TYPES | {"numeric"}
+        and {column.type for column in key} <= _KEY_TYPES
+        and longest <= max_event
+    )
+
+
+def guards(columns: Sequence[Column], key: Sequence[Column]) -> list[str]:
+    """What must hold of a row of alias `c`, of the types that it had; valid SQL whatever they are."""
+    tests = [f"c.{identifier(column.name)} IS NOT NULL" for column in key]
+    bounds = [(_lengths(key), _LONG_KEY), (_lengths(columns), _LONG)]
+    return tests + [f"{' + '.join(lengths)} <= {bound}" for lengths, bound in bounds if lengths]
+
+
+@dataclass(frozen=True, slots=True)
+class Columnar:
+    """The two queries. columns: of an event, in order, those of `key` among them; routes: names of texts.
+
+    rows: relation `r` for the rows from tw.done on, tw.size at the most: whether it `fits`, each column by its name in
+    `value_names`, and the texts of the routes.
+    """
+
+    rows: str
+    columns: Sequence[Column]
+    key: Sequence[Column]
+    routes: Sequence[str]
+
+    def pieces(self) -> dict[str, object]:
+        """Bounds and the first query, by their names in `sql/capture_set.sql`."""
+        arrays = [f"array_agg({value}) FILTER (WHERE r.fits) AS {name}" for name, value in self._arrays.items()]
+        fitting = "count(*) AS number, count(*) FILTER (WHERE r.fits) AS fitting"
+        sizes = " + ".join(f"pg_column_size(picked.{name})" for name in self._arrays)
+        return {
+            "gathered": f"SELECT {', '.join([fitting, *arrays])}\n"
+            f"            INTO picked\n            FROM {self.rows};\n          written := picked.number",
+            # Apart from what follows, which is valid for arrays of the types as they were only.
+            "unfit": "picked.fitting < picked.number",
+            "unfit_blocks": self._numbers(),
+            "average": f"({sizes}) / cardinality(picked.v0) + 1",
+            "together": f"greatest(least({CHUNK_BYTES} / average, {IDS_A_ROW - 1}), 1)",
+            "block_first": _FIRST,
+            "block_most": _ROWS_IN_BLOCKS,
+            "next_size": f"least(size * {_GROWTH}, {_LARGEST}, greatest({_BLOCK_BYTES} / average, {_FIRST}))",
+        }
+
+    @property
+    def _arrays(self) -> dict[str, str]:
+        """What a block is gathered in, by name, and what of a row is an element."""
+        arrays = {name: f"r.{name}" for name in value_names(self.key, self.columns).values()}
+        return {**arrays, "p": element(self.routes)} if self.routes else arrays
+
+    def _numbers(self) -> str:
+        """What gives up a block with a number of which a few bytes are a long text (1e131071), or NaN."""
+        names = value_names(self.key, self.columns).items()
+        arrays = [f"picked.{name}" for column, name in names if column.type == "numeric"]
+        within = " AND ".join(f"{_HIGHEST} > ALL ({array}) AND -{_HIGHEST} < ALL ({array})" for array in arrays)
+        return f"\n          EXIT WHEN ({within}) IS FALSE;" if arrays else ""
+
+    def chunks(self, ids: object, traceparent: str) -> str:
+        """The second: a row of the ring a chunk, of `together` events each."""
+        names = value_names(self.key, self.columns).values()
+        octets = " + ".join(f"octet_length(x.{name})" for name in names)
+        values = {
+            "id": f"nextval({ids})",
+            "at": "clock_timestamp()",
+            "key": f"ARRAY[{', '.join(literal(column.name) for column in self.key)}]::text[]",
+            "data": f"{literal(_form(self.key, self.columns))}::text",
+            **({"routing": "x.p"} if self.routes else {}),
+            "taken_at": "'infinity'::timestamptz",
+            "bodies": f"ARRAY[x.events::text, ({octets})::text, {', '.join(f'x.{name}' for name in names)}]",
+        }
+        # An array of the function's own is put together anew at every look: once here, by joining it with nothing.
+        whole = ", ".join(f"tw.picked.{name} || '{{}}' AS {name}" for name in self._arrays)
+        stretch = f"g : g + tw.together * {_CHUNKS_A_PIECE} - 1"
+        piece = ", ".join(f"v.{name}[{stretch}] AS {name}" for name in self._arrays)
+        last = f"(least(cardinality(v.v0) - g + 1, tw.together * {_CHUNKS_A_PIECE}) - 1) / tw.together AS last"
+        made = ["least(tw.together, cardinality(w.v0) - i * tw.together) AS events"]
+        made += [f"array_to_json({cut(f'w.{name}')})::text AS {name}" for name in names]
+        made += [f"{cut('w.p', self.routes)} AS p"] if self.routes else []
+        return (
+            f"SELECT {ring_row(values, traceparent)}\n"
+            # By one subquery: of another LATERAL the planner would remember what it gave for which arrays.
+            f"        FROM (SELECT {', '.join(made)}\n"
+            f"          FROM (SELECT {whole} OFFSET 0) AS v,\n"
+            f"            generate_series(1, cardinality(v.v0), tw.together * {_CHUNKS_A_PIECE}) AS g,\n"
+            f"            LATERAL (SELECT {piece}, {last} OFFSET 0) AS w,\n"
+            f"            LATERAL (SELECT i FROM generate_series(0, w.last) AS i LIMIT {_CHUNKS_A_PIECE}) AS n\n"
+            "          OFFSET 0) AS x"
+        )
+
+
+def value_names(key: Iterable[Column], columns: Iterable[Column]) -> dict[Column, str]:
+    """What the columns are called in the queries, in the order in which a chunk has them: those of the key first."""
+    return {column: f"v{nth}" for nth, column in enumerate(dict.fromkeys([*key, *columns]))}
+
+
+def _form(key: Sequence[Column], columns: Sequence[Column]) -> str:
+    """A body, as SQL's `format` makes it of the values of a chunk."""
+    places = {column: f"%{nth}$s" for nth, column in enumerate(value_names(key, columns), 1)}
+
+    def members(some: Iterable[Column]) -> str:
+        named = ((json.dumps(column.name, ensure_ascii=False).replace("%", "%%"), places[column]) for column in some)
+        return ",".join(f"{name}:{place}" for name, place in named)
+
+    return f'"key":{{{members(key)}}},"after":{{{members(columns)}}}'
+
+
+def _lengths(columns: Iterable[Column]) -> list[str]:
+    long = (f"c.{identifier(column.name)}" for column in columns if column.type in _LONG_TYPES)
+    return [f"coalesce(octet_length({value}::text), 0)" for value in long]
+
+
+def _longest(column: Column) -> int:
+    """Characters of a value, but of those whose length is looked at."""
+    return _DIGITS if column.type == "numeric" else _FIXED

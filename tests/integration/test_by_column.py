@@ -1,0 +1,175 @@
+"""Rows of a statement that are gathered by column: what the application may do to the columns, and what bounds them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tablewatcher.postgres.capture.columnar_source import fits_by_column
+from tablewatcher.postgres.ring.chunks import EVENTS, MOST_COLUMNS, SIZE
+from tablewatcher.postgres.shape import Column
+from tablewatcher.spec.model import Capture, Granularity, WatcherSpec
+
+from ..conftest import Database
+from .capturing import Watched, names_of, spec_of, watch, watching
+
+SPEC = spec_of(columns=("n", "s"))
+BY_COLUMN = "taken_at = 'infinity'"
+TABLE = "CREATE TABLE t (id bigint PRIMARY KEY, n numeric, s text)"
+
+
+def rings(columns: str, spec: WatcherSpec = SPEC) -> str:
+    """A query of the chunks that lie by column."""
+    return " UNION ALL ".join(
+        f"SELECT {columns} FROM tablewatcher.{ring} WHERE {BY_COLUMN}" for ring in names_of(spec).rings
+    )
+
+
+async def by_column(database: Database, spec: WatcherSpec = SPEC) -> int:
+    """How many of the events in the ring lie so."""
+    chunks = await database.execute(rings(f"{EVENTS} AS events", spec))
+    return sum(events for (events,) in chunks)
+
+
+async def told_alike(both: tuple[Watched, Watched]) -> int:
+    """How many events there are, the same of both watchers."""
+    of_rows, of_statements = [{event.key: event for event in await each.events()} for each in both]
+    assert list(of_rows) == list(of_statements)
+    for key, event in of_rows.items():
+        data = [json.loads(each.body, parse_float=str, parse_int=str)["data"] for each in (event, of_statements[key])]
+        assert data[0]["after"] == data[1]["after"]
+        assert data[0]["key"] == data[1]["key"]
+    return len(of_rows)
+
+
+@pytest.mark.parametrize("columns", [("n", "s"), ("*",)])
+async def test_columns_that_change_under_a_session_that_writes(
+    any_database: Database, columns: tuple[str, ...]
+) -> None:
+    """It keeps the plans of the function, of arrays of the types as they were; no write of it may fail."""
+    await any_database.execute(
+        f"{TABLE}; CREATE DOMAIN short AS text CHECK (length(VALUE) < 100); CREATE TYPE mood AS ENUM ('x', 'y');"
+        " CREATE TYPE pair AS (a int, b text)"
+    )
+    both = (
+        await watch(any_database.dsn, spec_of(name="r", columns=columns, capture=Capture(granularity=Granularity.ROW))),
+        await watch(any_database.dsn, replace(SPEC, columns=columns)),
+    )
+    changes = [
+        "",
+        "ALTER TABLE t ALTER s TYPE short",
+        "ALTER TABLE t ALTER s TYPE varchar(50)",
+        "ALTER TABLE t ALTER s TYPE mood USING 'x'",
+        "ALTER TABLE t ALTER s TYPE text[] USING ARRAY[s]",
+        "ALTER TABLE t ALTER s TYPE pair USING NULL",
+        "ALTER TABLE t ALTER s TYPE int USING 1",
+        "ALTER TABLE t ALTER s TYPE json USING '1'",
+        "ALTER TABLE t ALTER s TYPE text USING 'x'; ALTER TABLE t ALTER n TYPE text",
+        "ALTER TABLE t ALTER n TYPE numeric(12, 2) USING 1",
+        "ALTER TABLE t ALTER n TYPE bool USING true",
+        "ALTER TABLE t ALTER n TYPE numeric USING 1; ALTER TABLE t RENAME s TO s2",
+        "ALTER TABLE t RENAME s2 TO s; ALTER TABLE t DROP n",
+        "ALTER TABLE t ADD n numeric",
+        "ALTER TABLE t ALTER id TYPE text",
+        "ALTER TABLE t ALTER id TYPE bigint USING id::bigint",
+    ]
+    number = 0
+    async with both[0].reader, both[1].reader, await any_database.connect() as writer:
+        for change in changes:
+            await any_database.execute(change) if change else None
+            for rows in (32, 33, 96, 200):
+                await writer.execute(f"INSERT INTO t (id) SELECT {number} + generate_series(1, {rows})".encode())
+                number += rows
+        assert await told_alike(both) == number
+
+
+@pytest.mark.parametrize(
+    ("value", "gathered"),
+    [
+        ("NULL, NULL", True),
+        ("1e29, repeat('x', 1800)", True),
+        ("1e29, repeat('x', 1801)", False),
+        ("1e29, repeat(chr(1), 1800)", True),
+        ("1e30, ''", False),
+        ("-1e30, ''", False),
+        ("1e131071, ''", False),
+        ("1e-16383, ''", True),
+        ("'NaN', ''", False),
+        ("-0.00, '%1$s %% \\'", True),
+    ],
+)
+async def test_what_is_gathered(any_database: Database, value: str, gathered: bool) -> None:
+    """One row in the midst of a block that is too large, or may be, has the whole block written the other way."""
+    await any_database.execute(TABLE)
+    both = (
+        await watch(
+            any_database.dsn, spec_of(name="r", columns=("n", "s"), capture=Capture(granularity=Granularity.ROW))
+        ),
+        await watch(any_database.dsn, SPEC),
+    )
+    async with both[0].reader, both[1].reader:
+        await any_database.execute(
+            f"INSERT INTO t SELECT g, v.* FROM generate_series(1, 80) AS g, LATERAL (SELECT 1.50, 'plain' WHERE g <> 60"
+            f" UNION ALL SELECT {value} WHERE g = 60) AS v"
+        )
+        assert await by_column(any_database) == (48 if gathered else 0)
+        assert await told_alike(both) == 80
+
+
+async def test_the_size_of_what_is_stored_compressed(database: Database) -> None:
+    """A page of it is bounded by what it becomes in memory."""
+    async with watching(database, TABLE, SPEC) as watched:
+        await database.execute("INSERT INTO t SELECT g, 1e-16383, 'x' FROM generate_series(1, 1000) AS g")
+        chunks = await database.execute(rings(f"{EVENTS}, {SIZE}, pg_column_size(bodies)"))
+        assert len(chunks) > 10
+        assert all(size > events * 16_383 > 10 * stored for events, size, stored in chunks)
+        assert len(await watched.events()) == 1000
+
+
+@pytest.mark.parametrize("key", ["id", "s, id", "s, n, id"])
+async def test_names_and_keys_that_are_odd(any_database: Database, key: str) -> None:
+    spec = spec_of('T"%1$s', columns=('a "%" \\ é', "%%2$s"), name="odd")
+    odd = '"a ""%"" \\ é"'
+    await any_database.execute(
+        f'CREATE TABLE "T""%1$s" (id uuid, s text, n int, {odd} text, "%%2$s" int, PRIMARY KEY ({key}))'
+    )
+    watched = await watch(any_database.dsn, spec)
+    async with watched.reader:
+        await any_database.execute(
+            'INSERT INTO "T""%1$s" SELECT md5(g::text)::uuid, \'"k\\\' || g, g, \'a "%1$s" \\ é\', g'
+            " FROM generate_series(1, 100) AS g"
+        )
+        assert await by_column(any_database, spec) == 68
+        found = await watched.events()
+        data = [json.loads(event.body)["data"] for event in found]
+    for g, each in enumerate(data, 1):
+        row = {"id": each["after"]["id"], "s": f'"k\\{g}', "n": g, 'a "%" \\ é': 'a "%1$s" \\ é', "%%2$s": g}
+        assert list(each["key"]) == key.split(", ")
+        assert each["key"] == {name: row[name] for name in each["key"]}
+        assert list(each["after"]) == list(dict.fromkeys([*each["key"], *spec.columns]))
+        assert each["after"] == {name: row[name] for name in each["after"]}
+    assert len({event.key for event in found}) == 100
+
+
+def columns(number: int, type_: str = "int8") -> list[Column]:
+    return [Column(f"c{nth}", type_, 8, type_name=f"pg_catalog.{type_}") for nth in range(number)]
+
+
+def test_which_tables_may() -> None:
+    def may(found: list[Column], max_event: int = 262_144, keys: int = 1) -> bool:
+        return fits_by_column(found, found[:keys], max_event)
+
+    assert may(columns(MOST_COLUMNS))
+    assert not may(columns(MOST_COLUMNS + 1))
+    assert not may(columns(5), keys=4)
+    assert not may(columns(5), keys=0)
+    assert not may(columns(2, "jsonb"))
+    assert not may([*columns(1), Column("own", "int8", 8, builtin=False)])
+    assert not may([*columns(1), Column("mood", "text", 4, enum=True)])
+    # A number of few bytes may be 16,415 characters.
+    numbers = [*columns(1), *(replace(each, name=f"n{each.name}") for each in columns(3, "numeric"))]
+    assert may(numbers)
+    assert not may(numbers, max_event=65_536)
+    assert not may(numbers[1:])
