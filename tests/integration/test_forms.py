@@ -235,24 +235,28 @@ FULL = Sample(
 )
 
 
-BY_COLUMN = ("int8", "numeric", "text", "varchar(9)", "timestamptz", "float8", "bool")
-# A number that has a whole block written the other way is in the last statement only.
-GATHERED = Sample(
-    "text",
-    BY_COLUMN,
-    tuple(f"c{nth}" for nth in range(len(BY_COLUMN))),
-    (),
-    True,
-    tuple(
-        many("text", [[cast(text, each) for text in VALUES[each] if text not in left_out] for each in BY_COLUMN], first)
-        for first, left_out in ((100, {"NaN", "1e2000", "a" * 3000}), (300, set()))
-    ),
-)
+def gathered(*columns: str) -> Sample:
+    """A table of columns whose rows are gathered by column; the last statement has values that are not."""
+    return Sample(
+        "text",
+        columns,
+        tuple(f"c{nth}" for nth in range(len(columns))),
+        (),
+        True,
+        tuple(
+            many(
+                "text", [[cast(text, each) for text in VALUES[each] if text not in left_out] for each in columns], first
+            )
+            for first, left_out in ((100, {"NaN", "1e2000", "a" * 3000}), (300, set()))
+        ),
+    )
 
 
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(sample=samples())
 @example(sample=FULL)
-@example(sample=GATHERED)
+@example(sample=gathered("int8", "numeric", "text", "varchar(9)", "timestamptz", "float8", "bool"))
+@example(sample=gathered("char(5)", "name", "bytea", "inet", "interval", "money", "mood"))
+@example(sample=gathered("int2", "float4", "uuid", "date", "timestamp", "time", "timetz"))
 def test_the_events_of_a_row_are_the_same(sample: Sample, any_database: Database) -> None:
     asyncio.run(compare(any_database, sample))

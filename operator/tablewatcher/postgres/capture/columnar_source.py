@@ -19,6 +19,7 @@ from ..quoting import identifier, literal
 from ..ring.chunks import CHUNK_BYTES, IDS_A_ROW, MOST_COLUMNS, MOST_KEY_COLUMNS, ring_row
 from ..shape import Column
 from .block_source import cut, element
+from .conditions import as_they_were
 
 # Rows: blocks grow, as each is looked for from the beginning of the transition table.
 _FIRST = 64
@@ -36,12 +37,15 @@ _LONG_TYPES = frozenset(["text", "varchar"])
 _FIXED_TYPES = frozenset(
     ["int2", "int4", "int8", "oid", "bool", "uuid", "float4", "float8", "date", "time", "timestamp", "timestamptz"]
 )
+# Their text stands between quotation marks in JSON: gathered as text, whatever arrays of them would need.
+_AS_TEXT = frozenset(["char", "name", "macaddr", "macaddr8", "timetz", "interval", "money"])
+_AS_LONG_TEXT = frozenset(["bpchar", "bytea", "inet", "cidr"])
 # Of these a cast to text gives what JSON has between quotation marks, if any.
 _KEY_TYPES = _LONG_TYPES | frozenset(["int2", "int4", "int8", "oid", "bool", "uuid"])
 # Characters in JSON, at the most: of a number below _HIGHEST and its fraction, of any fixed type, of a byte.
 _HIGHEST = "1e30"
 _DIGITS = 16_383 + 32
-_FIXED = 64
+_FIXED = 400
 _ESCAPED = 6
 
 
@@ -49,12 +53,12 @@ def fits_by_column(columns: Sequence[Column], key: Sequence[Column], max_event: 
     """Whether rows of these columns, those of the key among them, may be gathered so. max_event: of its data, bytes."""
     # A column of the key stands there twice.
     longest = 2 * (sum(map(_longest, columns)) + _ESCAPED * _LONG) + len(_form(key, columns).encode())
+    types = _LONG_TYPES | _FIXED_TYPES | _AS_TEXT | _AS_LONG_TEXT | {"numeric"}
     return (
         len(columns) <= MOST_COLUMNS
         and 0 < len(key) <= MOST_KEY_COLUMNS
-        and all(column.builtin and not column.enum for column in columns)
-        and {column.type for column in columns} <= _LONG_TYPES | _FIXED_TYPES | {"numeric"}
-        and {column.type for column in key} <= _KEY_TYPES
+        and all(column.enum or (column.builtin and column.type in types) for column in columns)
+        and all(column.enum or column.type in _KEY_TYPES for column in key)
         and longest <= max_event
     )
 
@@ -64,6 +68,15 @@ def guards(columns: Sequence[Column], key: Sequence[Column]) -> list[str]:
     tests = [f"c.{identifier(column.name)} IS NOT NULL" for column in key]
     bounds = [(_lengths(key), _LONG_KEY), (_lengths(columns), _LONG)]
     return tests + [f"{' + '.join(lengths)} <= {bound}" for lengths, bound in bounds if lengths]
+
+
+def element_of(column: Column) -> str:
+    """What of a row of alias `c` is gathered, of a type that does not change with the column's."""
+    value = f"c.{identifier(column.name)}"
+    as_text = column.enum or column.type in _AS_TEXT | _AS_LONG_TEXT
+    made = f"CASE WHEN num_nulls({value}) = 0 THEN concat({value}) END" if as_text else value
+    # By this, too, a domain over the type is the type itself.
+    return f"CASE WHEN {as_they_were('c', [column])} THEN {made} END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +119,7 @@ class Columnar:
     def _numbers(self) -> str:
         """What gives up a block with a number of which a few bytes are a long text (1e131071), or NaN."""
         names = value_names(self.key, self.columns).items()
-        arrays = [f"picked.{name}" for column, name in names if column.type == "numeric"]
+        arrays = [f"picked.{name}" for column, name in names if column.type == "numeric" and not column.enum]
         within = " AND ".join(f"{_HIGHEST} > ALL ({array}) AND -{_HIGHEST} < ALL ({array})" for array in arrays)
         return f"\n          EXIT WHEN ({within}) IS FALSE;" if arrays else ""
 
@@ -160,10 +173,11 @@ def _form(key: Sequence[Column], columns: Sequence[Column]) -> str:
 
 
 def _lengths(columns: Iterable[Column]) -> list[str]:
-    long = (f"c.{identifier(column.name)}" for column in columns if column.type in _LONG_TYPES)
-    return [f"coalesce(octet_length({value}::text), 0)" for value in long]
+    long = [(column.type, f"c.{identifier(column.name)}") for column in columns if not column.enum]
+    texts = [f"coalesce(octet_length({value}::text), 0)" for type_, value in long if type_ in _LONG_TYPES]
+    return texts + [f"octet_length(concat({value}))" for type_, value in long if type_ in _AS_LONG_TEXT]
 
 
 def _longest(column: Column) -> int:
     """Characters of a value, but of those whose length is looked at."""
-    return _DIGITS if column.type == "numeric" else _FIXED
+    return _DIGITS if column.type == "numeric" and not column.enum else _FIXED
