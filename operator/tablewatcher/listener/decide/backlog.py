@@ -107,9 +107,13 @@ class Backlog:
         """This event, which nobody has looked at yet and whose keys are free, before its time; its place."""
         place = self.fresh.index(event)
         del self.fresh[place]
+        self.take_unread(event, call)
+        return place
+
+    def take_unread(self, event: Event, call: Call) -> None:
+        """This event, which is not read yet and whose keys are free."""
         self.lanes.own(event, call.number)
         call.add(event)
-        return place
 
     def take_waiting(self, event: Event, call: Call) -> bool:
         """This event before its time; False: it is not there any more."""

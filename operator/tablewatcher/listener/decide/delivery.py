@@ -42,7 +42,8 @@ class Delivery(Generic[P]):
         self._policy = policy
         self._blame = Blame(policy, chance, age)
         self._backlog = Backlog(ordered=policy.ordering is Ordering.PER_KEY, alone=self._blame.alone)
-        self.witness = Witness(self._backlog, self._blame)
+        parks = policy.on_exhausted is OnExhausted.PARK and self._backlog.ordered
+        self.witness = Witness(self._backlog, self._blame, parks=parks)
         self._pages: Pages[P] = Pages()
         self._given_up = 0
         self._ending = False
@@ -79,8 +80,8 @@ class Delivery(Generic[P]):
     @property
     def is_quiet(self) -> bool:
         """Whether nothing is under way or might be: all that is left waits for a time, or for what does."""
-        backlog = self._backlog
-        return not (self.in_flight or backlog.ready or (backlog.fresh and not backlog.is_barred(idle=True)))
+        backlog, is_busy = self._backlog, bool(self.in_flight) or self.is_proving
+        return not (is_busy or backlog.ready or (backlog.fresh and not backlog.is_barred(idle=True)))
 
     @property
     def is_proving(self) -> bool:
@@ -96,12 +97,14 @@ class Delivery(Generic[P]):
         """Takes in the next page, in order of delivery."""
         self._pages.offer(page)
         self._backlog.fresh.extend(page.events)
+        self.witness.forget_unread()
 
     def take(self, now: float, limits: Limits, *, full: bool = False) -> list[Event]:
         """The events of one call to make now, in flight until they are settled. full: no more will come until then."""
         circuit, backlog, limit = self._blame.circuit, self._backlog, limits.max_batch
+        self.witness.is_full = full
         if self.is_proving:
-            if self.in_flight:
+            if self.in_flight or (circuit.failures and now < circuit.closed_until and not self.witness.is_hasty):
                 return []
             call = backlog.call(1, limits)
             self.witness.take(call)
@@ -149,17 +152,17 @@ class Delivery(Generic[P]):
         if recalled:
             self._withdraw(recalled)
         elif failed and len(events) == 1:
-            if self._is_exhausted(events[0], outcomes[0]):
+            event, outcome = events[0], outcomes[0]
+            if not self.witness.is_unread(event) and self._is_exhausted(event, outcome):
                 self.witness.dismiss()
                 return
-            if self.witness.fail(events[0], outcomes[0]):
+            if self.witness.fail(event, outcome, due[event] or now):
                 self._backlog.move(self._backlog.lanes.free(events))
                 return
         back = [event for event in failed if event not in recalled]
         moved = self._backlog.lanes.put_back(events, back) if self._backlog.ordered else Moved(back, [])
         self._backlog.move(moved, due)
-        parks = self._policy.on_exhausted is OnExhausted.PARK and self._backlog.ordered
-        if len(events) == len(back) == 1 and parks and not (self.in_flight or self.is_proving or self._ending):
+        if len(events) == len(back) == 1 and not (self.in_flight or self.is_proving or self._ending):
             self.witness.call(back[0], failed[back[0]])
 
     def looks_well(self) -> None:
@@ -170,7 +173,7 @@ class Delivery(Generic[P]):
         """When `take` may give something that it does not give now; None: only after an outcome or an offer."""
         backlog, circuit = self._backlog, self._blame.circuit
         if self.is_proving:
-            return None
+            return None if self.in_flight or self.witness.is_hasty else circuit.closed_until
         later = backlog.later[0][0] if backlog.later else None
         if circuit.failures:
             if self.in_flight:

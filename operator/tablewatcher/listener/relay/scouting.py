@@ -7,19 +7,15 @@ in its turn: a repeat, of the kind that follows a fault. Of a key it is the firs
 
 from __future__ import annotations
 
-import asyncio
-from itertools import takewhile
-
 from ...event import Event
 from ...postgres.ring.outbox import Page
 from ...postgres.ring.position import Position
-from ..decide.delivery import BARRIERS
+from ..decide.walk import Walk
 from .flow import Flow
 
 # Of one look: the next goes on from there.
 PAGES = 16
 PAGE_EVENTS = 1_024
-_STEP = 0.02
 
 
 class Scouting:
@@ -37,23 +33,25 @@ class Scouting:
         return is_live and delivery.witness.is_missing
 
     async def look(self, position: Position) -> None:
-        """Sends the first event after `position` that waits for nobody, where one is near. Raises DatabaseError."""
-        flow = self._flow
+        """Has an event after `position` sent that may go before its turn, if one is near. Raises DatabaseError."""
+        flow, witness = self._flow, self._flow.delivery.witness
         if self._begun_at is not position:
             self._begin_at(position)
         flow.reading = True
         try:
-            if event := await self._found(position):
-                flow.delivery.release([event])
+            walk, event = self._walk, await self._found()
+            if walk.is_over:
+                self._begun_at = None  # the next look begins at the first again, for there is no more
+            # Much may have happened while it was read.
+            if self.is_wanted and (found := event or walk.spare):
+                witness.call_unread(found, walk if event else None)
                 flow.changed.set()
         finally:
             flow.reading = False
-        if event:
-            await self._settled(event)
 
     def _begin_at(self, position: Position) -> None:
         self._begun_at = position
-        self._passed: set[str] = set()
+        self._walk: Walk = self._flow.delivery.witness.walk()
         self._go_on_at(position)
 
     def _go_on_at(self, position: Position) -> None:
@@ -61,30 +59,19 @@ class Scouting:
         # A new one: within a batch an outbox goes on by pages, wherever it is asked to.
         self._outbox = self._flow.channels.outbox.for_replay(0)
 
-    async def _found(self, begin: Position) -> Event | None:
+    async def _found(self) -> Event | None:
+        flow = self._flow
         for _ in range(PAGES):
             page: Page | None = await self._outbox.next_page(self._at, PAGE_EVENTS)
             if page is None:
-                break
-            events = list(takewhile(lambda event: event.op not in BARRIERS, page.events))
-            if event := self._flow.delivery.witness.among(events, self._passed):
-                self._go_on_at(page.position(None if event is page.events[-1] else event.ring_id + 1))
+                event, self._walk.is_over = self._walk.last(), True
                 return event
-            if len(events) < len(page.events):
-                break  # nothing goes before what comes before all that follows it
-            self._at = page.position(None)
-            if self._flow.room.is_set():
+            event = self._walk.find(page.events, flow.now())
+            if event is not None:
+                is_last = event.ring_id == page.events[-1].ring_id
+                self._go_on_at(page.position(None if is_last else event.ring_id + 1))
+                return event
+            if self._walk.is_over or flow.room.is_set():
                 return None
-        else:
-            return None
-        self._begin_at(begin)  # from the first again, for there is no more
+            self._at = page.position(None)
         return None
-
-    async def _settled(self, event: Event) -> None:
-        """Until it is delivered, or has failed: then it comes in its turn, and another is tried next."""
-        delivery = self._flow.delivery
-        while delivery.unsettled([event]):
-            if event in delivery.again.under_way:
-                delivery.withdraw([event])
-            await asyncio.sleep(_STEP)
-        delivery.again.withdrawn.discard(event)
