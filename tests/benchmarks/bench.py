@@ -35,7 +35,7 @@ HELD = {
     ("writers", "captured_of_relayed_8"): (">= 0.90", ""),
     ("writers", "captured_of_bare_32"): ("", "0.60"),
     ("writers", "captured_of_relayed_32"): (">= 0.90", ""),
-    ("bulk", "captured_of_bare_10k"): ("", "0.40"),
+    ("bulk", "captured_of_bare_10k"): (">= 0.40", "0.55"),
     ("bulk", "captured_of_relayed_10k"): (">= 2", ""),
     ("http", "requests_per_second"): (">= 5,000", "7,000"),
     ("http", "batched_events_per_second"): (">= 100,000", "300,000"),
