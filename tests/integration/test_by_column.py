@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tablewatcher.postgres.capture.columnar_source import fits_by_column
+from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.ring.chunks import EVENTS, MOST_COLUMNS, SIZE
 from tablewatcher.postgres.shape import Column
 from tablewatcher.spec.model import Capture, Granularity, WatcherSpec
@@ -85,6 +86,34 @@ async def test_columns_that_change_under_a_session_that_writes(any_database: Dat
             for rows in (32, 33, 96, 200):
                 await writer.execute(f"INSERT INTO t (id) SELECT {number} + generate_series(1, {rows})".encode())
                 number += rows
+        assert await told_alike(both) == number
+
+
+async def test_all_columns_are_those_of_the_statement(any_database: Database) -> None:
+    """Those that were added since the function was written, too, also where the transaction's snapshot is older."""
+    await any_database.execute(TABLE)
+    every = [
+        replace(SPEC, name=str(form), columns=("*",), capture=Capture(granularity=form))
+        for form in (Granularity.ROW, Granularity.STATEMENT)
+    ]
+    both = await watch(any_database.dsn, every[0]), await watch(any_database.dsn, every[1])
+    changes = ["", "ADD c int DEFAULT 5", "DROP c", "ADD d int DEFAULT 6", "DROP n", "ADD n numeric", "DROP d"]
+    number = 0
+    async with both[0].reader, both[1].reader, await any_database.connect() as writer:
+        for isolation in ("READ COMMITTED", "REPEATABLE READ"):
+            for change in changes:
+                await writer.execute(f"BEGIN ISOLATION LEVEL {isolation}".encode())
+                await writer.execute("SELECT 1")
+                if change:
+                    await any_database.execute(f"ALTER TABLE t {change}")
+                for rows in (1, 33, 100):
+                    await writer.execute(f"INSERT INTO t (id) SELECT {number} + generate_series(1, {rows})".encode())
+                    number += rows
+                await writer.execute("COMMIT")
+            await any_database.execute("ALTER TABLE t DROP s, ADD s text")
+            for spec in every:
+                await apply(any_database.dsn, spec, names_of(spec))
+            assert await by_column(any_database, every[1]) > 0
         assert await told_alike(both) == number
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -257,6 +257,7 @@ def gathered(*columns: str) -> Sample:
 @example(sample=FULL)
 @example(sample=gathered("int8", "numeric", "text", "varchar(9)", "timestamptz", "float8", "bool"))
 @example(sample=gathered("char(5)", "name", "bytea", "inet", "interval", "money", "mood"))
+@example(sample=replace(gathered("int8", "varchar(9)", "jsonb", "numeric(9,2)", "mood"), sent=("*",)))
 @example(sample=gathered("int2", "float4", "uuid", "date", "timestamp", "time", "timetz"))
 def test_the_events_of_a_row_are_the_same(sample: Sample, any_database: Database) -> None:
     asyncio.run(compare(any_database, sample))

@@ -55,7 +55,8 @@ class CaptureSource:
         self._filter = Filter(spec.where, by_name)
         # A virtual generated column is NULL in a trigger, whatever it will read as later: never sent.
         stored = [column.name for column in shape.columns if not column.virtual]
-        self._row_as_is = spec.columns == WHOLE_ROW and len(stored) == len(shape.columns)
+        self._width = len(shape.columns) if spec.columns == WHOLE_ROW else 0
+        self._row_as_is = self._width == len(stored)
         wanted = stored if spec.columns == WHOLE_ROW else [*self._key, *spec.columns]
         self._sent = tuple(dict.fromkeys(wanted))
         self.sent_columns = tuple(by_name[name] for name in dict.fromkeys([*self._sent, *self._key]))
@@ -127,6 +128,7 @@ class CaptureSource:
             max_event=self._spec.capture.max_event_bytes,
             where=self._filter,
             compared=self.compared_columns,
+            width=self._width,
         )
         chunk, block, ring = selection.chunk(_TRACEPARENT), selection.block(), common["ring"]
         few = selection.few(common["ids"], _TRACEPARENT)
@@ -134,6 +136,7 @@ class CaptureSource:
             **common,
             **selection.gathering(),
             **block.pieces(),
+            counting=selection.counting(),
             insert=insert_into_slot(ring, STORED_COLUMNS, few),
             insert_chunks=insert_into_slot(ring, STORED_COLUMNS, block.chunks(common["ids"], _TRACEPARENT)),
             chunk=CAPTURE_CHUNK.format(
@@ -196,7 +199,8 @@ class CaptureSource:
     def _variables(self) -> str:
         routes = " routes text[];" if self._spec.routing_columns else ""
         filtered = " filter_word text; new_holds boolean; old_holds boolean;" if self._filter else ""
-        return ROW_VARIABLES + routes + filtered
+        wide = " as_wide boolean;" if self._as_set and self._width else ""
+        return ROW_VARIABLES + routes + filtered + wide
 
     def _ring_row(self) -> tuple[str, str]:
         columns = "id, xid, at, op, key, old_key, data, context, traceparent"

@@ -29,11 +29,11 @@ def by_statement(spec: WatcherSpec, shape: TableShape) -> bool:
 
 def as_set(spec: WatcherSpec, shape: TableShape) -> bool:
     """Whether a statement trigger can write its rows with one INSERT that cannot raise; else row by row."""
-    if not shape.primary_key or spec.columns == WHOLE_ROW or any(column.name == ROW for column in shape.columns):
-        # The whole row: columns may be added at any time, and a set that names its columns would miss them.
+    if not shape.primary_key or any(column.name == ROW for column in shape.columns):
         return False
     captured = {*shape.primary_key, *spec.columns}
-    if not all(shape.in_set(column) for column in shape.columns if column.name in captured):
+    whole = spec.columns == WHOLE_ROW
+    if not all(shape.in_set(column) for column in shape.columns if whole or column.name in captured):
         return False
     return Filter(spec.where, {column.name: column for column in shape.columns}).in_set
 

@@ -52,6 +52,7 @@ class Selection:
     """The pieces of the SELECT. columns: all that is sent, the key among it; compared: those that `where` names.
 
     key, routes: names of columns whose texts become arrays. key_bound: bytes a key may have, None: it is short anyhow.
+    width: how many columns the table had, where all are sent, else 0.
     """
 
     columns: tuple[Column, ...]
@@ -61,6 +62,20 @@ class Selection:
     max_event: int
     where: Filter
     compared: tuple[Column, ...]
+    width: int
+
+    def counting(self) -> str:
+        """A statement that says whether the table has the columns it had and no more; where not all are sent, none.
+
+        A set that names its columns would miss those added since. The query is written anew with the table, as every
+        plan of a session is, so that it sees them whatever snapshot the transaction has of the catalog.
+        """
+        if not self.width:
+            return ""
+        # Of a row of NULLs this has nothing but the number of its columns and their types.
+        width = f"substr(record_send(row({ROW}.*)), 1, 4) = '\\x{self.width:08x}'::bytea"
+        none = f"(SELECT * FROM {TRANSITION_TABLE} LIMIT 0)"
+        return f"\n    SELECT {width} INTO as_wide FROM (SELECT) AS one LEFT JOIN {none} AS {ROW} ON true;"
 
     def few(self, ids: object, traceparent: str) -> str:
         """The rows of the ring for the first rows of the statement, but for those left to `rest`. ids: the sequence."""
@@ -237,7 +252,8 @@ class Selection:
         return frozenset(name for name in self.key if is_plain(self._column(name)))
 
     def _safe(self) -> str:
-        tests = [as_they_were("c", dict.fromkeys((*self.columns, *self.compared)))]
+        tests = ["tw.as_wide"] if self.width else []
+        tests += [as_they_were("c", dict.fromkeys((*self.columns, *self.compared)))]
         tests += [f"c.{identifier(name)} IS NOT NULL" for name in self.key if name in self._present]
         jsonb = [f"c.{identifier(column.name)}" for column in self.columns if column.is_jsonb]
         tests += [f"pg_column_compression({value}) IS NULL" for value in jsonb]

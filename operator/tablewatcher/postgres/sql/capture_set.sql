@@ -1,4 +1,4 @@
-{context}
+{context}{counting}
     slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
 {insert}
     GET DIAGNOSTICS written = ROW_COUNT;
