@@ -117,6 +117,19 @@ async def test_all_columns_are_those_of_the_statement(any_database: Database) ->
         assert await told_alike(both) == number
 
 
+@pytest.mark.parametrize("columns", [("n", "s"), ("*",)])
+async def test_a_session_that_begins_while_capture_is_stopped(any_database: Database, columns: tuple[str, ...]) -> None:
+    """It has drawn no id yet, by which it would know where it stands."""
+    await any_database.execute(TABLE)
+    async with (await watch(any_database.dsn, replace(SPEC, columns=columns))).reader:
+        await any_database.execute(f"SELECT setval('tablewatcher.{names_of(SPEC).stop}', 1)")
+        for rows in (1, 33, 100):
+            async with await any_database.connect() as writer:
+                await writer.execute(f"INSERT INTO t (id) SELECT {rows} * 1000 + generate_series(1, {rows})".encode())
+        assert await any_database.execute("SELECT count(*) FROM t") == [(134,)]
+        assert await by_column(any_database) == 0
+
+
 @pytest.mark.parametrize(
     ("value", "gathered"),
     [

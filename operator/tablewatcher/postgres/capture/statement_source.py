@@ -75,7 +75,8 @@ class Selection:
         # Of a row of NULLs this has nothing but the number of its columns and their types.
         width = f"substr(record_send(row({ROW}.*)), 1, 4) = '\\x{self.width:08x}'::bytea"
         none = f"(SELECT * FROM {TRANSITION_TABLE} LIMIT 0)"
-        return f"\n    SELECT {width} INTO as_wide FROM (SELECT) AS one LEFT JOIN {none} AS {ROW} ON true;"
+        # An assignment: SELECT INTO would set FOUND, by which the function knows whether it has written anything.
+        return f"\n    as_wide := (SELECT {width} FROM (SELECT) AS one LEFT JOIN {none} AS {ROW} ON true);"
 
     def few(self, ids: object, traceparent: str) -> str:
         """The rows of the ring for the first rows of the statement, but for those left to `rest`. ids: the sequence."""
