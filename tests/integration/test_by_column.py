@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tablewatcher.postgres.capture.columnar_source import fits_by_column
+from tablewatcher.postgres.capture.columnar_source import Columnar, fits_by_column
+from tablewatcher.postgres.capture.conditions import Filter
+from tablewatcher.postgres.capture.statement_source import Selection
 from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.ring.chunks import EVENTS, MOST_COLUMNS, SIZE
 from tablewatcher.postgres.shape import Column
@@ -163,6 +165,22 @@ async def test_what_is_gathered(any_database: Database, value: str, gathered: bo
         assert await told_alike(both) == 80
 
 
+async def test_keys_at_the_length_that_has_them_replaced(any_database: Database) -> None:
+    """Of a text and what is short: where it is gathered as it is, nothing else may have it replaced, or sent again."""
+    await any_database.execute("CREATE TABLE t (s text, u uuid, n int, PRIMARY KEY (s, u))")
+    both = (
+        await watch(any_database.dsn, spec_of(name="r", columns=("n",), capture=Capture(granularity=Granularity.ROW))),
+        await watch(any_database.dsn, spec_of(columns=("n",))),
+    )
+    async with both[0].reader, both[1].reader:
+        for length in (896, 950, 990, 1000, 1024):
+            await any_database.execute(
+                f"INSERT INTO t SELECT lpad(g::text, {length}, 'x'), md5(g::text)::uuid, g"
+                " FROM generate_series(1, 70) AS g"
+            )
+            assert await told_alike(both) == 70
+
+
 async def test_the_size_of_what_is_stored_compressed(database: Database) -> None:
     """A page of it is bounded by what it becomes in memory."""
     async with watching(database, TABLE, SPEC) as watched:
@@ -200,6 +218,18 @@ async def test_names_and_keys_that_are_odd(any_database: Database, key: str) -> 
 
 def columns(number: int, type_: str = "int8") -> list[Column]:
     return [Column(f"c{nth}", type_, 8, type_name=f"pg_catalog.{type_}") for nth in range(number)]
+
+
+def test_nothing_is_made_of_a_row_that_does_not_fit() -> None:
+    """Of half a gigabyte of bytes the text is more than there may be; to have that tried takes ten seconds."""
+    found = (*columns(1), Column("b", "bytea", -1, type_name="pg_catalog.bytea"))
+    block = Selection(found, ("c0",), ("b",), None, 262_144, Filter((), {}), ()).block()
+    assert isinstance(block, Columnar)
+    # The length of its text, asked for where few bytes are stored.
+    tested, _, made = block.rows.partition(" AS fits")
+    assert tested.index("pg_column_size") < tested.index("concat")
+    assert "concat" not in made
+    assert "::text" not in made
 
 
 def test_which_tables_may() -> None:

@@ -59,8 +59,8 @@ class Block:
     @property
     def _arrays(self) -> dict[str, str]:
         """What a block is gathered in: variables of the function, and what of a row is an element."""
-        arrays = {"bodies": "r.body", "keys": element(self.keys)}
-        return {**arrays, "all_routes": element(self.routes)} if self.routes else arrays
+        arrays = {"bodies": "r.body", "keys": element([f"r.{key}" for key in self.keys])}
+        return {**arrays, "all_routes": element([f"r.{route}" for route in self.routes])} if self.routes else arrays
 
     def _together(self) -> str:
         """How many events a chunk has: as many as fit where one is the largest and the others are as most are.
@@ -98,8 +98,8 @@ class Block:
 
 
 def element(texts: Sequence[str]) -> str:
-    """The texts of a row, in alias `r`, as one element of an array."""
-    return f"r.{texts[0]}" if len(texts) == 1 else f"ARRAY[{', '.join(f'r.{text}' for text in texts)}]"
+    """The texts of a row as one element of an array."""
+    return texts[0] if len(texts) == 1 else f"ARRAY[{', '.join(texts)}]"
 
 
 def cut(array: str, texts: Sequence[str] = ("",)) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..quoting import identifier, literal
 from ..ring.chunks import CHUNK_BYTES, IDS_A_ROW, MOST_COLUMNS, MOST_KEY_COLUMNS, ring_row
@@ -30,9 +30,10 @@ _ROWS_IN_BLOCKS = 80_000
 _BLOCK_BYTES = 1 << 20
 # An element of an array is found by passing those before it, so chunks are cut from pieces of so many.
 _CHUNKS_A_PIECE = 8
-# Bytes of all texts of a row, and of its key, below what has a key replaced by its digest.
+# Bytes of all texts of a row, and of its key: with two labels of enums, 63 each, below what has it replaced by its
+# digest.
 _LONG = 1800
-_LONG_KEY = 1000
+_LONG_KEY = 896
 _LONG_TYPES = frozenset(["text", "varchar"])
 _FIXED_TYPES = frozenset(
     ["int2", "int4", "int8", "oid", "bool", "uuid", "float4", "float8", "date", "time", "timestamp", "timestamptz"]
@@ -70,21 +71,21 @@ def guards(columns: Sequence[Column], key: Sequence[Column]) -> list[str]:
     return tests + [f"{' + '.join(lengths)} <= {bound}" for lengths, bound in bounds if lengths]
 
 
-def element_of(column: Column) -> str:
-    """What of a row of alias `c` is gathered, of a type that does not change with the column's."""
-    value = f"c.{identifier(column.name)}"
+def element_of(column: Column, name: str) -> str:
+    """What is gathered of value `name` of a row of alias `r` that fits, of a type that does not change with it."""
+    value = f"r.{name}"
     as_text = column.enum or column.type in _AS_TEXT | _AS_LONG_TEXT
     made = f"CASE WHEN num_nulls({value}) = 0 THEN concat({value}) END" if as_text else value
     # By this, too, a domain over the type is the type itself.
-    return f"CASE WHEN {as_they_were('c', [column])} THEN {made} END"
+    return f"CASE WHEN {as_they_were('r', [replace(column, name=name)])} THEN {made} END"
 
 
 @dataclass(frozen=True, slots=True)
 class Columnar:
-    """The two queries. columns: of an event, in order, those of `key` among them; routes: names of texts.
+    """The two queries. columns: of an event, in order, those of `key` among them; routes: texts of alias `r`.
 
     rows: relation `r` for the rows from tw.done on, tw.size at the most: whether it `fits`, each column by its name in
-    `value_names`, and the texts of the routes.
+    `value_names`, and what the routes are made of.
     """
 
     rows: str
@@ -94,6 +95,7 @@ class Columnar:
 
     def pieces(self) -> dict[str, object]:
         """Bounds and the first query, by their names in `sql/capture_set.sql`."""
+        # Made of the rows that fit only: of the others, one may be too large to have a text.
         arrays = [f"array_agg({value}) FILTER (WHERE r.fits) AS {name}" for name, value in self._arrays.items()]
         fitting = "count(*) AS number, count(*) FILTER (WHERE r.fits) AS fitting"
         sizes = " + ".join(f"pg_column_size(picked.{name})" for name in self._arrays)
@@ -113,7 +115,7 @@ class Columnar:
     @property
     def _arrays(self) -> dict[str, str]:
         """What a block is gathered in, by name, and what of a row is an element."""
-        arrays = {name: f"r.{name}" for name in value_names(self.key, self.columns).values()}
+        arrays = {name: element_of(column, name) for column, name in value_names(self.key, self.columns).items()}
         return {**arrays, "p": element(self.routes)} if self.routes else arrays
 
     def _numbers(self) -> str:

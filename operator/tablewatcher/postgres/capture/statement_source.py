@@ -21,7 +21,7 @@ from ..quoting import identifier
 from ..ring.chunks import CHUNK_BYTES, IDS_A_ROW, ring_row
 from ..shape import Column
 from .block_source import Block
-from .columnar_source import Columnar, element_of, fits_by_column, guards, value_names
+from .columnar_source import Columnar, fits_by_column, guards, value_names
 from .conditions import Filter, as_they_were
 from .json_text import is_plain, object_of_set, text_of
 
@@ -109,17 +109,15 @@ class Selection:
         return self._columnar(key) if fits_by_column(self.columns, key, self.max_event) else self._block()
 
     def _columnar(self, key: Sequence[Column]) -> Columnar:
-        made = [f"{element_of(column)} AS {name}" for column, name in value_names(key, self.columns).items()]
-        known = as_they_were("c", [self._column_of(route) for route in self._routes])
-        routes = ((route, self._as_text(route, self._source(route))) for route in self._routes)
-        made += [f"CASE WHEN {known} THEN {text} END AS {route}" for route, text in routes]
+        values = {name: f"c.{identifier(column.name)}" for column, name in value_names(key, self.columns).items()}
+        values |= {route: self._source(route) for route in self._routes}
         fits = " AND ".join([self._safe(), *guards(self.columns, key)])
-        selected = ", ".join([f"{fits} AS fits", *made])
+        selected = ", ".join([f"{fits} AS fits", *(f"{value} AS {name}" for name, value in values.items())])
         return Columnar(
             rows=f"(SELECT {selected}\n            FROM {self._piece()} AS c OFFSET 0) AS r",
             columns=self.columns,
             key=key,
-            routes=self._routes,
+            routes=[self._text(route) for route in self._routes],
         )
 
     def _piece(self) -> str:
