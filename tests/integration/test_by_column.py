@@ -223,7 +223,7 @@ def columns(number: int, type_: str = "int8") -> list[Column]:
 def test_nothing_is_made_of_a_row_that_does_not_fit() -> None:
     """Of half a gigabyte of bytes the text is more than there may be; to have that tried takes ten seconds."""
     found = (*columns(1), Column("b", "bytea", -1, type_name="pg_catalog.bytea"))
-    block = Selection(found, ("c0",), ("b",), None, 262_144, Filter((), {}), ()).block()
+    block = Selection(found, ("c0",), ("b",), None, 262_144, Filter((), {}), (), 0).block()
     assert isinstance(block, Columnar)
     # The length of its text, asked for where few bytes are stored.
     tested, _, made = block.rows.partition(" AS fits")

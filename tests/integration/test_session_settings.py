@@ -17,7 +17,7 @@ from tablewatcher.postgres.requests import Kind
 from tablewatcher.postgres.ring.outbox import Outbox
 
 from ..conftest import Database
-from .capturing import FIRST, names_of, spec_of
+from .capturing import FIRST, names_of, opened, spec_of
 
 SPEC = spec_of()
 NAMES = names_of(SPEC)
@@ -123,3 +123,17 @@ async def test_names_with_quotes_for_all_are_no_difference(any_database: Databas
     await any_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     await apply(any_database.dsn, SPEC, NAMES)
     assert not (await apply(any_database.dsn, SPEC, NAMES)).plan
+
+
+async def test_ids_are_the_same_where_backslashes_begin_something(database: Database) -> None:
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute("INSERT INTO t SELECT generate_series(1, 40)")
+    found = []
+    for setting in ("on", "off"):
+        await database.execute(f"ALTER DATABASE {database.name} SET standard_conforming_strings = {setting}")
+        watched = await opened(database.dsn, SPEC)
+        async with watched.reader:
+            found.append([event.event_id for event in await watched.events()])
+    assert len(set(found[0])) == 40
+    assert found[0] == found[1]

@@ -16,10 +16,13 @@ from .capturing import names_of, opened, spec_of, watch
 CHANGES = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})
 # Names and values that a setting of the parser could read in two ways.
 TABLE = """CREATE TABLE t (id int PRIMARY KEY, "it's \\ n" text, j jsonb, a text[], e mood, at timestamptz)"""
+# Of this all columns are sent, and its rows are gathered by column.
+WIDE = 'CREATE TABLE w (id int PRIMARY KEY, "it\'s \\ n" text, e mood, at timestamptz, b bytea)'
 NAME = "it's \\ n"
 WRITES = (
     """INSERT INTO t VALUES (0, chr(92) || chr(39), '{"a": null}', ARRAY['NULL', NULL, chr(92)], 'so', 'epoch')""",
     "INSERT INTO t SELECT g, repeat('x', 50) || g, '[1]', ARRAY[NULL::text], 'so' FROM generate_series(1, 100) AS g",
+    "INSERT INTO w SELECT g, CASE WHEN g % 2 = 0 THEN chr(92) END, 'so', 'epoch', 'x' FROM generate_series(1, 50) AS g",
     'UPDATE t SET "it\'s \\ n" = NULL WHERE id IN (5, 6)',
     "DELETE FROM t WHERE id = 7",
 )
@@ -34,6 +37,7 @@ SPECS = (
     ),
     spec_of(name="whole", columns=("*",), include_before=True, actions=CHANGES),
     spec_of(name="rows", columns=("a", "e", "at"), actions=CHANGES, capture=Capture(granularity=Granularity.ROW)),
+    spec_of("w", name="wide", columns=("*",), actions=CHANGES),
 )
 PLANNER_OFF = ("seqscan", "indexscan", "bitmapscan", "tidscan", "nestloop", "hashjoin", "mergejoin", "sort", "material")
 SETTINGS: dict[str, dict[str, str]] = {
@@ -88,7 +92,7 @@ async def written(database: Database, settings: dict[str, str]) -> list[list[dic
         for statement in WRITES:
             await writer.execute(statement.encode())
         await writer.execute("COMMIT")
-    await database.execute("SET session_replication_role = replica; TRUNCATE t")
+    await database.execute("SET session_replication_role = replica; TRUNCATE t, w")
     found = []
     for spec in SPECS:
         watched = await opened(database.dsn, spec)
@@ -100,11 +104,11 @@ async def written(database: Database, settings: dict[str, str]) -> list[list[dic
 
 
 async def test_events_are_the_same_whatever_the_writer_has_set(any_database: Database) -> None:
-    await any_database.execute(f"CREATE TYPE mood AS ENUM ('so'); {TABLE}")
+    await any_database.execute(f"CREATE TYPE mood AS ENUM ('so'); {TABLE}; {WIDE}")
     for spec in SPECS:
         await apply(any_database.dsn, spec, names_of(spec))
     expected = await written(any_database, {})
-    assert [len(events) for events in expected] == [90 + 2 + 1, 101 + 2 + 1, 101 + 2 + 1]
+    assert [len(events) for events in expected] == [90 + 2 + 1, 101 + 2 + 1, 101 + 2 + 1, 50]
     assert not any("truncated" in data for events in expected for data in events)
     version = any_database.server.version
     for name, settings in SETTINGS.items():

@@ -72,8 +72,9 @@ class Selection:
         """
         if not self.width:
             return ""
-        # Of a row of NULLs this has nothing but the number of its columns and their types.
-        width = f"substr(record_send(row({ROW}.*)), 1, 4) = '\\x{self.width:08x}'::bytea"
+        # Of a row of NULLs this has nothing but the number of its columns and their types. Without a backslash, which
+        # a session may read in two ways.
+        width = f"substr(record_send(row({ROW}.*)), 1, 4) = decode('{self.width:08x}', 'hex')"
         none = f"(SELECT * FROM {TRANSITION_TABLE} LIMIT 0)"
         # An assignment: SELECT INTO would set FOUND, by which the function knows whether it has written anything.
         return f"\n    as_wide := (SELECT {width} FROM (SELECT) AS one LEFT JOIN {none} AS {ROW} ON true);"

@@ -44,7 +44,7 @@ def event_rows(
 
 def _event_id(names: WatcherNames) -> str:
     # Microseconds tell a row apart from one that got the same id again after a failover that lost rows.
-    watcher = f"'\\x{(names.identity + ':').encode().hex()}'::bytea"
+    watcher = f"pg_catalog.decode('{(names.identity + ':').encode().hex()}', 'hex')"
     # Digits, so that they are the same bytes in any encoding, and no conversion has to be looked up.
     named = f"{watcher} || pg_catalog.decode(pg_catalog.concat(id, ':', micros), 'escape')"
     return f"pg_catalog.encode(pg_catalog.substr(pg_catalog.sha256({named}), 1, 16), 'hex')"
