@@ -82,13 +82,15 @@ def element_of(column: Column, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Columnar:
-    """The two queries. columns: of an event, in order, those of `key` among them; routes: texts of alias `r`.
+    """The two queries. columns: of an event, in order, those of `key` among them; routes: texts of alias `r`; as_were:
+    whether their types are what they were.
 
     rows: relation `r` for the rows from tw.done on, tw.size at the most: whether it `fits`, each column by its name in
     `value_names`, and what the routes are made of.
     """
 
     rows: str
+    as_were: str
     columns: Sequence[Column]
     key: Sequence[Column]
     routes: Sequence[str]
@@ -107,7 +109,8 @@ class Columnar:
             "unfit_blocks": self._numbers(),
             "average": f"({sizes}) / cardinality(picked.v0) + 1",
             "together": f"greatest(least({CHUNK_BYTES} / average, {IDS_A_ROW - 1}), 1)",
-            "block_first": _FIRST,
+            # Not all that a column may become has arrays, and without them the first query is not even understood.
+            "block_first": f"CASE WHEN {self.as_were} THEN {_FIRST} END",
             "block_most": _ROWS_IN_BLOCKS,
             "next_size": f"least(size * {_GROWTH}, {_LARGEST}, greatest({_BLOCK_BYTES} / average, {_FIRST}))",
         }

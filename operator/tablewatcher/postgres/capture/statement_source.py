@@ -44,6 +44,7 @@ ALL_ROWS = f'SELECT {_WHOLE} AS whole FROM {TRANSITION_TABLE} AS "{ROW}"'
 _OVERHEAD = 14
 _LEAST = CHUNK_BYTES // IDS_A_ROW + 1
 _MANY = "cardinality(bodies) > 1"
+_BLOCK = "OFFSET tw.done LIMIT tw.size"
 _NOTE = "set_config('tablewatcher.one_by_one', 'on', true) IS NULL"
 
 
@@ -115,15 +116,16 @@ class Selection:
         fits = " AND ".join([self._safe(), *guards(self.columns, key)])
         selected = ", ".join([f"{fits} AS fits", *(f"{value} AS {name}" for name, value in values.items())])
         return Columnar(
-            rows=f"(SELECT {selected}\n            FROM {self._piece()} AS c OFFSET 0) AS r",
+            rows=f"(SELECT {selected}\n            FROM {self._piece(_BLOCK)} AS c OFFSET 0) AS r",
+            as_were=f"EXISTS (SELECT FROM {self._piece('LIMIT 1')} AS c WHERE {as_they_were('c', self.columns)})",
             columns=self.columns,
             key=key,
             routes=[self._text(route) for route in self._routes],
         )
 
-    def _piece(self) -> str:
-        """The rows of a block, as they are."""
-        return f"(SELECT {', '.join(f'c.{name}' for name in self._known)}\n{self._from} OFFSET tw.done LIMIT tw.size)"
+    def _piece(self, which: str) -> str:
+        """Some of the rows, as they are."""
+        return f"(SELECT {', '.join(f'c.{name}' for name in self._known)}\n{self._from} {which})"
 
     def _block(self) -> Block:
         parts = [*self._keys, *self._routes]
@@ -135,7 +137,7 @@ class Selection:
             f"CASE WHEN {safe} THEN {value} END AS {name}" for name, value in made.items()
         )
         return Block(
-            rows=f"(SELECT {values}\n            FROM {self._piece()} AS c OFFSET 0) AS r",
+            rows=f"(SELECT {values}\n            FROM {self._piece(_BLOCK)} AS c OFFSET 0) AS r",
             keys=self._keys,
             routes=self._routes,
             fits=self._fits(),

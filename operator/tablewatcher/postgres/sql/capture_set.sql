@@ -11,7 +11,7 @@
       END IF;
       IF slot < 3 AND (written = {number_of_few} OR current_setting('tablewatcher.one_by_one', true) = 'on') THEN
         done := {number_of_few}; size := {block_first};
-        WHILE done < {block_most} AND slot < 3 LOOP
+        WHILE size > 0 AND done < {block_most} AND slot < 3 LOOP
           {gathered};
           IF written = 0 THEN
             done := NULL;
