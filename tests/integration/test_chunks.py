@@ -78,6 +78,16 @@ async def test_each_event_is_as_if_it_lay_alone(any_database: Database, watched:
     assert 10 < max(length for (length,) in lengths) <= IDS_A_ROW
 
 
+async def test_chunks_come_after_many_looks_without(any_database: Database) -> None:
+    """Such looks leave them out of their query."""
+    await any_database.execute("CREATE TABLE t (id bigserial PRIMARY KEY, s text)")
+    watched = await watch(any_database.dsn, spec_of(columns=("s",)))
+    async with watched.reader:
+        for rows in (1, 100, *[1] * 25, 100, 1, 100):
+            await any_database.execute(f"INSERT INTO t (s) SELECT 'x' FROM generate_series(1, {rows})")
+            assert len(await watched.data()) == rows
+
+
 @pytest.mark.parametrize("limit", [1, 40, 1000])
 async def test_what_is_left_is_read_alone(watched: Watched, limit: int) -> None:
     """Most pages are given up within; another reader goes on with just what was not delivered."""

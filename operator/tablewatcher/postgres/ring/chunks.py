@@ -46,7 +46,7 @@ _MOMENT = (
     f" pg_catalog.replace(({TAKEN_AT} AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS time"
 )
 _SINGLE = """
-SELECT id, xid, {moment}, op, key, old_key, data, context, traceparent, routing FROM {stored} AS s WHERE bodies IS NULL
+SELECT id, xid, {moment}, op, key, old_key, data, context, traceparent, routing FROM {stored} AS s
 """
 # OFFSET 0: the moment is made into text once a chunk.
 _CHUNKED = """
@@ -82,6 +82,11 @@ def ring_row(values: Mapping[str, str], traceparent: str) -> str:
     return ", ".join(row[column] for column in STORED_COLUMNS.split(", "))
 
 
+def rows_in(stored: str) -> str:
+    """A query of RAW_COLUMNS, a row a row, over a relation of STORED_COLUMNS without chunks."""
+    return _SINGLE.format(moment=_MOMENT, stored=stored)
+
+
 def events_in(stored: str) -> str:
     """A query of RAW_COLUMNS, a row an event, over a relation of STORED_COLUMNS, which it reads three times."""
     places = range(1, MOST_COLUMNS + 1)
@@ -94,7 +99,8 @@ def events_in(stored: str) -> str:
             f"pg_catalog.json_array_elements(c.bodies[{_FIRST_COLUMN - 1 + nth}]::json)" for nth in places
         ),
     )
-    return " UNION ALL ".join([_SINGLE.format(**common), _CHUNKED.format(**common, key=_part("key")), by_column])
+    single = f"{rows_in(stored)} WHERE bodies IS NULL"
+    return " UNION ALL ".join([single, _CHUNKED.format(**common, key=_part("key")), by_column])
 
 
 def _part(column: str) -> str:
@@ -109,5 +115,5 @@ def _key() -> str:
         f"CASE WHEN pg_catalog.left(v{nth}::text, 1) = '\"' THEN v{nth} #>> ARRAY[]::text[] ELSE v{nth}::text END"
         for nth in range(1, MOST_KEY_COLUMNS + 1)
     ]
-    cases = " ".join(f"WHEN {most} THEN ARRAY[{', '.join(texts[:most])}]" for most in range(1, MOST_KEY_COLUMNS + 1))
-    return f"CASE pg_catalog.cardinality(c.key) {cases} END"
+    several = f"(ARRAY[{', '.join(texts)}])[1:pg_catalog.cardinality(c.key)]"
+    return f"CASE WHEN pg_catalog.cardinality(c.key) = 1 THEN ARRAY[{texts[0]}] ELSE {several} END"

@@ -28,7 +28,7 @@ from ...naming import SCHEMA, WatcherNames
 from ...spec.model import WatcherSpec
 from ..connection.session import Connection, translating
 from ..quoting import ours
-from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in
+from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in, rows_in
 from .envelope import EVENT_COLUMNS, event_rows
 from .home import foreign_rows
 from .position import Position
@@ -36,6 +36,8 @@ from .snapshot import Snapshot, late_commits
 
 PAGE_BYTES = 8 << 20
 _FLUSH_WAITS = (0.0005, 0.001)
+# With rows, after the last that had a chunk among them.
+_LOOKS_FOR_CHUNKS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,10 @@ class Outbox:
         self._generation = generation
         encoding = connection.info.parameter_status("server_encoding")
         rows = event_rows(spec, names, database=database, encoding=encoding, generation=generation, replay=replay)
-        self._poll = _POLL.format(stored=self._union(_POLL_BRANCH), raw=_RAW, rows=rows)
-        self._poll_late = _POLL.format(stored=self._union(_POLL_BRANCH + _LATE_BRANCH), raw=_RAW, rows=rows)
+        self._event_rows = rows
+        self._looks_for_chunks = 0
         self._bounds = _PAGES.format(stored=self._union(_BATCH_BRANCH))
-        self._page = _PAGE.format(stored=self._union(_PAGE_BRANCH), raw=_RAW, rows=rows)
+        self._page = _PAGE.format(stored=self._union(_PAGE_BRANCH), raw=_EVENTS, rows=rows)
         # What is left of a big batch: its parameters, and the bounds of each page.
         self._batch: dict[str, Any] = {}
         self._left: deque[dict[str, Any]] = deque()
@@ -109,8 +111,32 @@ class Outbox:
         )
 
     async def _new_batch(self, prev: Snapshot, limit: int) -> Page | None:
+        rows = await self._look(prev, limit)
+        if not rows:
+            return None
+        text, seen, lsn, flushed, generation, foreign, _ = rows[0][_WIDTH]
+        if generation is not None and int(generation) > self._generation:
+            # Begun by `apply`, together with the first rows that this very snapshot shows: they go out as part of it.
+            raise DatabaseError(Reason.RECONCILING, "a new generation has begun in the database; starting anew")
+        cur = Snapshot.parse(text)
+        if foreign == _TRUE or text == prev.text:
+            raise foreign_rows()  # what it shows and the one before did not is nothing
+        if flushed != _TRUE:
+            await self._await_flush(lsn)
+        events = tuple(_event(row) for row in rows)
+        last = int(seen) == len(events)
+        if not last:
+            # More than a page: the rest of this very batch is read by address, from where this page ends.
+            await self._divide(prev, cur, events[-1].ring_id, limit)
+        return Page(events, prev, cur, last=last)
+
+    async def _look(self, prev: Snapshot, limit: int) -> Sequence[tuple[Any, ...]]:
+        """Events of what was not to be seen at `prev`, the first with what is said of all.
+
+        A query that finds events in chunks, too, takes the server half as long again to plan, as it does anew at each
+        look. So it is asked where chunks have been seen lately.
+        """
         late = late_commits(prev)
-        query = self._poll_late if late else self._poll
         parameters = {
             "xmax": str(prev.xmax),
             "late": [str(xid) for xid in late],
@@ -118,24 +144,18 @@ class Outbox:
             "bytes": PAGE_BYTES,
             "hash": self._names.hash,
         }
-        rows = await self._rows(query, parameters)
-        if not rows:
-            return None
-        text, seen, lsn, flushed, generation, foreign = rows[0][_WIDTH:]
-        if generation is not None and generation > self._generation:
-            # Begun by `apply`, together with the first rows that this very snapshot shows: they go out as part of it.
-            raise DatabaseError(Reason.RECONCILING, "a new generation has begun in the database; starting anew")
-        cur = Snapshot.parse(text)
-        if foreign or text == prev.text:
-            raise foreign_rows()  # what it shows and the one before did not is nothing
-        if not flushed:
-            await self._await_flush(lsn)
-        events = tuple(_event(row) for row in rows)
-        last = seen == len(events)
-        if not last:
-            # More than a page: the rest of this very batch is read by address, from where this page ends.
-            await self._divide(prev, cur, events[-1].ring_id, limit)
-        return Page(events, prev, cur, last=last)
+        stored = self._union(_POLL_BRANCH + _LATE_BRANCH if late else _POLL_BRANCH)
+
+        async def ask(raw: str) -> Sequence[tuple[Any, ...]]:
+            return await self._rows(_POLL.format(stored=stored, raw=raw, rows=self._event_rows), parameters)
+
+        rows = await ask(_EVENTS if self._looks_for_chunks else _ROWS)
+        chunks = bool(rows) and rows[0][_WIDTH][-1] == _TRUE
+        if chunks and not self._looks_for_chunks:
+            # These were rows of the ring and no events. The next look is another batch, which these are part of.
+            rows = await ask(_EVENTS)
+        self._looks_for_chunks = _LOOKS_FOR_CHUNKS if chunks else max(self._looks_for_chunks - 1, 0)
+        return rows
 
     async def _divide(self, prev: Snapshot, cur: Snapshot, after_id: int, limit: int) -> None:
         late = [str(xid) for xid in late_commits(prev, cur)]
@@ -192,16 +212,10 @@ def _event(row: Sequence[Any]) -> Event:
 
 
 _WIDTH = EVENT_COLUMNS.count(",") + 1
-_RAW = events_in("page")
+_ROWS, _EVENTS = rows_in("page"), events_in("page")
+_TRUE = "true"
 _POLL_BRANCH = "SELECT {stored} FROM {ring} WHERE xid >= %(xmax)s::text::xid8"
 _LATE_BRANCH = " UNION ALL SELECT {stored} FROM {ring} WHERE xid = ANY (%(late)s::text[]::xid8[])"
-
-
-def _of_head(what: str) -> str:
-    # By a query for each, and not by a join, which would have the planner sort the events once more.
-    return f"CASE WHEN e.id = (SELECT first_id FROM head) THEN (SELECT {what} FROM head) END"
-
-
 # The statement's own snapshot is `cur`: just what it shows of the rows, pg_current_snapshot() names.
 _POLL = f"""
 WITH seen AS MATERIALIZED (SELECT * FROM ({{stored}}) AS u ORDER BY id LIMIT %(limit)s::bigint + 1),
@@ -217,8 +231,9 @@ head AS MATERIALIZED (
            -- Rows of transactions that are still to come: they would be new to every look, until these have passed.
            EXISTS (SELECT FROM seen WHERE xid >= (SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())))
              AS foreign_rows)
-SELECT e.*, {_of_head("cur")}, {_of_head("seen")}, {_of_head("lsn::text")},
-       {_of_head("pg_catalog.pg_current_wal_flush_lsn() >= lsn")}, {_of_head("generation")}, {_of_head("foreign_rows")}
+SELECT e.*, CASE WHEN e.id = (SELECT first_id FROM head) THEN (
+    SELECT ARRAY[cur, seen::text, lsn::text, (pg_catalog.pg_current_wal_flush_lsn() >= lsn)::text, generation::text,
+                 foreign_rows::text, EXISTS (SELECT FROM page WHERE bodies IS NOT NULL)::text] FROM head) END
 FROM {{rows}} AS e ORDER BY e.id
 """
 _IN_BATCH = (
