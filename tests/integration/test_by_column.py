@@ -166,6 +166,14 @@ async def test_what_is_gathered(any_database: Database, value: str, gathered: bo
         assert await told_alike(both) == 80
 
 
+async def test_wide_rows_are_gathered_so_for_a_while(database: Database) -> None:
+    """Each block is looked for behind all before it: that must not come to take the most of a statement."""
+    async with watching(database, TABLE, SPEC) as watched:
+        await database.execute("INSERT INTO t SELECT g, 1, repeat('x', 1780) FROM generate_series(1, 12000) AS g")
+        assert await by_column(database) in range(8_000, 11_000)
+        assert len(await watched.events()) == 12_000
+
+
 async def test_keys_at_the_length_that_has_them_replaced(any_database: Database) -> None:
     """Of a text and what is short: where it is gathered as it is, nothing else may have it replaced, or sent again."""
     await any_database.execute("CREATE TABLE t (s text, u uuid, n int, PRIMARY KEY (s, u))")

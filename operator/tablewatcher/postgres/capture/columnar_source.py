@@ -26,6 +26,8 @@ _FIRST = 64
 _GROWTH = 8
 _LARGEST = 4096
 _ROWS_IN_BLOCKS = 80_000
+# Of all blocks, about: of wide rows a block has few, and passing those before it would come to take the most of it.
+_BYTES_IN_BLOCKS = 16 << 20
 # Of the arrays of a block, about.
 _BLOCK_BYTES = 1 << 20
 # An element of an array is found by passing those before it, so chunks are cut from pieces of so many.
@@ -111,7 +113,8 @@ class Columnar:
             "together": f"greatest(least({CHUNK_BYTES} / average, {IDS_A_ROW - 1}), 1)",
             # Not all that a column may become has arrays, and without them the first query is not even understood.
             "block_first": f"CASE WHEN {self.as_were} THEN {_FIRST} END",
-            "block_most": _ROWS_IN_BLOCKS,
+            # Before the first block there is no average, and least leaves it out.
+            "block_most": f"least({_ROWS_IN_BLOCKS}, {_BYTES_IN_BLOCKS} / average)",
             "next_size": f"least(size * {_GROWTH}, {_LARGEST}, greatest({_BLOCK_BYTES} / average, {_FIRST}))",
         }
 
