@@ -215,7 +215,7 @@ UNION ALL
          ' has written these, their events come in the wrong order (docs/events.md, Order and repeats); an AFTER trigger mostly does the same in order', t.tgname)
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 3 = 3
-  AND p.prosrc ~* '\m(insert\s+into|update|delete\s+from|merge\s+into)\M'
+  AND p.prosrc ~* E'\\m(insert\\s+into|update|delete\\s+from|merge\\s+into)\\M'
   AND pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(c.relname::text)) > 0
 ORDER BY t.tgname LIMIT 3)
 
