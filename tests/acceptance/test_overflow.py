@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tablewatcher.naming import LOCAL_INSTANCE, watcher_names
+
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .checker import check
@@ -11,7 +13,8 @@ from .commands import tablewatcher
 from .conftest import MakeListener
 from .full_ring import BOUND, all_accepted, flood
 from .listeners import Listener, apply, http_sink, write_manifest
-from .writers import TABLES, Writers
+from .parking import has_parked, is_aside
+from .writers import TABLES, Writers, put
 
 
 async def has(database: Database, query: str, row: tuple[object, ...]) -> bool:
@@ -71,7 +74,11 @@ async def test_what_is_parked_takes_its_room_from_the_ring(
     changes = 560
     endpoint.refused = {bad}
     manifest = write_manifest(
-        tmp_path / "small.yaml", http_sink(endpoint.url), overflow={"maxBytes": bound}, maxAttempts=2
+        tmp_path / "small.yaml",
+        http_sink(endpoint.url),
+        overflow={"maxBytes": bound},
+        maxAttempts=2,
+        backoff={"initialMilliseconds": 50, "maxSeconds": 1},
     )
     await database.execute(TABLES)
     await apply(manifest, database.dsn)
@@ -91,7 +98,12 @@ async def test_what_is_parked_takes_its_room_from_the_ring(
     taken = "SELECT sum(octet_length(data)) FROM tablewatcher.parked"
     ((held,),) = await database.execute(taken)
     assert 0.9 * bound / 2 < held <= bound / 2
-    await database.execute("INSERT INTO account VALUES ('other', 1)")
+    # What there is no room for is tried again.
+    endpoint.refused = {bad, "late"}
+    await database.execute("INSERT INTO account VALUES ('late', 1), ('other', 1)")
+    await poll(lambda: len([found for found in endpoint.attempts if found.key == "late"]) > 6, 40)
+    endpoint.refused = {bad}
+    await poll(lambda: "late" in {found.key for found in endpoint.accepted}, 40)
     await poll(lambda: "other" in {found.key for found in endpoint.accepted}, 40)
     await endpoint.die()
     await database.execute("INSERT INTO account SELECT repeat('y', 1000) || nth, 1 FROM generate_series(1, 500) AS nth")
@@ -108,3 +120,28 @@ async def test_what_is_parked_takes_its_room_from_the_ring(
     await poll(lambda: endpoint.gaps, 40)
     again = dict.fromkeys(found.change for found in endpoint.accepted if found.key == bad)
     assert list(again) == [(bad, nth) for nth in range(1, changes + 2)]
+
+
+async def test_a_refused_row_is_parked_although_the_ring_is_full(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """The ring cannot be emptied before it is."""
+    endpoint = Endpoint(http_receiver)
+    endpoint.refused = {"bad"}
+    manifest = write_manifest(
+        tmp_path / "small.yaml", http_sink(endpoint.url, max_events=1000), overflow={"maxBytes": BOUND}, maxAttempts=2
+    )
+    await database.execute(TABLES)
+    await apply(manifest, database.dsn)
+    writers = Writers(database.dsn, seed=9)
+    await put(database, "bad", "good", "bad")
+    await flood(writers, 60_000)
+    assert await database.execute(
+        f"SELECT last_value > 0 FROM tablewatcher.{watcher_names(LOCAL_INSTANCE, 'faults', manifest.stem).stop}"
+    ) == [(True,)]
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await poll(lambda: has_parked(listener), 60)
+    assert await is_aside(database, "bad", "bad")
+    await put(database, "later")
+    await poll(lambda: "later" in {found.key for found in endpoint.accepted}, 40)

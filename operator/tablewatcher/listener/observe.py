@@ -77,8 +77,8 @@ class Observer:
             self._set(
                 False,
                 Reason.EVENTS_PARKED,
-                "parked events fill half of spec.delivery.overflow.maxBytes, or what the ring leaves of it, so nothing"
-                " more is parked: replay or skip what `tablewatcher parked list` shows, or raise the bound",
+                "parked events fill half of spec.delivery.overflow.maxBytes, so nothing more is parked: replay or skip"
+                " what `tablewatcher parked list` shows, or raise the bound",
             )
         elif self._held.events:
             # Without their number: it would be written to the database and into a status each time that it changes.

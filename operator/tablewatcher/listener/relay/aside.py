@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ...event import Event
@@ -42,8 +42,7 @@ class Aside:
 
     It may take half of the bound, so that the ring has room for all others in any case.
 
-    failed: keys of events that were brought back last and are put aside once more. ring_bytes: the size of the ring,
-    which shares the room.
+    failed: keys of events that were brought back last and are put aside once more.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -53,9 +52,11 @@ class Aside:
         self._back: set[Event] = set()
         self._lock = asyncio.Lock()
         self._full = False
+        # What there is no room for, while it is tried again, and when it may be once more.
+        self._roomless: Sequence[Event] = ()
+        self._again_at = 0.0
         # How often an event was written down that is of two keys.
         self._links = 0
-        self.ring_bytes = 0
         self.failed: set[str] = set()
 
     @property
@@ -75,6 +76,8 @@ class Aside:
             return
         async with self._lock:
             await self._write()
+            if self._full and delivery.aside and self._flow.now() >= self._again_at:
+                await self._try_again()
             resent = list(delivery.again.delivered)
             found = [event for event in resent if event in self._back]
             if found:
@@ -129,8 +132,8 @@ class Aside:
     async def _write(self) -> None:
         delivery = self._flow.delivery
         while delivery.aside:
-            bound = self._flow.spec.delivery.overflow_bytes
-            room = min(bound - self.ring_bytes, bound // 2) - self._held.bytes
+            # However full the ring is: what waits for room there keeps the ring from being emptied.
+            room = self._flow.spec.delivery.overflow_bytes // 2 - self._held.bytes
             piece = that_fits(delivery.aside, room, self._back)[:PIECE_EVENTS]
             self._full = not piece
             if not piece:
@@ -146,13 +149,39 @@ class Aside:
                     self.failed.update(parking.event.lane_keys)
             delivery.put_aside(piece)
 
+    async def _try_again(self) -> None:
+        """Sends what there is no room for as if it had never failed, where nothing of its keys is written down.
+
+        Else it would wait for room that the ring has not while this waits, and for nobody: it is in no list.
+        """
+        delivery, aside = self._flow.delivery, self._flow.delivery.aside
+        written = set(await self._parked.keys())
+        kept = bound_to(written, [parking.event for parking in aside])
+        found = [parking for parking in aside if kept.isdisjoint(parking.event.lane_keys)]
+        delivery.put_aside(found)
+        self._roomless = [parking.event for parking in found]
+        delivery.release(self._roomless, {key for event in self._roomless for key in event.lane_keys})
+        self._again_at = self._flow.now() + self._flow.spec.delivery.backoff.max_seconds
+
     async def _count(self) -> None:
         """Looks how much is aside: all of it is read, so only where that is not known from what was done."""
         self._held = await self._parked.held()
         self._tell()
 
     def _tell(self) -> None:
-        self._flow.observer.parked(self._held, full=self._full and bool(self._flow.delivery.aside))
+        delivery = self._flow.delivery
+        is_waiting = bool(delivery.aside) or delivery.unsettled(self._roomless) > 0
+        self._flow.observer.parked(self._held, full=self._full and is_waiting)
+
+
+def bound_to(keys: Iterable[str], events: Sequence[Event]) -> set[str]:
+    """These keys, and all that are bound to them by events that changed a row's key."""
+    found = set(keys)
+    while True:
+        more = {key for event in events if not found.isdisjoint(event.lane_keys) for key in event.lane_keys}
+        if more <= found:
+            return found
+        found |= more
 
 
 def that_fits(aside: Sequence[Parking], room: int, back: Container[Event]) -> Sequence[Parking]:

@@ -80,7 +80,6 @@ class Keeping:
             gauge = await channels.ring.gauge()
             if read.is_ahead_of(gauge.last_id):
                 raise DatabaseError(Reason.RECONCILING, "the ids of the ring were set back; starting anew")
-            self._aside.ring_bytes = gauge.bytes
             if not gauge.stopped_at and gauge.bytes > self._room:
                 await channels.ring.stop()
                 gauge = await channels.ring.gauge()
