@@ -77,7 +77,7 @@ async def test_what_waits_is_told_where_nothing_is_sent_from_the_start(
     why: str,
     statements: str,
 ) -> None:
-    """About, that is: within a tenth of the number, where ids were drawn by nobody else."""
+    """About, where ids were drawn by nobody else: the first rows of a statement lie one by one, the others do not."""
     endpoint = Endpoint(http_receiver)
     manifest = await watched(database, endpoint, tmp_path / "http.yaml")
     good = manifest.read_text()
@@ -101,7 +101,7 @@ async def test_what_waits_is_told_where_nothing_is_sent_from_the_start(
         return (rows, age) if rows > 0 and age > 0 else None
 
     rows, age = await poll(told, 40)
-    assert rows == pytest.approx(number, rel=0.1)
+    assert rows == pytest.approx(number, rel=0.25 if many else 0.1)
     assert age < 60
     if why == "the endpoint is down":
         await endpoint.rise()
