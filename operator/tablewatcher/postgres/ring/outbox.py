@@ -78,6 +78,8 @@ class Outbox:
         encoding = connection.info.parameter_status("server_encoding")
         rows = event_rows(spec, names, database=database, encoding=encoding, generation=generation, replay=replay)
         self._event_rows = rows
+        # By what they look for, put together when first asked for: most watchers never need all.
+        self._polls: dict[tuple[bool, bool], str] = {}
         self._looks_for_chunks = 0
         self._bounds = _PAGES.format(stored=self._union(_BATCH_BRANCH))
         self._page = _PAGE.format(stored=self._union(_PAGE_BRANCH), raw=_EVENTS, rows=rows)
@@ -144,18 +146,22 @@ class Outbox:
             "bytes": PAGE_BYTES,
             "hash": self._names.hash,
         }
-        stored = self._union(_POLL_BRANCH + _LATE_BRANCH if late else _POLL_BRANCH)
-
-        async def ask(raw: str) -> Sequence[tuple[Any, ...]]:
-            return await self._rows(_POLL.format(stored=stored, raw=raw, rows=self._event_rows), parameters)
-
-        rows = await ask(_EVENTS if self._looks_for_chunks else _ROWS)
+        has_late = bool(late)
+        rows = await self._rows(self._poll(has_late, bool(self._looks_for_chunks)), parameters)
         chunks = bool(rows) and rows[0][_WIDTH][-1] == _TRUE
         if chunks and not self._looks_for_chunks:
             # These were rows of the ring and no events. The next look is another batch, which these are part of.
-            rows = await ask(_EVENTS)
+            rows = await self._rows(self._poll(has_late, True), parameters)
         self._looks_for_chunks = _LOOKS_FOR_CHUNKS if chunks else max(self._looks_for_chunks - 1, 0)
         return rows
+
+    def _poll(self, late: bool, chunks: bool) -> str:
+        found = self._polls.get((late, chunks))
+        if found is None:
+            stored = self._union(_POLL_BRANCH + _LATE_BRANCH if late else _POLL_BRANCH)
+            found = _POLL.format(stored=stored, raw=_EVENTS if chunks else _ROWS, rows=self._event_rows)
+            self._polls[late, chunks] = found
+        return found
 
     async def _divide(self, prev: Snapshot, cur: Snapshot, after_id: int, limit: int) -> None:
         late = [str(xid) for xid in late_commits(prev, cur)]
