@@ -8,7 +8,7 @@ of memory is known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..ring.chunks import CHUNK_BYTES, IDS_A_ROW, ring_row
@@ -83,18 +83,27 @@ class Block:
             "taken_at": "clock_timestamp()",
             "bodies": cut("w.b"),
         }
-        # An array of the function's own is put together anew at every look: once here, by joining it with nothing.
-        whole = ", ".join(f"{value} || '{{}}'::text[] AS {name}" for name, value in arrays.items())
-        piece = ", ".join(f"v.{name}[g : g + together * {_CHUNKS_A_PIECE} - 1] AS {name}" for name in arrays)
-        last = f"(least(cardinality(v.b) - g + 1, together * {_CHUNKS_A_PIECE}) - 1) / together AS last"
-        return (
-            f"SELECT {ring_row(values, traceparent)}\n"
-            f"        FROM (SELECT {whole} OFFSET 0) AS v,\n"
-            f"          generate_series(1, cardinality(v.b), together * {_CHUNKS_A_PIECE}) AS g,\n"
-            f"          LATERAL (SELECT {piece}, {last} OFFSET 0) AS w,\n"
-            # For each piece, so that these come one after the other. There are no more: the LIMIT tells the planner.
-            f"          LATERAL (SELECT i FROM generate_series(0, w.last) AS i LIMIT {_CHUNKS_A_PIECE}) AS n"
-        )
+        joined = {name: f"{value} || '{{}}'::text[]" for name, value in arrays.items()}
+        return f"SELECT {ring_row(values, traceparent)}\n        FROM {pieces_of(joined, _CHUNKS_A_PIECE)}"
+
+
+def pieces_of(arrays: Mapping[str, str], chunks: int) -> str:
+    """What a query of a row a chunk is FROM: `w`, a piece of so many chunks of the arrays, and `i`, the chunk in it.
+
+    arrays: of the block, by name, all as long as the first. Each joined with nothing: an array of the function's own is
+    put together anew at every look, and so it is once.
+    """
+    first = next(iter(arrays))
+    whole = ", ".join(f"{value} AS {name}" for name, value in arrays.items())
+    piece = ", ".join(f"v.{name}[g : g + tw.together * {chunks} - 1] AS {name}" for name in arrays)
+    last = f"(least(cardinality(v.{first}) - g + 1, tw.together * {chunks}) - 1) / tw.together AS last"
+    return (
+        f"(SELECT {whole} OFFSET 0) AS v,\n"
+        f"          generate_series(1, cardinality(v.{first}), tw.together * {chunks}) AS g,\n"
+        f"          LATERAL (SELECT {piece}, {last} OFFSET 0) AS w,\n"
+        # For each piece, so that these come one after the other. There are no more: the LIMIT tells the planner.
+        f"          LATERAL (SELECT i FROM generate_series(0, w.last) AS i LIMIT {chunks}) AS n"
+    )
 
 
 def element(texts: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from ..quoting import identifier, literal
 from ..ring.chunks import CHUNK_BYTES, IDS_A_ROW, MOST_COLUMNS, MOST_KEY_COLUMNS, ring_row
 from ..shape import Column
-from .block_source import cut, element
+from .block_source import cut, element, pieces_of
 from .conditions import as_they_were
 
 # Rows: blocks grow, as each is looked for from the beginning of the transition table.
@@ -144,11 +144,7 @@ class Columnar:
             "taken_at": "'infinity'::timestamptz",
             "bodies": f"ARRAY[x.events::text, ({octets})::text, {', '.join(f'x.{name}' for name in names)}]",
         }
-        # An array of the function's own is put together anew at every look: once here, by joining it with nothing.
-        whole = ", ".join(f"tw.picked.{name} || '{{}}' AS {name}" for name in self._arrays)
-        stretch = f"g : g + tw.together * {_CHUNKS_A_PIECE} - 1"
-        piece = ", ".join(f"v.{name}[{stretch}] AS {name}" for name in self._arrays)
-        last = f"(least(cardinality(v.v0) - g + 1, tw.together * {_CHUNKS_A_PIECE}) - 1) / tw.together AS last"
+        joined = {name: f"tw.picked.{name} || '{{}}'" for name in self._arrays}
         made = ["least(tw.together, cardinality(w.v0) - i * tw.together) AS events"]
         made += [f"array_to_json({cut(f'w.{name}')})::text AS {name}" for name in names]
         made += [f"{cut('w.p', self.routes)} AS p"] if self.routes else []
@@ -156,10 +152,7 @@ class Columnar:
             f"SELECT {ring_row(values, traceparent)}\n"
             # By one subquery: of another LATERAL the planner would remember what it gave for which arrays.
             f"        FROM (SELECT {', '.join(made)}\n"
-            f"          FROM (SELECT {whole} OFFSET 0) AS v,\n"
-            f"            generate_series(1, cardinality(v.v0), tw.together * {_CHUNKS_A_PIECE}) AS g,\n"
-            f"            LATERAL (SELECT {piece}, {last} OFFSET 0) AS w,\n"
-            f"            LATERAL (SELECT i FROM generate_series(0, w.last) AS i LIMIT {_CHUNKS_A_PIECE}) AS n\n"
+            f"          FROM {pieces_of(joined, _CHUNKS_A_PIECE)}\n"
             "          OFFSET 0) AS x"
         )
 
