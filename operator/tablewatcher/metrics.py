@@ -75,7 +75,7 @@ class Metrics:
             "tablewatcher_event_latency_seconds", "From capture to the sink's acknowledgement."
         )
         registry.register(self.event_latency)
-        self.ring_rows = gauge("ring_rows", "Events not yet delivered, about, by the ids drawn from the ring.")
+        self.ring_rows = gauge("ring_rows", "Events not yet delivered; those after the batch that is read, about.")
         self.ring_oldest_age = gauge("ring_oldest_age_seconds", "Age of the oldest event not yet delivered.")
         self.ring_bytes = gauge("ring_bytes", "Size of the ring's tables and indexes.")
         self.events_parked = gauge("events_parked", "Events put aside as undeliverable.")

@@ -11,7 +11,7 @@ from tablewatcher.event import Event
 from tablewatcher.listener.relay.replaying import Replaying
 from tablewatcher.postgres.requests import Kind, Request, State
 from tablewatcher.postgres.ring.outbox import Page
-from tablewatcher.postgres.ring.position import Position
+from tablewatcher.postgres.ring.position import Position, Rest
 from tablewatcher.postgres.ring.snapshot import Snapshot
 
 SEEN = Snapshot.parse("900:900:")
@@ -37,7 +37,9 @@ class Ring:
         self.read.append(first)
         ids = range(first, first + EVENTS)
         events = tuple(event(each, "hot" if each in self._hot else str(each)) for each in ids)
-        return Page(events, position.prev, cast(Snapshot, position.cur), last=ids[-1] >= PAGES * EVENTS)
+        left = PAGES * EVENTS - ids[-1]
+        rest = Rest(left, PAGES * EVENTS, 1) if left > 0 else None
+        return Page(events, position.prev, cast(Snapshot, position.cur), rest)
 
 
 async def pieces(ring: Ring, first: int, number: int) -> list[int]:

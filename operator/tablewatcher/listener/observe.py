@@ -14,7 +14,7 @@ from ..event import ACTION_NAMES, Event
 from ..metrics import Metrics
 from ..postgres.database import Progress
 from ..postgres.parked import Held
-from ..postgres.ring.chunks import IDS_A_ROW
+from ..postgres.ring.position import Rest
 from ..postgres.ring.unread import Unread
 from ..postgres.ring.upkeep import Gauge
 from ..sinks.base import DELIVERED, Outcome, Verdict
@@ -111,13 +111,13 @@ class Observer:
         """The sink does not; nothing is lost."""
         self._set(False, reason, message)
 
-    def read(self, events: Sequence[Event], *, last: bool) -> None:
-        """Events have been read from the ring. last: nothing else was there to be read."""
+    def read(self, events: Sequence[Event], rest: Rest | None) -> None:
+        """Events have been read from the ring. rest: what their batch has behind them."""
         for op, count in Counter(event.op for event in events).items():
             self._metrics.events_captured.labels(*self._labels, ACTION_NAMES[op]).inc(count)
             if op == "g":
                 self._metrics.gaps.labels(*self._labels).inc(count)
-        self.behind.read(events, last=last)
+        self.behind.read(events, rest)
 
     def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], seconds: float) -> None:
         """A call to the sink has ended."""
@@ -159,10 +159,9 @@ class Observer:
         if unread is None:
             # After a look that found nothing, ids beyond are of who was rolled back, or has not committed.
             nothing = not newest_read or (looks and self.behind.seen_all)
-            ahead = 0 if nothing else max(gauge.last_id - newest_read, 0)
-            pending = max(newest_read - oldest.ring_id + IDS_A_ROW, 0) if oldest else 0
+            waits = (self.behind.held if oldest else 0) + (0 if nothing else self.behind.unread)
             age = max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0
-            unread = Unread(round((ahead + pending) * self.behind.events_an_id), age)
+            unread = Unread(waits, age)
         metrics.ring_rows.labels(*self._labels).set(unread.events)
         metrics.ring_oldest_age.labels(*self._labels).set(unread.oldest_seconds)
         metrics.skipped(self._labels, gauge.skipped)

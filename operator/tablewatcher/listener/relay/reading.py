@@ -44,7 +44,7 @@ class Reading:
                 flow.observer.behind.caught_up()
                 continue  # the batch ended with the page before; that is known only now
             self._pace.read(len(page.events), sum(len(event.body) for event in page.events), flow.now())
-            flow.observer.read(page.events, last=page.last)
+            flow.observer.read(page.events, page.rest)
             flow.newest_id = max(flow.newest_id, page.events[-1].ring_id)
             flow.changed.set()
             if flow.delivery.waiting >= self._pace.high_water:

@@ -31,7 +31,7 @@ from ..quoting import ours
 from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in, rows_in
 from .envelope import EVENT_COLUMNS, event_rows
 from .home import foreign_rows
-from .position import Position
+from .position import Position, Rest
 from .snapshot import Snapshot, late_commits
 
 PAGE_BYTES = 8 << 20
@@ -42,12 +42,17 @@ _LOOKS_FOR_CHUNKS = 20
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Events in order of id, out of the batch between `prev` and `cur`. `last`: the batch ends here."""
+    """Events in order of id, of the batch between `prev` and `cur`. rest: what this has behind them, if anything."""
 
     events: tuple[Event, ...]
     prev: Snapshot
     cur: Snapshot
-    last: bool
+    rest: Rest | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether the batch ends here."""
+        return self.rest is None
 
     def position(self, undelivered: int | None) -> Position:
         """The position when every event before ring id `undelivered` is delivered (None: all of the page)."""
@@ -126,11 +131,11 @@ class Outbox:
         if flushed != _TRUE:
             await self._await_flush(lsn)
         events = tuple(_event(row) for row in rows)
-        last = int(seen) == len(events)
-        if not last:
-            # More than a page: the rest of this very batch is read by address, from where this page ends.
-            await self._divide(prev, cur, events[-1].ring_id, limit)
-        return Page(events, prev, cur, last=last)
+        if int(seen) == len(events):
+            return Page(events, prev, cur)
+        # More than a page: the rest of this very batch is read by address, from where this page ends.
+        await self._divide(prev, cur, events[-1].ring_id, limit)
+        return Page(events, prev, cur, self._rest())
 
     async def _look(self, prev: Snapshot, limit: int) -> Sequence[tuple[Any, ...]]:
         """Events of what was not to be seen at `prev`, the first with what is said of all.
@@ -171,7 +176,7 @@ class Outbox:
 
     async def _page_of_batch(self, prev: Snapshot, cur: Snapshot, limit: int) -> Page:
         if not self._left:
-            return Page((), prev, cur, last=True)
+            return Page((), prev, cur)
         bounds = self._left[0]
         rows = await self._rows(self._page, {**self._batch, **bounds})
         if len(rows) != bounds["events"]:
@@ -180,7 +185,15 @@ class Outbox:
             return await self._page_of_batch(prev, cur, limit)
         self._batch["after"] = bounds["last"]
         self._left.popleft()
-        return Page(tuple(_event(row) for row in rows), prev, cur, last=not self._left)
+        return Page(tuple(_event(row) for row in rows), prev, cur, self._rest())
+
+    def _rest(self) -> Rest | None:
+        """What is left of the batch behind what has been read of it."""
+        if not self._left:
+            return None
+        last = self._left[-1]
+        begin = self._left[-2]["last"] if len(self._left) > 1 else self._batch["after"]
+        return Rest(sum(page["events"] for page in self._left), last["last"], last["events"] / (last["last"] - begin))
 
     async def _rows(self, query: str, parameters: dict[str, Any] | None) -> Sequence[tuple[Any, ...]]:
         async with self._connection.cursor(binary=True, row_factory=tuple_row) as cursor:

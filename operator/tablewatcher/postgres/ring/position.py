@@ -23,6 +23,15 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """What a batch has behind a page: how many events, the last one's id, and how many there are an id at its end."""
+
+    events: int
+    last_id: int
+    events_an_id: float
+
+
+@dataclass(frozen=True, slots=True)
 class PositionSql:
     """A position as it stands in a query: SQL of its snapshots, and of its id."""
 
