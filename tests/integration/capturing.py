@@ -16,8 +16,8 @@ from tablewatcher.postgres.connection.session import Connection, connect
 from tablewatcher.postgres.install.apply import Applied, apply
 from tablewatcher.postgres.install.plan import Plan
 from tablewatcher.postgres.install.survey import survey
-from tablewatcher.postgres.ring.outbox import Outbox, Page
-from tablewatcher.postgres.ring.position import Position
+from tablewatcher.postgres.ring.outbox import Outbox
+from tablewatcher.postgres.ring.position import Page, Position
 from tablewatcher.postgres.ring.snapshot import Snapshot
 from tablewatcher.spec import model
 from tablewatcher.spec.model import Action, NatsSink, Table, WatcherSpec

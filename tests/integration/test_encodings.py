@@ -94,3 +94,49 @@ async def test_what_does_not_turn_into_utf8_is_refused_as_that(encoding: str, an
         with pytest.raises(DatabaseError, match=r"encoding .* UTF-8") as refused:
             await plan(database.dsn, spec, names_of(spec))
     assert refused.value.reason is Reason.MANUAL_ACTION_REQUIRED
+
+
+# Keys with such a byte, and without; by one statement of two rows, and of so many that they are gathered.
+@pytest.mark.parametrize("rows", [2, 300])
+@pytest.mark.parametrize("granularity", [Granularity.ROW, Granularity.STATEMENT])
+@pytest.mark.parametrize(
+    ("key", "tokens"),
+    [("id", ["1", "1"]), ("id, c", ["1,%5C351", "1,%5C303"]), ("id, v", ["1,%C3%A9%F0%9F%98%80"] * 2)],
+)
+async def test_a_byte_that_is_no_utf8_is_said_in_digits(
+    key: str, tokens: list[str], granularity: Granularity, rows: int, any_database: Database
+) -> None:
+    """A "char" may be such a byte. Until PostgreSQL 14 that is its text, which nobody else can read."""
+    await any_database.execute(
+        'CREATE TYPE pair AS (a "char", b text);'
+        f' CREATE TABLE t (id int, c "char", v text, p pair, s text, PRIMARY KEY ({key}))'
+    )
+    spec = spec_of(
+        # A column of another type keeps rows from being gathered by column.
+        columns=("c", "v", "p") if rows == 2 else ("c", "v"),
+        sink=NatsSink(("nats://127.0.0.1:4222",), "x.{column:c}"),
+        include_before=True,
+        capture=Capture(granularity=granularity),
+    )
+    watched = await watch(any_database.dsn, spec)
+    async with watched.reader:
+        await any_database.execute(
+            "INSERT INTO t SELECT n, (-23)::\"char\", 'é😀', ROW('é', 'ü')::pair"
+            f" FROM generate_series(1, {rows}) AS n; UPDATE t SET c = 'é' WHERE id = 1; DELETE FROM t WHERE id = 1"
+        )
+        await any_database.execute("INSERT INTO t VALUES (0, 'a', 'last')")
+        events = await watched.events()
+        history = History(watched.reader, asyncio.Lock(), watched.names)
+        there = [await history.since(None, token, watched.position) for token in tokens]
+    first, updated, deleted = events[0], events[rows], events[rows + 1]
+    assert len(events) == rows + 3
+    assert [first.key, updated.key, deleted.key] == [tokens[0], tokens[1], tokens[1]]
+    assert updated.old_key == (tokens[0] if key == "id, c" else None)
+    assert [first.routing, updated.routing] == [["%5C351"], ["%5C303"]]
+    # An update that changes the key counts for both.
+    assert there == ([(first.ring_id, 2), (updated.ring_id, 2)] if key == "id, c" else [(first.ring_id, 3)] * 2)
+    after = [json.loads(event.body)["data"]["after"] for event in (first, updated)]
+    assert [row["c"] for row in after] == ["\\351", "\\303"]
+    assert [row["v"] for row in after] == ["é😀"] * 2
+    assert all(row.get("p", {"b": "ü"})["b"] == "ü" for row in after)
+    assert json.loads(deleted.body)["data"]["before"]["c"] == "\\303"

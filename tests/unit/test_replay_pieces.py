@@ -10,8 +10,7 @@ import pytest
 from tablewatcher.event import Event
 from tablewatcher.listener.relay.replaying import Replaying
 from tablewatcher.postgres.requests import Kind, Request, State
-from tablewatcher.postgres.ring.outbox import Page
-from tablewatcher.postgres.ring.position import Position, Rest
+from tablewatcher.postgres.ring.position import Page, Position, Rest
 from tablewatcher.postgres.ring.snapshot import Snapshot
 
 SEEN = Snapshot.parse("900:900:")

@@ -16,7 +16,8 @@ from ...postgres.ring.cursor_log import LEASE_SECONDS, CursorLog, Lease
 from ...postgres.ring.gaps import Gaps
 from ...postgres.ring.history import History
 from ...postgres.ring.idle import IdleRings
-from ...postgres.ring.outbox import Outbox, Page
+from ...postgres.ring.outbox import Outbox
+from ...postgres.ring.position import Page
 from ...postgres.ring.upkeep import Ring
 from ...postgres.ring.wakeup import NoWakeup, Wakeup
 from ...sinks.base import Sink

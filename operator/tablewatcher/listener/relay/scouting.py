@@ -8,8 +8,7 @@ in its turn: a repeat, of the kind that follows a fault. Of a key it is the firs
 from __future__ import annotations
 
 from ...event import Event
-from ...postgres.ring.outbox import Page
-from ...postgres.ring.position import Position
+from ...postgres.ring.position import Page, Position
 from ..decide.walk import Walk
 from .flow import Flow
 

@@ -14,6 +14,7 @@ from ..quoting import ours, utf8
 from .chunks import TAKEN_AT, events_in
 from .gap_sql import repaired_at
 from .position import GIVEN, Position
+from .stray_bytes import may_have_been_said, said, sent_as_it_is
 
 # 2 MB of a table, which are read in some 20 ms: as long as a page of live delivery takes.
 STRETCH_BLOCKS = 256
@@ -124,14 +125,21 @@ def _meant(parts: Sequence[bytes] | None, encoding: str | None) -> str:
 
 
 def _is_key(column: str, parts: Sequence[bytes], encoding: str | None) -> str:
-    # As bytes: what the database's encoding has no character for would be an error as text.
-    same = [
-        f"coalesce({column}[{nth}], '') IN ('', '_')"
-        if part == b"_"
-        else f"{utf8(f'{column}[{nth}]', encoding=encoding)} = %(part{nth - 1})s::bytea"
-        for nth, part in enumerate(parts, 1)
-    ]
+    same = [_is_part(f"{column}[{nth + 1}]", part, f"%(part{nth})s::bytea", encoding) for nth, part in enumerate(parts)]
     return f"coalesce(pg_catalog.cardinality({column}) = {len(parts)} AND {' AND '.join(same)}, false)"
+
+
+def _is_part(text: str, part: bytes, given: str, encoding: str | None) -> str:
+    # As bytes: what the database's encoding has no character for would be an error as text.
+    if part == b"_":
+        return f"coalesce({text}, '') IN ('', '_')"
+    if encoding != "UTF8":
+        return f"{utf8(text, encoding=encoding)} = {given}"
+    same = f"{sent_as_it_is(text)} = {given}"
+    if may_have_been_said(part):
+        shorter = f"pg_catalog.octet_length({text}) < {len(part)}"
+        same += f" OR ({shorter} AND {utf8(said(text), encoding=encoding)} = {given})"
+    return f"({same})"
 
 
 async def extent(connection: Connection, names: WatcherNames) -> Extent:

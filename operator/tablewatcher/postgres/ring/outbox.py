@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import psycopg
 from psycopg.rows import tuple_row
 
 from ...errors import DatabaseError, Reason
@@ -31,35 +31,14 @@ from ..quoting import ours
 from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in, rows_in
 from .envelope import EVENT_COLUMNS, event_rows
 from .home import foreign_rows
-from .position import Position, Rest
+from .position import Page, Position, Rest
 from .snapshot import Snapshot, late_commits
+from .stray_bytes import without
 
 PAGE_BYTES = 8 << 20
 _FLUSH_WAITS = (0.0005, 0.001)
 # With rows, after the last that had a chunk among them.
 _LOOKS_FOR_CHUNKS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Events in order of id, of the batch between `prev` and `cur`. rest: what this has behind them, if anything."""
-
-    events: tuple[Event, ...]
-    prev: Snapshot
-    cur: Snapshot
-    rest: Rest | None = None
-
-    @property
-    def last(self) -> bool:
-        """Whether the batch ends here."""
-        return self.rest is None
-
-    def position(self, undelivered: int | None) -> Position:
-        """The position when every event before ring id `undelivered` is delivered (None: all of the page)."""
-        if undelivered is None and self.last:
-            return Position(self.cur)
-        after = self.events[-1].ring_id if undelivered is None else undelivered - 1
-        return Position(self.prev, self.cur, after)
 
 
 class Outbox:
@@ -87,7 +66,9 @@ class Outbox:
         self._polls: dict[tuple[bool, bool], str] = {}
         self._looks_for_chunks = 0
         self._bounds = _PAGES.format(stored=self._union(_BATCH_BRANCH))
-        self._page = _PAGE.format(stored=self._union(_PAGE_BRANCH), raw=_EVENTS, rows=rows)
+        self._page = self._of_page(_EVENTS)
+        # Known once a page has had some: to look for them takes long.
+        self._has_stray_bytes = False
         # What is left of a big batch: its parameters, and the bounds of each page.
         self._batch: dict[str, Any] = {}
         self._left: deque[dict[str, Any]] = deque()
@@ -105,11 +86,25 @@ class Outbox:
         where another generation has begun.
         """
         async with self._lock:
-            if position.cur is None:
-                return await self._new_batch(position.prev, limit)
-            if not self._left:
-                await self._divide(position.prev, position.cur, position.after_id, limit)
-            return await self._page_of_batch(position.prev, position.cur, limit)
+            try:
+                return await self._next(position, limit)
+            except psycopg.errors.CharacterNotInRepertoire:
+                if self._has_stray_bytes:
+                    raise
+            self._has_stray_bytes = True
+            self._polls = {}
+            self._page = self._of_page(without(_EVENTS))
+            return await self._next(position, limit)
+
+    async def _next(self, position: Position, limit: int) -> Page | None:
+        if position.cur is None:
+            return await self._new_batch(position.prev, limit)
+        if not self._left:
+            await self._divide(position.prev, position.cur, position.after_id, limit)
+        return await self._page_of_batch(position.prev, position.cur, limit)
+
+    def _of_page(self, raw: str) -> str:
+        return _PAGE.format(stored=self._union(_PAGE_BRANCH), raw=raw, rows=self._event_rows)
 
     def _union(self, branches: str) -> str:
         return " UNION ALL ".join(
@@ -164,7 +159,9 @@ class Outbox:
         found = self._polls.get((late, chunks))
         if found is None:
             stored = self._union(_POLL_BRANCH + _LATE_BRANCH if late else _POLL_BRANCH)
-            found = _POLL.format(stored=stored, raw=_EVENTS if chunks else _ROWS, rows=self._event_rows)
+            raw = _EVENTS if chunks else _ROWS
+            raw = without(raw) if self._has_stray_bytes else raw
+            found = _POLL.format(stored=stored, raw=raw, rows=self._event_rows)
             self._polls[late, chunks] = found
         return found
 

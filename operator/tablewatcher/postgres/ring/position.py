@@ -1,10 +1,11 @@
-"""How far a watcher has delivered, and the condition that tells by it what of a ring is delivered. Pure."""
+"""How far a watcher has delivered, what it has read, and the condition that tells what of a ring is delivered. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from ...event import Event
 from .snapshot import Snapshot
 
 
@@ -29,6 +30,28 @@ class Rest:
     events: int
     last_id: int
     events_an_id: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events in order of id, of the batch between `prev` and `cur`. rest: what this has behind them, if anything."""
+
+    events: tuple[Event, ...]
+    prev: Snapshot
+    cur: Snapshot
+    rest: Rest | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether the batch ends here."""
+        return self.rest is None
+
+    def position(self, undelivered: int | None) -> Position:
+        """The position when every event before ring id `undelivered` is delivered (None: all of the page)."""
+        if undelivered is None and self.last:
+            return Position(self.cur)
+        after = self.events[-1].ring_id if undelivered is None else undelivered - 1
+        return Position(self.prev, self.cur, after)
 
 
 @dataclass(frozen=True, slots=True)
