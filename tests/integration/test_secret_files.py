@@ -39,6 +39,12 @@ def test_a_secret_without_any_text_has_no_keys(tmp_path: Path) -> None:
     assert missing.value.reason is Reason.SECRET_NOT_FOUND
 
 
+def test_a_config_map_that_is_not_there_is_asked_for_where_it_belongs(tmp_path: Path) -> None:
+    with pytest.raises(SecretError, match=rf"from {tmp_path}/configmaps/ca \(") as missing:
+        DirectorySecrets(tmp_path).config_map("ca")
+    assert missing.value.reason is Reason.CONFIG_MAP_NOT_FOUND
+
+
 @contextlib.contextmanager
 def _swapping(mount: Mount) -> Iterator[None]:
     """A kubelet that never rests: each version has its number in every key."""

@@ -37,7 +37,7 @@ class DirectorySecrets:
                 f"ConfigMap {name!r} is needed; give --secrets-dir DIR with one file a key in DIR/configmaps/{name}/",
             )
         own = [self._directory / place / name for place in CONFIG_MAPS]
-        folder = next((each for each in own if each.is_dir()), self._directory / name)
+        folder = next((each for each in (*own, self._directory / name) if each.is_dir()), own[0])
         return _values(folder, Reason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name!r}")
 
 

@@ -65,6 +65,7 @@ async def test_metadata_addresses_are_refused_always(host: str) -> None:
             await sink.open()
         assert caught.value.reason is Reason.ADDRESS_REFUSED
     assert took.seconds < CONNECT_SECONDS
+    assert "but none that is link-local" in caught.value.message, "what nobody can allow is not to be asked for"
 
 
 async def test_the_guard_holds_at_connect_when_the_name_moves_after_open(

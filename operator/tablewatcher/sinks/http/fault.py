@@ -24,8 +24,10 @@ def fault(error: BaseException, where: str) -> SinkError:
     if any(isinstance(cause, AddressRefusedError) for cause in causes(error)):
         return SinkError(
             Reason.ADDRESS_REFUSED,
-            f"{where} is refused by the address policy: name a public endpoint or a Service of this namespace, or"
-            " let whoever runs the listener allow it (httpGuard.allow of the chart, --http-allow of the command)",
+            # Not which of these it is: where a name leads is not for the author of a manifest.
+            f"{where} is refused by the address policy: name a public endpoint or a Service of this namespace; whoever"
+            " runs the listener may allow a private one (httpGuard.allow of the chart, --http-allow of the command),"
+            " but none that is link-local or of a metadata service, or that httpGuard.deny or --http-deny names",
         )
     if (broken := tls_error(error)) is not None:
         advice = tls_advice(broken, _PLACE) or (
