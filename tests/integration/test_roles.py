@@ -284,6 +284,17 @@ async def test_observe_removes_nothing_and_says_what_a_dba_must_run(clerk: Clerk
         assert refused.value.reason is Reason.MANUAL_ACTION_REQUIRED
     await clerk.database.execute(refused.value.message.partition("to remove it: ")[2])
     assert not await destroy(clerk.dsn, clerk.observed, names)
+    assert await clerk.database.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'tablewatcher'") == [(0,)]
+
+
+async def test_what_a_dba_must_run_leaves_what_other_watchers_share(clerk: Clerk) -> None:
+    await clerk.database.execute("CREATE TABLE u (id int PRIMARY KEY)")
+    other = replace(spec_of("u", name="x", actions=ACTIONS), management=Management.OBSERVE)
+    await run_script(clerk, clerk.observed, other)
+    with pytest.raises(DatabaseError) as refused:
+        await destroy(clerk.dsn, clerk.observed, names_of(clerk.observed))
+    await clerk.database.execute(refused.value.message.partition("to remove it: ")[2])
+    assert not (await apply(clerk.dsn, other, names_of(other))).plan
 
 
 async def test_a_second_role_that_sees_nothing_is_told_which_grants_it_lacks(clerk: Clerk) -> None:

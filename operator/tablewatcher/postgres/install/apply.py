@@ -180,9 +180,9 @@ async def _refuse_removal(connection: Connection, spec: WatcherSpec, names: Watc
     seen, policy = await observe(connection, spec, names), spec.deletion_policy
     refuse_foreign(seen, names)
     if seen.function is not None or (seen.objects and policy is DeletionPolicy.DELETE):
+        sql = removal_sql(names, policy, is_last=bool(seen.migrations) and not seen.others)
         raise DatabaseError(
-            Reason.MANUAL_ACTION_REQUIRED,
-            f"management is Observe, and a DBA must run this to remove it: {removal_sql(names, policy)}",
+            Reason.MANUAL_ACTION_REQUIRED, f"management is Observe, and a DBA must run this to remove it: {sql}"
         )
 
 
