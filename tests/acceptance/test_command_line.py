@@ -314,6 +314,7 @@ async def test_a_connection_string_that_cannot_be_read(orders: Path, command: st
     answer = await tablewatcher(command, "-f", orders, "--dsn", "postgresql://shop:hunter%zz2@h/x")
     assert answer.code == 2
     assert "--dsn (or TABLEWATCHER_DSN) cannot be read" in answer.err
+    assert "leave out parameters that libpq does not know" in answer.err
     assert answer.err.count("cannot be read") == 1, "said once, however many watchers there are"
     assert "hunter" not in answer.out + answer.err
     assert answer.seconds < UNREACHABLE_PATIENCE, "it was tried again"

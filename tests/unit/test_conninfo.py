@@ -99,6 +99,7 @@ BAD = [
     ({"host": "h", "password": "hunter2"}, {}, "'username'"),
     ({"uri": "mysql://u:hunter2@h/d"}, {}, "postgresql://"),
     ({"uri": "postgresql://u:hunter2%zz@h/d"}, {}, "percent-encode"),
+    ({"uri": "postgresql://u:hunter2@h/d?schema=public"}, {}, "leave out parameters that libpq does not know"),
     ({"uri": "postgresql://u:hunter2@h/d?sslkeylogfile=/tmp/keys"}, {}, "sslkeylogfile"),
     ({**ZALANDO, "password": "hunter2"}, {"password": "pw"}, "spec.database.keys.password"),
     ({"uri": ""}, {"uri": "uri"}, "spec.database.keys.uri"),

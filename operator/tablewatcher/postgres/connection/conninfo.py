@@ -12,7 +12,7 @@ from psycopg.errors import ProgrammingError
 from ...errors import Reason, SecretError
 from ...spec.model import Database, Management, WatcherSpec
 from ...spec.secrets import Secrets
-from .dsn import PORT_FORM, are_ports, with_tls
+from .dsn import FOREIGN, PORT_FORM, are_ports, with_tls
 from .tls import is_of_the_system, tls_parameters
 
 _URI_KEYS = ("fqdn-uri", "uri")
@@ -104,7 +104,8 @@ def _from_uri(secret: str, key: str, uri: str) -> dict[str, str]:
         raise SecretError(
             Reason.SECRET_KEY_MISSING,
             f"the uri in Secret {secret!r} cannot be read as a connection string; percent-encode the special characters"
-            " of user and password, or give host, port, username, password and dbname as keys",
+            f" of user and password, and leave out {FOREIGN}, or give host, port, username, password and dbname as"
+            " keys",
         ) from None
     if not are_ports(parts.get("port", "")):
         raise SecretError(Reason.SECRET_KEY_MISSING, f"the port in key {key!r} of Secret {secret!r} {PORT_FORM}")

@@ -10,10 +10,12 @@ from ...spec.model import DatabaseTls
 from ...spec.secrets import Secrets
 from .tls import tls_parameters
 
+# Not which they are: what stands behind a ? of an unencoded password is one, too.
+FOREIGN = "parameters that libpq does not know, such as schema or pgbouncer of other libraries"
 _FORM = (
     "--dsn (or TABLEWATCHER_DSN) cannot be read as a connection string: write"
     " postgresql://user:password@host:5432/database, with special characters of user and password percent-encoded, or"
-    " host=... port=... user=... password=... dbname=..."
+    f" host=... port=... user=... password=... dbname=..., and leave out {FOREIGN}"
 )
 
 
