@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -75,14 +75,12 @@ class Metrics:
             "tablewatcher_event_latency_seconds", "From capture to the sink's acknowledgement."
         )
         registry.register(self.event_latency)
-        self.ring_rows = gauge("ring_rows", "Events not yet delivered; those after the batch that is read, about.")
-        self.ring_oldest_age = gauge("ring_oldest_age_seconds", "Age of the oldest event not yet delivered.")
-        self.ring_bytes = gauge("ring_bytes", "Size of the ring's tables and indexes.")
-        self.events_parked = gauge("events_parked", "Events put aside as undeliverable.")
+        self._add_ring(gauge)
         self.events_skipped = counter(
             "events_skipped_total", "Changes not captured since their transactions set tablewatcher.skip."
         )
         self.gaps = counter("gaps_total", "Gap events read from the ring.")
+        self.last_gap = gauge("last_gap_timestamp_seconds", "When this process last read a gap event, in Unix time.")
         self.listener_connected = gauge(
             "listener_connected", "1 while this process holds the lease and the sink answers."
         )
@@ -93,6 +91,16 @@ class Metrics:
         build = Gauge("tablewatcher_build_info", "1, with the version as label.", ("version",), registry=registry)
         build.labels(__version__).set(1)
         self._skipped: dict[tuple[str, str], int] = {}
+
+    def _add_ring(self, gauge: Callable[[str, str], Gauge]) -> None:
+        self.ring_rows = gauge("ring_rows", "Events not yet delivered; those after the batch that is read, about.")
+        self.ring_oldest_age = gauge("ring_oldest_age_seconds", "Age of the oldest event not yet delivered.")
+        self.ring_bytes = gauge("ring_bytes", "Size of the ring's tables and indexes.")
+        self.ring_limit = gauge(
+            "ring_limit_bytes", "Size of the ring at which capture stops: `overflow.maxBytes`, less what is parked."
+        )
+        self.capture_active = gauge("capture_active", "1 while the triggers stand and the ring is not full.")
+        self.events_parked = gauge("events_parked", "Events put aside as undeliverable.")
 
     def skipped(self, labels: tuple[str, str], number: int) -> None:
         """`number` changes of a watcher were skipped by now, as the database has counted since its installation.
@@ -105,7 +113,8 @@ class Metrics:
 
     def forget_ring(self, labels: tuple[str, str]) -> None:
         """Takes away what was last known of a watcher's ring: another process knows it now, or there is none."""
-        for gauge in (self.ring_rows, self.ring_oldest_age, self.ring_bytes, self.events_parked):
+        sizes = (self.ring_rows, self.ring_oldest_age, self.ring_bytes, self.ring_limit)
+        for gauge in (*sizes, self.capture_active, self.events_parked):
             gauge.remove_by_labels(dict(zip(_LABELS, labels, strict=True)))
 
     def forget(self, labels: tuple[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from tablewatcher.naming import LOCAL_INSTANCE, watcher_names
@@ -40,6 +41,8 @@ async def test_writers_go_on_and_the_gap_is_announced(
         await poll(lambda: says(listener, "CaptureStopped", "the sink: "), 40)
         said = "SELECT forwarding, reason FROM tablewatcher.progress"
         await poll(lambda: has(database, said, (False, "CaptureStopped")), 40)
+        assert await listener.metric("capture_active") == 0
+        assert await listener.metric("ring_bytes") > 0.8 * await listener.metric("ring_limit_bytes") == 0.8 * BOUND
         await writers.progress(100)
         await endpoint.rise()
         await poll(listener.forwards, 40)
@@ -52,6 +55,7 @@ async def test_writers_go_on_and_the_gap_is_announced(
     assert rings[0] < 2 * BOUND
     await poll(lambda: endpoint.gaps, 40)
     assert await listener.metric("gaps_total") >= len(endpoint.gaps)
+    assert time.time() - 60 < await listener.metric("last_gap_timestamp_seconds") <= time.time()
     accepted, excused = await all_accepted(database, endpoint, writers.history)
     assert check(writers.history, accepted, announced=excused) == []
     missing = writers.history.ok - {found.change for found in accepted}

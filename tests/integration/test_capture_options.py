@@ -330,7 +330,7 @@ async def test_a_transaction_may_skip_capture_where_allowed(
         if allowed and more:
             await any_database.execute("SET tablewatcher.skip = on; INSERT INTO t VALUES (4), (5)")
             skipped += more
-        observer.ring(await Ring(watched.reader, asyncio.Lock(), watched.names).gauge(), None, 0, held="")
+        observer.ring(await Ring(watched.reader, asyncio.Lock(), watched.names).gauge(), None, 0, room=8192, held="")
         labels = {"watcher_namespace": "shop", "watcher": "w"}
         assert metrics.registry.get_sample_value("tablewatcher_events_skipped_total", labels) == skipped
 

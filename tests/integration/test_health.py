@@ -60,16 +60,25 @@ def test_a_listener_that_stands_by_tells_nothing_of_the_ring() -> None:
     labels = {"watcher_namespace": SPEC.namespace, "watcher": SPEC.name}
 
     def told() -> list[float | None]:
-        names = ("ring_bytes", "ring_rows", "ring_oldest_age_seconds", "events_parked")
+        sizes = ("ring_bytes", "ring_limit_bytes", "ring_rows", "ring_oldest_age_seconds")
+        names = (*sizes, "events_parked", "capture_active")
         return [metrics.registry.get_sample_value(f"tablewatcher_{name}", labels) for name in names]
 
-    observer.ring(Gauge(bytes=4096, last_id=64, stopped_at=0, gaps=0, skipped=0), None, 0, held="")
+    observer.ring(Gauge(bytes=4096, last_id=64, stopped_at=0, gaps=0, skipped=0), None, 0, room=8192, held="")
     observer.parked(Held(), full=False)
-    assert told() == [4096, 0, 0, 0]
+    assert told() == [4096, 8192, 0, 0, 0, 1]
     observer.unleased(Reason.DATABASE_UNREACHABLE, "nothing answers")
-    assert told() == [4096, 0, 0, 0], "it is still ours"
+    assert told() == [4096, 8192, 0, 0, 0, 1], "it is still ours"
     observer.unleased(Reason.RECONCILING, "standing by", ready=True)
-    assert told() == [None] * 4
+    assert told() == [None] * 6
+
+
+def test_a_listener_that_has_not_connected_yet_is_not_connected() -> None:
+    """A database that does not answer may keep it waiting for long: until then there was no series to alert on."""
+    metrics = Metrics(CollectorRegistry())
+    Observer(SPEC, metrics, "here")
+    labels = {"watcher_namespace": SPEC.namespace, "watcher": SPEC.name}
+    assert metrics.registry.get_sample_value("tablewatcher_listener_connected", labels) == 0
 
 
 async def ask(port: int, page: str, method: str = "GET") -> tuple[int, str, str]:

@@ -40,6 +40,7 @@ class Observer:
         self._attempts = cache(lambda verdict: metrics.delivery_attempts.labels(*labels, sink, verdict))
         self._delivered = cache(lambda op: metrics.events_delivered.labels(*labels, ACTION_NAMES[op], sink))
         metrics.gaps.labels(*labels)  # from 0 on: a series that begins with the first gap never increases
+        metrics.listener_connected.labels(*labels).set(0)  # the first connection may take long, or never come about
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = self._drifted = ""
         self.behind = Behind()
@@ -117,6 +118,8 @@ class Observer:
             self._metrics.events_captured.labels(*self._labels, ACTION_NAMES[op]).inc(count)
             if op == "g":
                 self._metrics.gaps.labels(*self._labels).inc(count)
+                # A count that begins anew with the process, and has a gap at its first scrape, does not increase.
+                self._metrics.last_gap.labels(*self._labels).set_to_current_time()
         self.behind.read(events, rest)
 
     def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], seconds: float) -> None:
@@ -145,17 +148,20 @@ class Observer:
         oldest: Event | None,
         newest_read: int,
         *,
+        room: int,
         held: str,
         looks: bool = True,
         unread: Unread | None = None,
     ) -> None:
-        """The ring's size, what was skipped, and whether capture has stopped. held: who keeps it from being emptied.
+        """The ring's size, what was skipped, and whether capture has stopped.
 
-        looks: whether the ring is looked at as soon as something is committed. unread: what waits, where nobody reads.
+        room: bytes at which it does. held: who keeps the ring from being emptied. looks: whether the ring is looked at
+        as soon as something is committed. unread: what waits, where nobody reads.
         """
         metrics = self._metrics
         self.behind.drawn(gauge.last_id)
         metrics.ring_bytes.labels(*self._labels).set(gauge.bytes)
+        metrics.ring_limit.labels(*self._labels).set(room)
         if unread is None:
             # After a look that found nothing, ids beyond are of who was rolled back, or has not committed.
             nothing = not newest_read or (looks and self.behind.seen_all)
@@ -183,6 +189,7 @@ class Observer:
 
     def _again(self) -> None:
         """Says at once what is wrong with capture; that it is well again is said with the next word of the sink."""
+        self._metrics.capture_active.labels(*self._labels).set(0 if self._drifted or self._stopped else 1)
         if self._drifted or self._stopped:
             self._set(*self._sink_says)
 

@@ -87,7 +87,9 @@ class Keeping:
             # Suspended, nobody reads: what waits is known by a look of its own.
             waits = await channels.ring.unread(self._committed) if flow.spec.suspend else None
             looks = flow.room.is_set()
-            flow.observer.ring(gauge, flow.delivery.oldest, flow.newest_id, held=held, looks=looks, unread=waits)
+            flow.observer.ring(
+                gauge, flow.delivery.oldest, flow.newest_id, room=self._room, held=held, looks=looks, unread=waits
+            )
             if may_resume(gauge, self._room):
                 await channels.gaps.resume_capture(gauge.stopped_at)
                 gauge = await channels.ring.gauge()
