@@ -17,10 +17,13 @@ from tablewatcher import serving
 from tablewatcher.controller.health import health_server
 from tablewatcher.embedded import free_port
 from tablewatcher.errors import Reason, TableWatcherError
+from tablewatcher.event import Event
 from tablewatcher.listener.health import HealthServer
 from tablewatcher.listener.observe import Observer
 from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.parked import Held
+from tablewatcher.postgres.ring.chunks import IDS_A_ROW
+from tablewatcher.postgres.ring.position import Rest
 from tablewatcher.postgres.ring.upkeep import Gauge
 
 from ..conftest import poll
@@ -71,6 +74,25 @@ def test_a_listener_that_stands_by_tells_nothing_of_the_ring() -> None:
     assert told() == [4096, 8192, 0, 0, 0, 1], "it is still ours"
     observer.unleased(Reason.RECONCILING, "standing by", ready=True)
     assert told() == [None] * 6
+
+
+def test_a_backlog_is_old_while_all_that_was_read_is_delivered() -> None:
+    """The page after it is still being read. An age that was 0 now and then kept an alert from ever firing."""
+    metrics = Metrics(CollectorRegistry())
+    observer = Observer(SPEC, metrics, "here")
+    labels = {"watcher_namespace": SPEC.namespace, "watcher": SPEC.name}
+    event = Event(64, "0" * 32, "i", "1", None, "", time.time() - 400, "", None, b"{}")
+    gauge = Gauge(bytes=4096, last_id=6400, stopped_at=0, gaps=0, skipped=0)
+
+    def age() -> float | None:
+        observer.ring(gauge, None, 64, room=8192, held="")
+        return metrics.registry.get_sample_value("tablewatcher_ring_oldest_age_seconds", labels)
+
+    with observer.behind.delivering(lambda: 0):
+        observer.read([event], Rest(99, 6400, 1 / IDS_A_ROW))
+        assert age() == pytest.approx(400, abs=5)
+        observer.read([event], None)
+        assert age() == 0
 
 
 def test_a_listener_that_has_not_connected_yet_is_not_connected() -> None:

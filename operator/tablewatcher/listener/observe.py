@@ -43,6 +43,7 @@ class Observer:
         metrics.listener_connected.labels(*labels).set(0)  # the first connection may take long, or never come about
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = self._drifted = ""
+        self._newest_at = 0.0
         self.behind = Behind()
         self._sink_says = (False, Reason.RECONCILING, "starting")
         self._held, self._full = Held(), False
@@ -121,6 +122,7 @@ class Observer:
                 # A count that begins anew with the process, and has a gap at its first scrape, does not increase.
                 self._metrics.last_gap.labels(*self._labels).set_to_current_time()
         self.behind.read(events, rest)
+        self._newest_at = events[-1].captured_at
 
     def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], seconds: float) -> None:
         """A call to the sink has ended."""
@@ -166,8 +168,9 @@ class Observer:
             # After a look that found nothing, ids beyond are of who was rolled back, or has not committed.
             nothing = not newest_read or (looks and self.behind.seen_all)
             waits = (self.behind.held if oldest else 0) + (0 if nothing else self.behind.unread)
-            age = max(time.time() - oldest.captured_at, 0.0) if oldest else 0.0
-            unread = Unread(waits, age)
+            # Of a backlog, all that is read may be delivered for a moment: what follows is about as old.
+            since = oldest.captured_at if oldest else self._newest_at if self.behind.more else None
+            unread = Unread(waits, max(time.time() - since, 0.0) if since is not None else 0.0)
         metrics.ring_rows.labels(*self._labels).set(unread.events)
         metrics.ring_oldest_age.labels(*self._labels).set(unread.oldest_seconds)
         metrics.skipped(self._labels, gauge.skipped)

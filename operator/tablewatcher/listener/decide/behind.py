@@ -12,6 +12,7 @@ from ...postgres.ring.position import Rest
 
 class Behind:
     """delivered: events that the sink has taken since this process began. seen_all: the last look found nothing more.
+    more: the page that was read last is not the last of its batch.
 
     The rest of a batch is known. What has come after it is known by ids alone: a transaction that was rolled back, or
     has not committed, has drawn some too, so they count only while pages come that are not the last of their batch.
@@ -23,13 +24,13 @@ class Behind:
         self._held: Callable[[], int] | None = None
         self._rest = 0
         self._last_id = self._known_id = 0
-        self._more = False
+        self.more = False
         self.seen_all = False
 
     @contextmanager
     def delivering(self, held: Callable[[], int]) -> Iterator[None]:
         """While this process delivers; else nothing waits for it. held: how many events are read and not delivered."""
-        self._held, self._more, self.seen_all = held, False, False
+        self._held, self.more, self.seen_all = held, False, False
         self._rest = self._last_id = self._known_id = 0
         try:
             yield
@@ -43,15 +44,15 @@ class Behind:
         if rest is None:
             ids = events[-1].ring_id - events[0].ring_id + IDS_A_ROW
             rest = Rest(0, events[-1].ring_id, len(events) / ids)
-            self._more = False
+            self.more = False
         else:
-            self._more = True
+            self.more = True
         self._rest, self._known_id, self._events_an_id = rest.events, rest.last_id, rest.events_an_id
         self.seen_all = False
 
     def caught_up(self) -> None:
         """Nothing is left to be read."""
-        self._rest, self._more, self.seen_all = 0, False, True
+        self._rest, self.more, self.seen_all = 0, False, True
 
     def drawn(self, last_id: int) -> None:
         """The newest id of the ring."""
@@ -70,4 +71,4 @@ class Behind:
     @property
     def waiting(self) -> int:
         """Events that wait, about; 0 where this process does not deliver."""
-        return 0 if self._held is None else self.held + (self.unread if self._more else 0)
+        return 0 if self._held is None else self.held + (self.unread if self.more else 0)
