@@ -9,6 +9,7 @@ import pytest
 from ..acceptance.trial.judging import faults, missing
 from ..acceptance.trial.stretches import holes
 from ..acceptance.trial.truth import Arrival, Asked, Asking, Change
+from ..acceptance.trial.wide import loads, unlike
 
 ASKED = Asked(frozenset({"insert", "update", "delete", "truncate"}))
 
@@ -164,3 +165,27 @@ def again(*numbers: int, replay: int = 0) -> list[Arrival]:
 )
 def test_what_is_sent_again_has_no_holes(came: list[Arrival], well: bool) -> None:
     assert (not list(holes(came))) is well
+
+
+IMAGE = '{"key": "a", "version": 1, "c0": 1.50}'
+
+
+@pytest.mark.parametrize(
+    ("row", "every", "words"),
+    [
+        (IMAGE, True, []),
+        ('{"key": "a", "version": 1, "c0": 1.51}', False, ["c0"]),
+        ('{"key": "a", "version": 1}', False, []),
+        ('{"key": "a", "version": 1}', True, ["c0"]),
+        ('{"key": "a", "version": 1, "c0": 1.50, "of_another_name": null}', False, []),
+        ('{"key": "a", "version": 1, "c0": null}', False, ["c0"]),
+        (None, False, []),
+        (None, True, ["has no row"]),
+    ],
+)
+def test_what_an_event_holds_is_what_its_row_did(row: str | None, every: bool, words: list[str]) -> None:
+    made = replace(change(1, "insert"), image=IMAGE)
+    event = replace(arrival(made), after=row and loads(row))
+    told = list(unlike([made], [event], every=every))
+    assert len(told) == len(words)
+    assert all(each in text for each, text in zip(words, told, strict=True))

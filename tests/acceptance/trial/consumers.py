@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 from collections import defaultdict
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from tablewatcher.embedded import free_port
 
 from .truth import Arrival
+from .wide import loads
 
 STREAM = "TRIAL"
 # Below this are the subjects of core NATS.
@@ -53,6 +53,7 @@ def parsed(event: Mapping[str, Any], *, accepted: bool) -> tuple[str, Arrival, d
             data.get("filter"),
             int(event.get("replay", 0)),
             accepted,
+            data.get("after") if data["source"]["table"] == "wide" else None,
         ),
         data,
     )
@@ -67,7 +68,7 @@ def _key(key: Mapping[str, Any] | None) -> str:
 def binary(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """An event whose attributes are headers, as a structured one."""
     found: dict[str, Any] = {name[3:]: text for name, text in headers.items() if name.startswith("ce-")}
-    return {**found, "data": json.loads(body)}
+    return {**found, "data": loads(body)}
 
 
 class Endpoint:
@@ -143,9 +144,9 @@ class Endpoint:
     def _events(self, request: web.Request, body: bytes) -> list[tuple[str, Arrival, dict[str, Any]]]:
         kind = request.headers["content-type"]
         if "batch" in kind:
-            events = json.loads(body)
+            events = loads(body)
         elif "cloudevents" in kind:
-            events = [json.loads(body)]
+            events = [loads(body)]
         else:
             events = [binary({name.lower(): text for name, text in request.headers.items()}, body)]
         return [parsed(event, accepted=False) for event in events]
@@ -264,7 +265,7 @@ class Reader:
         headers = dict(message.headers or {})
         try:
             name = headers.get("Nats-Msg-Id", "")
-            event = binary(headers, message.data) if "ce-id" in headers else json.loads(message.data)
+            event = binary(headers, message.data) if "ce-id" in headers else loads(message.data)
             watcher, each, data = parsed(event, accepted=True)
             if name != (f"{each.event_id}/r{each.replay}" if each.replay else each.event_id):
                 raise ValueError(f"id {name} beside {each.event_id}")

@@ -14,6 +14,7 @@ import psycopg
 from .breaking import end_session
 from .changing import HOT, Work, write_all
 from .watchers import AGAIN, Watcher
+from .wide import migration
 from .world import OURS, World
 
 
@@ -90,6 +91,8 @@ def changes_of(watcher: Watcher, chance: random.Random) -> dict[str, Any]:
     """Another value for a field of its spec; None removes it."""
     spec = watcher.spec
     columns = chance.choice([["*"], ["version", "kind"], ["version", "kind", "note"]])
+    if watcher.table == "wide":
+        columns = spec["columns"]
     kinds = chance.choice([None, ["a"], ["a", "b"], ["b", "c"]])
     where: Any = kinds and [{"column": "kind", "operator": "In", "values": kinds}]
     retention = {"retentionSeconds": chance.choice([0, 5, 600])}
@@ -184,6 +187,19 @@ async def migrate(world: World, chance: random.Random) -> None:
         if await _run(world, change):
             await asyncio.sleep(chance.choice([0.5, 3]))
             assert await _run(world, back)
+
+
+async def change_wide(world: World, chance: random.Random) -> None:
+    """The application makes others of the columns that have odd types. Perhaps somebody applies what watches them."""
+    async with world.locks["wide"]:
+        for nth, statement in enumerate(migration(chance)):
+            if not await _run(world, statement):
+                assert not nth, statement
+                return
+            await asyncio.sleep(chance.choice([0.5, 3]))
+        for watcher in [each for each in world.watchers.values() if each.table == "wide" and chance.random() < 0.7]:
+            async with watcher.lock:
+                await applied(world, watcher)
 
 
 async def keep_house(world: World, chance: random.Random) -> None:

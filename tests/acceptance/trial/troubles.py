@@ -39,6 +39,7 @@ TROUBLES: dict[Trouble, int] = {
     demands.change_manifest: 8,
     demands.make_again: 3,
     demands.migrate: 5,
+    demands.change_wide: 5,
     demands.keep_house: 5,
     demands.limit: 2,
     demands.read_for_long: 3,

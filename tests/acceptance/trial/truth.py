@@ -7,8 +7,9 @@ committed. `n` rises in the order in which the changes of a key were made, for i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 TABLES = """
 CREATE TABLE account (key text PRIMARY KEY, version bigint NOT NULL, kind text NOT NULL, note text DEFAULT '',
@@ -20,14 +21,17 @@ CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
 CREATE TABLE parted_2 PARTITION OF parted FOR VALUES IN (2);
 CREATE TABLE bulk (key text PRIMARY KEY, version bigint NOT NULL, kind text NOT NULL, note text DEFAULT '');
 CREATE TABLE truth (n bigint NOT NULL, name text NOT NULL, action text NOT NULL, key text NOT NULL, old_key text,
-                    kind text, old_kind text, xid text NOT NULL DEFAULT pg_current_xact_id()::text,
+                    kind text, old_kind text, image text, xid text NOT NULL DEFAULT pg_current_xact_id()::text,
                     began timestamptz NOT NULL DEFAULT now(), noted timestamptz NOT NULL DEFAULT clock_timestamp());
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """action: insert, update, delete or truncate. It was made between `began` and `noted` (epoch seconds)."""
+    """action: insert, update, delete or truncate. It was made between `began` and `noted` (epoch seconds).
+
+    image: the row as JSON, of table `wide`.
+    """
 
     n: int
     table: str
@@ -39,13 +43,14 @@ class Change:
     xid: str
     began: float
     noted: float
+    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """version: None where it is not sent. filter: the word of an update, where there is a condition.
 
-    replay: its number, 0 where it is none.
+    replay: its number, 0 where it is none. after: the row, of table `wide`; None where it is not sent.
     """
 
     event_id: str
@@ -57,6 +62,7 @@ class Arrival:
     filter: str | None
     replay: int
     accepted: bool
+    after: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

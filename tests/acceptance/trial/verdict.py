@@ -18,7 +18,8 @@ from .growth import at_rest
 from .judging import faults, wanted
 from .stretches import holes
 from .truth import Change, by_table
-from .watchers import CORE_WATCHER
+from .watchers import CORE_WATCHER, WIDE
+from .wide import unlike
 from .world import World, meanwhile
 from .writing import Writers
 
@@ -141,6 +142,7 @@ def _of_watcher(world: World, name: str, changes: list[Change]) -> list[str]:
     if watcher.asking.ordered:
         gone = {(each.xid, each.key) for each in changes if watcher.asking.was_dropped(each)}
         wrong += holes([each for each in tried if (each.xid, each.key) not in gone])
+    wrong += unlike(changes, [*world.arrivals(watcher), *tried], every=name == WIDE)
     found = [f"{name}: {text}" for text in wrong[:_TOLD]]
     return found + ([f"{name}: {len(wrong)} faults in all"] if len(wrong) > _TOLD else [])
 

@@ -14,6 +14,8 @@ from .truth import Asked, Asking
 NAMESPACE = "trial"
 # Of several on a table the one that is destroyed and applied anew.
 AGAIN = "again"
+# All columns of the table that has odd ones, at all times.
+WIDE = "wide"
 # At most once.
 CORE_WATCHER = "core"
 SMALL = 3 << 20
@@ -143,5 +145,7 @@ class Makes:
             self.over_nats(CORE_WATCHER, "account", columns=["version"], core=True),
             self._bulk(self.over_nats("bulk", "bulk", columns=["version"])),
             self._bulk(self.over_http("bulkweb", "bulk", {"batch": {"maxEvents": 1000}, "timeoutSeconds": 5})),
+            self.over_nats(WIDE, "wide", columns=["*"]),
+            self.over_http("wideweb", "wide", {"batch": batch}, columns=["version", "c0", "c1"], includeBefore=True),
             self.over_http(AGAIN, "account", {"batch": batch}, columns=["version"]),
         ]

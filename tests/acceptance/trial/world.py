@@ -28,6 +28,7 @@ from ...relay import Relay
 from ...versions import newest_postgres, older_postgres
 from ..commands import put
 from ..listeners import Listener
+from . import wide
 from .consumers import Endpoint, Reader
 from .truth import TABLES, Arrival, Change
 from .watchers import NAMESPACE, Makes, Watcher
@@ -35,7 +36,7 @@ from .watchers import NAMESPACE, Makes, Watcher
 OURS = "tw"
 ROLES = (
     f"CREATE ROLE {OURS} LOGIN PASSWORD '{OURS}'; GRANT CREATE ON DATABASE postgres TO {OURS};"
-    f" GRANT TRIGGER ON account, bulk, parted, parted_0, parted_1, parted_2 TO {OURS}"
+    f" GRANT TRIGGER ON account, bulk, wide, parted, parted_0, parted_1, parted_2 TO {OURS}"
 )
 # Its commits survive the death of its processes, which is all that happens to it here.
 SETTINGS = {"fsync": "off", "max_connections": "120", "shared_buffers": "64MB", "max_wal_size": "512MB"}
@@ -90,7 +91,7 @@ class World:
         self.watchers: dict[str, Watcher] = {}
         self.listeners: list[Listener] = []
         # Whoever does something to a server, or to a listener, has it for itself meanwhile.
-        self.locks = {name: asyncio.Lock() for name in ("postgres", "nats", "endpoint", "ddl", "bulk")}
+        self.locks = {name: asyncio.Lock() for name in ("postgres", "nats", "endpoint", "ddl", "bulk", "wide")}
         self.listener_locks = [asyncio.Lock(), asyncio.Lock()]
         self.faults: list[str] = []
         self.versions = itertools.count(1)
@@ -138,7 +139,7 @@ class World:
             stack.push_async_callback(self.endpoint.stop)
             self.reader = Reader(self.nats.url)
             await self.reader.make(allow_batched=self.chance.random() < 0.6)
-            await self.sql(f"{TABLES} {ROLES}")
+            await self.sql(f"{TABLES} {wide.TABLE} {ROLES}")
             self.gate = await stack.enter_async_context(Gate(self.postgres.port))
             await self._install()
             stack.push_async_callback(self._end)
@@ -207,7 +208,7 @@ class World:
         """All that was committed, in order."""
         rows = await self.sql(
             "SELECT n, name, action, key, old_key, kind, old_kind, xid, extract(epoch FROM began)::float8,"
-            " extract(epoch FROM noted)::float8 FROM truth ORDER BY n"
+            " extract(epoch FROM noted)::float8, image FROM truth ORDER BY n"
         )
         return [Change(*row) for row in rows]
 

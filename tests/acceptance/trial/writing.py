@@ -7,11 +7,12 @@ import contextlib
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import psycopg
 
 from .changing import HOT, STEPS, Busy, Connection, Work, delete, insert, truncate, update, upsert
+from .wide import write_wide
 from .world import World
 
 COUNT = 6
@@ -19,6 +20,7 @@ COUNT = 6
 PREPARE_SECONDS = 3.0
 PAUSE = 0.08
 MANY = 400
+Transact = Callable[[Connection], Awaitable[None]]
 GONE = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
@@ -36,7 +38,8 @@ class Writers:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         stop = asyncio.Event()
-        tasks = [asyncio.create_task(self._write(nth, stop)) for nth in range(COUNT)]
+        tasks = [asyncio.create_task(self._write(self._writer(nth), stop)) for nth in range(COUNT)]
+        tasks.append(asyncio.create_task(self._write(self._wide_writer(), stop)))
         if self._world.two_phase:
             tasks.append(asyncio.create_task(self._finish(stop)))
         try:
@@ -45,15 +48,29 @@ class Writers:
             stop.set()
             await asyncio.gather(*tasks)
 
-    async def _write(self, nth: int, stop: asyncio.Event) -> None:
-        chance = random.Random(f"{self._seed}/{nth}")
-        keys = [f"w{nth}-{key}" for key in range(10)]
+    def _writer(self, nth: int) -> Transact:
+        chance, keys = random.Random(f"{self._seed}/{nth}"), [f"w{nth}-{key}" for key in range(10)]
+
+        async def transact(connection: Connection) -> None:
+            await self._transact(connection, chance, nth, keys)
+            await asyncio.sleep(chance.uniform(0, 2 * PAUSE))
+
+        return transact
+
+    def _wide_writer(self) -> Transact:
+        chance, world = random.Random(f"{self._seed}/wide"), self._world
+
+        async def transact(connection: Connection) -> None:
+            await write_wide(Work(connection, chance, world.versions), world.sql, lazy=world.lazy)
+
+        return transact
+
+    async def _write(self, transact: Transact, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 async with await self._world.connect("writer") as connection:
                     while not stop.is_set():
-                        await self._transact(connection, chance, nth, keys)
-                        await asyncio.sleep(chance.uniform(0, 2 * PAUSE))
+                        await transact(connection)
             except GONE as error:
                 if not _of_the_connection(error):
                     self.faults.append(f"{type(error).__name__} {error.sqlstate} {error}")
