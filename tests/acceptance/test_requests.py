@@ -131,12 +131,25 @@ async def test_a_row_that_takes_a_key_meanwhile_overtakes_nothing_of_its_own(
     answer = await replay
     assert ("fine", 7) not in changes(endpoint)
     assert answer.code == 10
-    assert "parked again: key bad, fine" in answer.out
+    assert "parked again: keys bad, fine" in answer.out
     endpoint.refused = set()
     assert (await command(manifest, database, "parked", "replay")).code == 0
     of_both = [change for change in changes(endpoint) if change[0] in ("bad", "fine")]
     assert of_both[-2:] == [("bad", 1), ("fine", 7)]
     assert await is_aside(database)
+
+
+async def test_how_many_rows_are_put_aside_again_is_told_where_they_are_many(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    endpoint = Endpoint(http_receiver)
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
+    make_listener(manifest, database.dsn).start()
+    bad = [f"bad{nth:02}" for nth in range(12)]
+    await put_aside(database, endpoint, *bad)
+    answer = await command(manifest, database, "parked", "replay")
+    assert answer.code == 10
+    assert f"parked again: keys {', '.join(bad[:10])} and 2 more" in answer.out
 
 
 async def test_a_row_that_has_taken_a_key_waits_for_what_is_refused_of_its_own(

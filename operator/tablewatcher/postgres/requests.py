@@ -24,7 +24,7 @@ from .ring.cursor_sql import not_superseded
 
 LOOK_SECONDS = 1.0
 TABLE = f"{SCHEMA}.request"
-# So many keys of what was dropped are named in its message.
+# So many keys of what was dropped, or put aside again, are named in the message.
 _NAMED = 10
 # The message of a request that waits for this.
 SUSPENDED = "the watcher is suspended: spec.suspend is true"
@@ -176,7 +176,7 @@ class Requests:
                 )
                 follow = (await cursor.fetchall())[0]["id"]
             behind = f"; what was held behind that is sent by request {follow}" if follow else ""
-            message = f"{number} dropped{_told(keys)}{behind}"
+            message = f"{number} dropped{f', of {named(keys)}' if keys else ''}{behind}"
             found = replace(asked, state=State.DONE, done=number, total=number, message=message)
             await self._write(found, "done", "total")
         return Dropped(number, freed, [key for key in keys if key not in heads])
@@ -193,12 +193,10 @@ class Requests:
         return int(row["done"])
 
 
-def _told(keys: Sequence[str]) -> str:
-    """Of which rows, for a message."""
-    if not keys:
-        return ""
+def named(keys: Sequence[str]) -> str:
+    """Which rows, for a message: `keys` has one at least."""
     more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return f", of key{'s' if len(keys) > 1 else ''} {', '.join(map(in_short, keys[:_NAMED]))}{more}"
+    return f"key{'s' if len(keys) > 1 else ''} {', '.join(map(in_short, keys[:_NAMED]))}{more}"
 
 
 def _meant(asked: Request) -> dict[str, Any]:

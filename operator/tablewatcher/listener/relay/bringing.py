@@ -9,7 +9,7 @@ from dataclasses import replace
 import structlog
 
 from ...event import Event
-from ...postgres.requests import Request, State
+from ...postgres.requests import Request, State, named
 from .aside import Aside, Wanted
 from .flow import Flow
 from .turns import Stall, Turns
@@ -68,6 +68,6 @@ class Bringing:
     async def _finish(self, asked: Request, again: set[str]) -> None:
         message, state = f"{await self._requests.note(asked)} sent", State.DONE
         if again:
-            message, state = f"{message}; parked again: key {', '.join(sorted(again)[:5])}", State.FAILED
+            message, state = f"{message}; parked again: {named(sorted(again))}", State.FAILED
         await self._requests.note(replace(asked, state=state, message=message))
         log.info(message, watcher=self._flow.spec.qualified_name, number=asked.id)
