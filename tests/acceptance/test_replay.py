@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,56 @@ async def test_replay_under_writers(
     last = len(again) - again[::-1].index(True)
     # From the second start of the replay on, until its end, there is nothing else.
     assert all(again[last - found["events"] : last])
+
+
+async def test_live_delivery_goes_on_while_events_of_a_key_are_looked_for(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding
+) -> None:
+    """All of that key that had come is sent, in order, also what came while the ring was searched for it."""
+    rows, others, of_hot = 100_000, list[float](), list[tuple[int, str]]()
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(http_receiver.url, max_events=500))
+    await forwarding(manifest, database)
+
+    async def taken(request: ReceivedRequest) -> int:
+        for event in json.loads(request.body):
+            if event["partitionkey"] == "hot":
+                of_hot.append((event.get("replay", 0), event["id"]))
+            else:
+                others.append(time.monotonic())
+        http_receiver.requests.clear()
+        return 204
+
+    http_receiver.respond = taken
+    await put(database, "hot")
+    began = time.monotonic()
+    await database.execute(f"INSERT INTO account (key, version) SELECT n, 1 FROM generate_series(1, {rows}) AS n")
+    await poll(lambda: len(others) == rows, 60)
+    reading, stop, waits = time.monotonic() - began, asyncio.Event(), []
+
+    async def write() -> None:
+        async with await database.connect() as writing:
+            for number in itertools.takewhile(lambda _: not stop.is_set(), itertools.count()):
+                await writing.execute("UPDATE account SET version = version + 1 WHERE key = 'hot'")
+                await writing.execute("INSERT INTO account (key, version) VALUES (%s, 1)", [f"live{number}"])
+                await asyncio.sleep(0.005)
+
+    writer = asyncio.create_task(write())
+    await poll(lambda: len(of_hot) > 20, 40)
+    sent = []
+    for _ in range(3):
+        others.clear()
+        sent.append(await replay(manifest, database, "--since", "1d", "--key", "hot"))
+        waits.append(max(after - before for before, after in itertools.pairwise(others)))
+    stop.set()
+    await writer
+    for found in sent:
+        places = [place for place, (number, _) in enumerate(of_hot) if number == found["request"]]
+        first, last = places[0], places[-1]
+        live = [event for number, event in of_hot[:first] if not number]
+        assert [event for _, event in of_hot[first : last + 1]] == live, "all that had come, and nothing in between"
+        assert found["events"] == len(live)
+    # To read all that lies between takes as long as it took to read it first, or nearly.
+    assert min(waits) < reading / 4, (waits, reading)
 
 
 async def test_what_is_refused_now_does_not_keep_live_delivery_waiting(

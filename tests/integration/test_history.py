@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tablewatcher.errors import DatabaseError
-from tablewatcher.event import Event
+from tablewatcher.event import Event, again
 from tablewatcher.postgres.asking import ask
 from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.requests import Kind
@@ -17,7 +18,7 @@ from tablewatcher.postgres.ring import history as module
 from tablewatcher.postgres.ring.history import History
 
 from ..conftest import Database
-from .capturing import Watched, names_of, spec_of, watch
+from .capturing import FIRST, Watched, names_of, spec_of, watch
 
 SPEC = spec_of()
 NAMES = names_of(SPEC)
@@ -62,6 +63,43 @@ async def test_each_key_is_found_by_its_token(watched: Watched) -> None:
     for key in sorted(keys):
         assert await history.since(None, key, watched.position) == expected(events, key), key
     assert await history.since(None, None, watched.position) == (events[0].ring_id, len(events))
+
+
+async def test_events_of_a_key_are_as_a_replay_of_all_has_them(any_database: Database, watched: Watched) -> None:
+    """Also those that come live, told to be sent again."""
+    live, history = await watched.events(), history_of(watched)
+    outbox = watched.outbox.for_replay(7)
+    page = await outbox.next_page(FIRST, len(live))
+    assert page is not None
+    assert [again(event, 7, structured=True).body for event in live] == [event.body for event in page.events]
+
+    async def found(key: str, **bounds: int) -> list[Event] | None:
+        given = {"most": 1000, "most_bytes": 1 << 20, **bounds}
+        return await history.events(outbox.event_rows, None, key, watched.position, **given)
+
+    keys = {key for event in live[-50:] for key in event.lane_keys} | {
+        "",
+        "9,9,9",
+        "1,",
+        "105,105",
+        "450,450",
+        "599,599",
+    }
+    for key in sorted(keys):
+        of_key = [asdict(event) for event in page.events if key in event.lane_keys]
+        assert [asdict(event) for event in await found(key) or []] == of_key, key
+    sizes = [len(event.body) for event in page.events if "105,105" in event.lane_keys]
+    number, size = len(sizes), sum(sizes)
+    assert len(await found("105,105", most=number) or []) == number
+    assert await found("105,105", most=number - 1) is None
+    assert len(await found("105,105", most_bytes=size) or []) == number
+    assert await found("105,105", most_bytes=size - 1) is None
+    before = watched.position
+    await any_database.execute("UPDATE t SET b = '105' WHERE a = 105")
+    assert len(await watched.events()) == 1
+    assert len(await found("105,105") or []) == number + 1
+    watched.position = before
+    assert len(await found("105,105") or []) == number, "what is not delivered yet is no part of it"
 
 
 @pytest.mark.parametrize("key", ["", "2", "2,a.b", "2,a%2eb", "3,a,b", "1,", "9,%00", "9,%FF", "9,é", "1,1,1", ","])

@@ -30,7 +30,7 @@ class Delivery(Generic[P]):
     """The delivery of one watcher. `chance` gives numbers in [0, 1), `age` the seconds since an event's capture.
 
     in_flight: events sent and not settled. again: events added by `release`. halted: the event at which everything has
-    stopped.
+    stopped. pages: what has been read and is not all delivered.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Delivery(Generic[P]):
         self._backlog = Backlog(ordered=policy.ordering is Ordering.PER_KEY, alone=self._blame.alone)
         parks = policy.on_exhausted is OnExhausted.PARK and self._backlog.ordered
         self.witness = Witness(self._backlog, self._blame, parks=parks)
-        self._pages: Pages[P] = Pages()
+        self.pages: Pages[P] = Pages()
         self._given_up = 0
         self._ending = False
 
@@ -66,7 +66,7 @@ class Delivery(Generic[P]):
     @property
     def waiting(self) -> int:
         """Events taken in and not yet delivered or put aside."""
-        return len(self._pages.outstanding) - self._given_up
+        return len(self.pages.outstanding) - self._given_up
 
     def unsettled(self, events: Iterable[Event]) -> int:
         """How many of these, which `release` has added, are not settled."""
@@ -91,11 +91,11 @@ class Delivery(Generic[P]):
     @property
     def oldest(self) -> Event | None:
         """The first event that is not delivered."""
-        return self._pages.oldest
+        return self.pages.oldest
 
     def offer(self, page: P) -> None:
         """Takes in the next page, in order of delivery."""
-        self._pages.offer(page)
+        self.pages.offer(page)
         self._backlog.fresh.extend(page.events)
         self.witness.forget_unread()
 
@@ -186,7 +186,7 @@ class Delivery(Generic[P]):
 
     def finished(self) -> tuple[P, int | None] | None:
         """As `Pages.finished`: how far all is delivered or put aside."""
-        return self._pages.finished()
+        return self.pages.finished()
 
     def parked(self, keys: Iterable[str]) -> None:
         """Keys with events put aside by an earlier lease: what comes for them follows these."""
@@ -198,7 +198,7 @@ class Delivery(Generic[P]):
     def put_aside(self, written: Iterable[Parking]) -> None:
         """These of `aside` are written down: they are settled."""
         events = {parking.event for parking in written}
-        self._pages.outstanding.difference_update(events)
+        self.pages.outstanding.difference_update(events)
         self._backlog.aside = [parking for parking in self._backlog.aside if parking.event not in events]
 
     def release(self, events: Sequence[Event], unparked: Iterable[str] = (), *, convicted: bool = False) -> None:
@@ -214,7 +214,7 @@ class Delivery(Generic[P]):
         back = [parking.event for parking in backlog.aside if not free.isdisjoint(parking.event.lane_keys)]
         backlog.aside = [parking for parking in backlog.aside if free.isdisjoint(parking.event.lane_keys)]
         self.again.add(events, convicted=convicted)
-        self._pages.outstanding.update(events)
+        self.pages.outstanding.update(events)
         if backlog.ordered:
             backlog.move(backlog.lanes.release([*events, *back], free))
         else:
@@ -235,7 +235,7 @@ class Delivery(Generic[P]):
         For an end without repeats: once these are delivered too, what is delivered has no holes. Nothing may be in
         flight. What is given up stays undelivered for `finished`.
         """
-        given_up = set(self._pages.tail())
+        given_up = set(self.pages.tail())
         self.witness.dismiss()
         self._backlog.forget(given_up)
         self._given_up, self._ending = len(given_up), True
@@ -243,7 +243,7 @@ class Delivery(Generic[P]):
 
     def _delivered(self, events: Sequence[Event]) -> None:
         self._blame.delivered(events, len(events))
-        self._pages.outstanding.difference_update(events)
+        self.pages.outstanding.difference_update(events)
         self._backlog.settled(events)
         guilty, passed = self.witness.accept(events)
         for each in guilty:
@@ -292,6 +292,6 @@ class Delivery(Generic[P]):
             if self.halted is not None and self.halted.event is event:
                 self.halted = None
         lanes.released.difference_update(events)
-        self._pages.outstanding.difference_update(events)
+        self.pages.outstanding.difference_update(events)
         self.again.forget(events)
         self.again.withdrawn.update(events)

@@ -42,6 +42,10 @@ class Pages(Generic[P]):
         self._open.append(_OpenPage(page))
         self.outstanding.update(page.events)
 
+    def events(self) -> Iterable[Event]:
+        """Of the pages that are not known to be delivered, delivered ones among them."""
+        return (event for opened in self._open for event in opened.page.events)
+
     @property
     def oldest(self) -> Event | None:
         """The first event of a page that is not delivered."""

@@ -39,6 +39,8 @@ class Reading:
                 await self._idle(woken, position)
                 continue
             flow.delivery.offer(page)
+            if flow.noting is not None:
+                flow.noting.see(page.events)
             position = page.position(None)
             if not page.events:
                 flow.observer.behind.caught_up()

@@ -18,6 +18,7 @@ from ..decide.backlog import BARRIERS
 from .aside import Aside
 from .flow import Flow
 from .keeping import Keeping
+from .searching import Search
 from .turns import Stall, Turns
 
 log = structlog.get_logger("tablewatcher.listener")
@@ -45,15 +46,36 @@ class Replaying:
             async with flow.turning:
                 flow.holds += 1
             try:
-                await self._pause_live()
-                await self._send_all(asked)
+                await self._send_all(asked, await self._found(asked))
             finally:
                 flow.holds -= 1
                 self._let_live_go()
 
-    async def _send_all(self, asked: Request) -> None:
-        history, position, left = self._flow.channels.history, self._keeping.position(), 0
-        first, there = await history.since(asked.since, asked.key, position)
+    async def _found(self, asked: Request) -> Sequence[Event] | None:
+        """All that is meant, of one key, looked for while live delivery goes on, which waits from then on.
+
+        None: it has to be read page by page, also where the key is that of a truncated table.
+        """
+        if asked.key is None or asked.key == "_":
+            await self._pause_live()
+            return None
+        search = Search(self._flow, asked, asked.key)
+        try:
+            await search.run(self._keeping)
+            await self._pause_live()
+            return search.delivered()
+        finally:
+            search.end()
+
+    async def _send_all(self, asked: Request, found: Sequence[Event] | None) -> None:
+        """found: all that is meant, where that is known."""
+        history, left = self._flow.channels.history, 0
+        if found is not None:
+            there, pieces = len(found), self._pieces_of(found)
+        else:
+            position = self._keeping.position()
+            first, there = await history.since(asked.since, asked.key, position)
+            pieces = self._pieces(asked, first, position, there)
         # A predecessor may have begun it, nobody was there for long, or rows have gone while they were counted.
         refusal = (await history.extent()).lacks(asked.since)
         if refusal:
@@ -61,7 +83,7 @@ class Replaying:
             return
         asked = replace(asked, state=State.RUNNING, done=0, total=there)
         await self._requests.update(asked)
-        async for read, piece in self._pieces(asked, first, position, there):
+        async for read, piece in pieces:
             there -= read
             if piece:
                 left += await self._send(piece)
@@ -130,6 +152,11 @@ class Replaying:
     def _let_live_go(self) -> None:
         self._flow.replaying = False
         self._flow.make_room()
+
+    async def _pieces_of(self, found: Sequence[Event]) -> AsyncIterator[tuple[int, list[Event]]]:
+        """The same in one piece."""
+        aside = await self._flow.channels.parked.event_ids()
+        yield len(found), [event for event in found if event.event_id not in aside]
 
     async def _pieces(
         self, asked: Request, first: int, position: Position, number: int

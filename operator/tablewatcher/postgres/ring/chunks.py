@@ -30,16 +30,16 @@ STORED_COLUMNS = "id, xid, at, op, key, old_key, data, context, traceparent, rou
 RAW_COLUMNS = "id, xid, micros, time, op, key, old_key, data, context, traceparent, routing"
 # NULL is left out.
 TAKEN_AT = "least(taken_at, at)"
-_IS_BY_COLUMN = "taken_at = 'infinity'"
-EVENTS = f"CASE WHEN {_IS_BY_COLUMN} THEN bodies[1]::integer ELSE coalesce(pg_catalog.cardinality(bodies), 1) END"
+IS_BY_COLUMN = "taken_at = 'infinity'"
+EVENTS = f"CASE WHEN {IS_BY_COLUMN} THEN bodies[1]::integer ELSE coalesce(pg_catalog.cardinality(bodies), 1) END"
 LAST_ID = f"(id + {EVENTS} - 1)"
 # Of large rows that are stored compressed, what they are in memory.
 SIZE = (
-    f"CASE WHEN bodies IS NULL THEN pg_catalog.octet_length(data) WHEN {_IS_BY_COLUMN} THEN bodies[2]::integer"
+    f"CASE WHEN bodies IS NULL THEN pg_catalog.octet_length(data) WHEN {IS_BY_COLUMN} THEN bodies[2]::integer"
     f" ELSE {CHUNK_BYTES} END"
 )
 # In `bodies`, of the first column.
-_FIRST_COLUMN = 3
+FIRST_COLUMN = 3
 
 _MOMENT = (
     f"(pg_catalog.date_part('epoch', {TAKEN_AT}) * 1000000)::bigint AS micros,"
@@ -90,14 +90,12 @@ def rows_in(stored: str) -> str:
 def events_in(stored: str) -> str:
     """A query of RAW_COLUMNS, a row an event, over a relation of STORED_COLUMNS, which it reads three times."""
     places = range(1, MOST_COLUMNS + 1)
-    common = {"moment": _MOMENT, "stored": stored, "routing": _part("routing"), "by_column": _IS_BY_COLUMN}
+    common = {"moment": _MOMENT, "stored": stored, "routing": _part("routing"), "by_column": IS_BY_COLUMN}
     by_column = _BY_COLUMN.format(
         **common,
         key=_key(),
         values=", ".join(f"v{nth}" for nth in places),
-        arrays=", ".join(
-            f"pg_catalog.json_array_elements(c.bodies[{_FIRST_COLUMN - 1 + nth}]::json)" for nth in places
-        ),
+        arrays=", ".join(f"pg_catalog.json_array_elements(c.bodies[{FIRST_COLUMN - 1 + nth}]::json)" for nth in places),
     )
     single = f"{rows_in(stored)} WHERE bodies IS NULL"
     return " UNION ALL ".join([single, _CHUNKED.format(**common, key=_part("key")), by_column])

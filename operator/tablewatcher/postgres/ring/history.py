@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import psycopg
+from psycopg.rows import tuple_row
+
+from ...event import Event
 from ...naming import WatcherNames, key_parts
 from ..connection.session import Connection, translating
 from ..quoting import ours, utf8
-from .chunks import TAKEN_AT, events_in
+from .chunks import FIRST_COLUMN, IS_BY_COLUMN, TAKEN_AT, events_in
+from .envelope import EVENT_COLUMNS
 from .gap_sql import repaired_at
 from .position import GIVEN, Position
-from .stray_bytes import may_have_been_said, said, sent_as_it_is
+from .stray_bytes import may_have_been_said, said, sent_as_it_is, without
 
+_STRETCH = "a_stretch_of_a_table"
+_EVENTS = events_in(_STRETCH)
+_OF_STRETCH = """
+WITH head AS MATERIALIZED (
+    SELECT pg_catalog.pg_relation_filenode('{ring}') AS file,
+           pg_catalog.pg_relation_size('{ring}') / pg_catalog.current_setting('block_size')::bigint AS blocks)
+SELECT head.*, found.* FROM head LEFT JOIN ({query}) AS found ON true
+"""
+# Of large rows no more than is meant to be kept.
+_FOUND = """
+WITH meant AS (
+    SELECT * FROM ({events}) AS r WHERE {meant} ORDER BY id LIMIT %(most)s::bigint + 1),
+raw AS (
+    SELECT * FROM (SELECT *, sum(pg_catalog.octet_length(data)) OVER (ORDER BY id) AS size FROM meant) AS m
+    WHERE size - pg_catalog.octet_length(data) <= %(most_bytes)s::bigint)
+SELECT e.* FROM {rows} AS e
+"""
+_BODY = EVENT_COLUMNS.split(", ").index("body")
+_Rows = list[tuple[Any, ...]]
 # 2 MB of a table, which are read in some 20 ms: as long as a page of live delivery takes.
 STRETCH_BLOCKS = 256
 
@@ -50,6 +75,14 @@ class Extent:
         return ""
 
 
+def _never(_: _Rows) -> bool:
+    return False
+
+
+def _size(rows: _Rows) -> int:
+    return sum(len(row[_BODY]) for row in rows)
+
+
 class History:
     """The rows of one ring by the time of their capture. There is no index on that: each question reads them all.
 
@@ -70,38 +103,77 @@ class History:
         parts = None if key is None else key_parts(key)
         if key is not None and parts is None:
             return 0, 0
-        given = {f"part{nth}": part for nth, part in enumerate(parts or ())}
-        parameters: dict[str, Any] = {"moment": moment, **position.parameters, **given}
+        parameters = _parameters(moment, parts or (), position)
         meant = _meant(parts, self._connection.info.parameter_status("server_encoding"))
-        found = [each for name in self._names.rings for each in await self._of_ring(ours(name), meant, parameters)]
+        query = f"SELECT coalesce(min(id), 0), count(*) FROM ({_EVENTS}) AS r WHERE {meant}"
+        rows = _may_have(parts or ())
+        found = [r for name in self._names.rings for r in await self._of_ring(name, query, parameters, rows=rows)]
         return min((first for first, _ in found if first), default=0), sum(number for _, number in found)
 
-    async def _of_ring(self, ring: str, meant: str, parameters: dict[str, Any]) -> list[tuple[int, int]]:
-        """The answers to `since` in the stretches of one of the tables."""
-        stretch = f"(SELECT * FROM {ring} WHERE ctid >= %(from)s::text::tid AND ctid < %(to)s::text::tid)"
-        query = (
-            "SELECT coalesce(min(id), 0) AS first, count(*) AS number,"
-            f" pg_catalog.pg_relation_filenode('{ring}') AS file,"
-            f" pg_catalog.pg_relation_size('{ring}') / pg_catalog.current_setting('block_size')::bigint AS blocks"
-            f" FROM ({events_in(stretch)}) AS r WHERE {meant}"
-        )
+    @translating
+    async def events(
+        self, rows: str, moment: datetime | None, key: str, position: Position, *, most: int, most_bytes: int
+    ) -> list[Event] | None:
+        """The same rows as events, made by `rows` of `envelope.event_rows`, in order; None: there are more than `most`.
+
+        Or they have more than `most_bytes`.
+        """
+        parts = key_parts(key)
+        if parts is None:
+            return []
+        meant = _meant(parts, self._connection.info.parameter_status("server_encoding"))
+        parameters = {**_parameters(moment, parts, position), "most": most, "most_bytes": most_bytes}
+        try:
+            found = await self._events(_FOUND.format(events=_EVENTS, meant=meant, rows=rows), parameters, parts)
+        except psycopg.errors.CharacterNotInRepertoire:
+            query = _FOUND.format(events=without(_EVENTS), meant=meant, rows=rows)
+            found = await self._events(query, parameters, parts)
+        if len(found) > most or _size(found) > most_bytes:
+            return None
+        return [Event(*row) for row in sorted(found, key=lambda row: row[0])]
+
+    async def _events(self, query: str, parameters: dict[str, Any], parts: Sequence[bytes]) -> _Rows:
+        most, most_bytes = parameters["most"], parameters["most_bytes"]
+        found: _Rows = []
+        for name in self._names.rings:
+            found += await self._of_ring(
+                name,
+                query,
+                parameters,
+                rows=_may_have(parts),
+                enough=lambda rows: len(rows) > most or _size(rows) > most_bytes,
+            )
+        return found
+
+    async def _of_ring(
+        self, ring: str, query: str, parameters: dict[str, Any], *, rows: str, enough: Callable[[_Rows], bool] = _never
+    ) -> _Rows:
+        """The answers to `query`, which has _EVENTS, of the stretches of one of the tables.
+
+        rows: a condition on those of the table; enough: whether no further stretch need be read.
+        """
+        ring = ours(ring)
+        place = "ctid >= %(from)s::text::tid AND ctid < %(to)s::text::tid"
+        stretch = f"(SELECT * FROM {ring} WHERE {place} AND {rows})"
+        query = _OF_STRETCH.format(ring=ring, query=query.replace(_STRETCH, stretch))
         file, at, end = None, 0, 0
-        found: list[tuple[int, int]] = []
+        found: _Rows = []
         while True:
             bounds = {"from": f"({at},0)", "to": f"({at + STRETCH_BLOCKS},0)"}
-            async with self._lock:
-                row = await (await self._connection.execute(query, parameters | bounds)).fetchone()
-            assert row is not None  # noqa: S101 - an aggregate always has its one row
-            if file not in (None, row["file"]):
+            async with self._lock, self._connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+                await cursor.execute(query.encode(), parameters | bounds)
+                answer = await cursor.fetchall()
+            there, blocks = answer[0][:2]
+            if file not in (None, there):
                 # Emptied meanwhile, or written anew (VACUUM FULL): what is there now is elsewhere in it.
                 file, at, found = None, 0, []
                 continue
             if file is None:
                 # What is written later is not delivered at that position.
-                file, end = row["file"], row["blocks"]
-            found.append((row["first"], row["number"]))
+                file, end = there, blocks
+            found += [row[2:] for row in answer if row[2] is not None]
             at += STRETCH_BLOCKS
-            if at >= end:
+            if at >= end or enough(found):
                 return found
 
     @translating
@@ -109,6 +181,24 @@ class History:
         """As the function of this name."""
         async with self._lock:
             return await extent(self._connection, self._names)
+
+
+def _parameters(moment: datetime | None, parts: Sequence[bytes], position: Position) -> dict[str, Any]:
+    return {"moment": moment, **position.parameters, **{f"part{nth}": part for nth, part in enumerate(parts)}}
+
+
+def _may_have(parts: Sequence[bytes]) -> str:
+    """A condition on rows of the ring: without what it leaves out, no chunk need be taken apart for a common key."""
+    plain = [nth for nth, part in enumerate(parts) if re.fullmatch(rb"[0-9A-Za-z-]+", part)]
+    if not plain:
+        return "true"
+    # A text of these signs stands in JSON as it is.
+    nth = plain[0]
+    part = f"pg_catalog.encode(%(part{nth})s::bytea, 'escape')"
+    return (
+        f"(bodies IS NULL OR CASE WHEN {IS_BY_COLUMN} THEN pg_catalog.strpos(bodies[{FIRST_COLUMN + nth}], {part}) > 0"
+        f" ELSE {part} = ANY (key) END)"
+    )
 
 
 def _meant(parts: Sequence[bytes] | None, encoding: str | None) -> str:

@@ -42,7 +42,10 @@ _LOOKS_FOR_CHUNKS = 20
 
 
 class Outbox:
-    """One watcher's ring, read through `connection`, which other watchers share: one statement at a time."""
+    """One watcher's ring, read through `connection`, which other watchers share: one statement at a time.
+
+    event_rows: as `envelope` makes it.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class Outbox:
         self._generation = generation
         encoding = connection.info.parameter_status("server_encoding")
         rows = event_rows(spec, names, database=database, encoding=encoding, generation=generation, replay=replay)
-        self._event_rows = rows
+        self.event_rows = rows
         # By what they look for, put together when first asked for: most watchers never need all.
         self._polls: dict[tuple[bool, bool], str] = {}
         self._looks_for_chunks = 0
@@ -104,7 +107,7 @@ class Outbox:
         return await self._page_of_batch(position.prev, position.cur, limit)
 
     def _of_page(self, raw: str) -> str:
-        return _PAGE.format(stored=self._union(_PAGE_BRANCH), raw=raw, rows=self._event_rows)
+        return _PAGE.format(stored=self._union(_PAGE_BRANCH), raw=raw, rows=self.event_rows)
 
     def _union(self, branches: str) -> str:
         return " UNION ALL ".join(
@@ -161,7 +164,7 @@ class Outbox:
             stored = self._union(_POLL_BRANCH + _LATE_BRANCH if late else _POLL_BRANCH)
             raw = _EVENTS if chunks else _ROWS
             raw = without(raw) if self._has_stray_bytes else raw
-            found = _POLL.format(stored=stored, raw=raw, rows=self._event_rows)
+            found = _POLL.format(stored=stored, raw=raw, rows=self.event_rows)
             self._polls[late, chunks] = found
         return found
 
