@@ -9,7 +9,7 @@ import pytest
 from tablewatcher.errors import Reason
 from tablewatcher.event import Event
 from tablewatcher.listener.decide.delivery import Delivery
-from tablewatcher.listener.decide.witness import REMEMBERED
+from tablewatcher.listener.decide.witness import REMEMBERED_BYTES
 from tablewatcher.sinks.base import Outcome
 from tablewatcher.spec.model import DeliveryPolicy, OnExhausted
 
@@ -219,10 +219,22 @@ def test_a_walk_that_began_before_something_was_accepted_finds_no_gap() -> None:
     assert machine.witness.walk().find(gap, endpoint.now) is gap[0]
 
 
-def test_more_that_is_bad_than_is_remembered_lets_no_gap_by() -> None:
-    machine, bad = full(attempts=2), [f"k{nth}" for nth in range(REMEMBERED + 1)]
+def test_any_number_of_bad_rows_before_an_unread_gap_is_judged_by_it() -> None:
+    machine, bad = full(attempts=3), [f"k{nth}" for nth in range(300)]
     endpoint = Endpoint(machine, **dict.fromkeys(["a", *bad], REFUSED))
-    ring = Ring(machine, endpoint, *page(*bad, start=4).events, event(99, "_", op="g"))
+    ring = Ring(machine, endpoint, *page(*bad, start=4).events, event(999, "_", op="g"))
+    ring.look_until_judged(5000)
+    assert endpoint.accepted == [999]
+    ring.read_on()
+    assert aside(machine) == list(range(4, 304))
+    assert endpoint.accepted == [999, 999]
+
+
+def test_more_that_is_bad_than_is_remembered_lets_no_gap_by() -> None:
+    machine, bad = full(attempts=2), [f"k{nth}" for nth in range(5)]
+    endpoint = Endpoint(machine, **dict.fromkeys(["a", *bad], REFUSED))
+    large = [event(nth, key, body=b"x" * (REMEMBERED_BYTES // 5 + 1)) for nth, key in enumerate(bad, 4)]
+    ring = Ring(machine, endpoint, *large, event(99, "_", op="g"))
     for _ in range(500):
         ring.look()
     assert machine.aside == []

@@ -26,8 +26,9 @@ from .walk import Walk
 # A go is calls without a wait between them, at an endpoint that may be down: so many a failed attempt outside of one.
 # In one piece all the same: put off, a suspect that failed in an outage would be judged by what came after it.
 CALLS_A_FAILURE = 32
-# Of what is not read yet: so many events are remembered that were tried in vain. Their bodies take memory.
-REMEMBERED = 32
+# Of what is not read yet: events are remembered that were tried in vain, as far as their bodies have no more bytes. A
+# page may have as many.
+REMEMBERED_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
@@ -195,7 +196,8 @@ class Witness:
         return True
 
     def _remember(self, event: Event, due: float) -> None:
-        if event.ring_id in self._tried or len(self._tried) < REMEMBERED:
+        others = sum(len(each.body) for each, _ in self._tried.values() if each is not event)
+        if others + len(event.body) <= REMEMBERED_BYTES:
             self._tried[event.ring_id] = (event, due)
         else:
             self._blame.forget(event)
