@@ -39,12 +39,11 @@ class Again:
         if self.under_way:
             self.under_way.difference_update(events)
 
-    def deliver(self, events: Sequence[Event]) -> list[Event]:
-        """These are delivered; those of them that had been added."""
+    def deliver(self, events: Sequence[Event]) -> None:
+        """These are delivered."""
         found = [event for event in events if event in self.open]
         self.delivered += found
         self.forget(found)
-        return found
 
     def forget(self, events: Iterable[Event]) -> None:
         """These are settled, one way or the other."""

@@ -112,7 +112,7 @@ class Blame:
                 return None
             # Not at once: another one is the next probe, or this one would keep a sound endpoint's circuit open.
             return delay(self.policy.backoff, max(record.counted, 1), self.chance())
-        if first and outcome.verdict is Verdict.REJECTED:
+        if first and outcome.verdict is Verdict.REJECTED and len(self._refused) < REFUSED_IN_A_ROW:
             self._refused.add(event)
         if self.circuit.failures or len(self._refused) >= REFUSED_IN_A_ROW:
             self._endpoint_failed(outcome, now)

@@ -253,8 +253,9 @@ class Delivery(Generic[P]):
         if self.halted is not None and self.halted.event in events:
             self.halted = None
         if self.again.open:
-            found = self.again.deliver(events)
-            self._backlog.lanes.released.difference_update(found)
+            self.again.deliver(events)
+        if released := self._backlog.lanes.released:
+            released.difference_update(events)
 
     def _is_exhausted(self, event: Event, outcome: Outcome) -> bool:
         """Puts an event aside that has had its chances. False: it is to be sent again, perhaps as the only one."""

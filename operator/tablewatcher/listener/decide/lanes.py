@@ -116,6 +116,7 @@ class Lanes:
     def park(self, event: Event) -> list[Event]:
         """Puts aside an event that is under way or held, and what stands behind it, which is returned in order."""
         keys = event.lane_keys
+        self.released.discard(event)
         self._park(keys)
         return self._advance(keys).aside
 
