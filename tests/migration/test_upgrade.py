@@ -40,8 +40,8 @@ async def test_what_an_earlier_version_caught_is_delivered_by_this_one(database:
     async with watched.reader:
         events = await watched.events()
         assert [(event.op, event.key, event.routing) for event in events] == [
-            ("i", "1", None),
-            ("u", "1", None),
+            ("i", "1", ["old"]),
+            ("u", "1", ["old"]),
             ("i", "2", ["new"]),
             *(("i", str(key), ["many"]) for key in range(4, 201)),
         ]

@@ -16,6 +16,7 @@ from ..naming import SCHEMA, WatcherNames, source, token
 from ..spec.model import Format, WatcherSpec
 from .connection.session import Connection, translating
 from .ring.cursor_sql import not_superseded
+from .routing import kept, route, words_of
 
 # Read in pieces: a key that is hot may have gathered many.
 PIECE_EVENTS = 500
@@ -55,6 +56,7 @@ class Parked:
         self._lock = lock
         self._hash = names.hash
         self._structured = spec.format is Format.STRUCTURED
+        self._columns = spec.routing_columns
         self._source = source(spec.namespace, spec.name)
         self._table = f"{token(spec.table.schema)}.{token(spec.table.name)}"
         self._insert = _INSERT.format(table=TABLE, not_superseded=not_superseded(names))
@@ -146,7 +148,7 @@ class Parked:
             "sequence": sequence,
             "traceparent": event.traceparent,
             "data": data.decode(),
-            "routing": None if event.routing is None else list(event.routing),
+            "routing": kept(event.routing, self._columns),
             "attempts": row.attempts,
             "reason": row.reason,
             "message": row.message,
@@ -164,12 +166,12 @@ class Parked:
             row["sequence"],
             row["traceparent"],
             b"",
-            row["routing"],
+            words_of(row["routing"], self._columns),
             replay,
         )
         data = row["data"].encode()
         event.body = body_of(event, data, structured=self._structured, source=self._source, table=self._table)
-        return event
+        return route(event, self._columns, structured=self._structured)
 
 
 def of_key(meant: str, table: str = "") -> str:

@@ -24,7 +24,7 @@ _CHUNKS_A_PIECE = 16
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The two queries. keys, routes: names of the texts in alias `r`.
+    """The two queries. keys: names of the texts in alias `r`; routes: texts of it.
 
     rows: relation `r` of those and `body` for the rows from tw.done on, tw.size at the most. fits: whether one of them
     is an event as it is; note: false, and notes that a row was left out.
@@ -60,7 +60,7 @@ class Block:
     def _arrays(self) -> dict[str, str]:
         """What a block is gathered in: variables of the function, and what of a row is an element."""
         arrays = {"bodies": "r.body", "keys": element([f"r.{key}" for key in self.keys])}
-        return {**arrays, "all_routes": element([f"r.{route}" for route in self.routes])} if self.routes else arrays
+        return {**arrays, "all_routes": element(self.routes)} if self.routes else arrays
 
     def _together(self) -> str:
         """How many events a chunk has: as many as fit where one is the largest and the others are as most are.

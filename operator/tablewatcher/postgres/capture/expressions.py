@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ...naming import SCHEMA
 from ..quoting import identifier, literal
+from ..routing import sign
 from ..shape import Column
 from ..sql import CAPTURE_ROUTES
 from .statement_source import cut_route, value_as_text
@@ -31,9 +32,13 @@ def parts(record: str, columns: Iterable[Column]) -> str:
     return ", ".join(_texts(record, columns))
 
 
-def routes(record: str, columns: Iterable[Column]) -> str:
-    """The same as words of the subject."""
-    return ", ".join(map(cut_route, _texts(record, columns)))
+def routes(record: str, columns: Sequence[Column]) -> str:
+    """The same as words of the subject, and the sign of which columns they are of."""
+    return ", ".join([*map(cut_route, _texts(record, columns)), _sign(columns)])
+
+
+def _sign(columns: Iterable[Column]) -> str:
+    return literal(sign([column.name for column in columns]))
 
 
 def _texts(record: str, columns: Iterable[Column]) -> Iterable[str]:
@@ -47,10 +52,10 @@ def routes_again(columns: Sequence[Column]) -> dict[str, str]:
     """
     if not columns:
         return {"fast_routing": "", "slow_routing": ""}
-    by_name = ", ".join(cut_route(f"coalesce(n, o) ->> {literal(column.name)}") for column in columns)
+    by_name = [*(cut_route(f"coalesce(n, o) ->> {literal(column.name)}") for column in columns), _sign(columns)]
     return {
         "fast_routing": CAPTURE_ROUTES.format(new=routes("NEW", columns), old=routes("OLD", columns)),
-        "slow_routing": f"\n        routes := coalesce(routes, ARRAY[{by_name}]::text[]);",
+        "slow_routing": f"\n        routes := coalesce(routes, ARRAY[{', '.join(by_name)}]::text[]);",
     }
 
 

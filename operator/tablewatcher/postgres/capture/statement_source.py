@@ -13,12 +13,13 @@ one afterwards as a row trigger does it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ...naming import LONGEST_SUBJECT
-from ..quoting import identifier
+from ..quoting import identifier, literal
 from ..ring.chunks import CHUNK_BYTES, IDS_A_ROW, ring_row
+from ..routing import sign
 from ..shape import Column
 from .block_source import Block
 from .columnar_source import Columnar, fits_by_column, guards, value_names
@@ -87,7 +88,7 @@ class Selection:
             "at": "clock_timestamp()",
             "key": self._array(self._keys),
             "data": "r.body",
-            **({"routing": self._array(self._routes)} if self.routes else {}),
+            **({"routing": f"ARRAY[{', '.join(self._words(map(self._text, self._routes)))}]"} if self.routes else {}),
         }
         return (
             f"SELECT {ring_row(values, traceparent)}\n"
@@ -120,7 +121,7 @@ class Selection:
             as_were=f"EXISTS (SELECT FROM {self._piece('LIMIT 1')} AS c WHERE {as_they_were('c', self.columns)})",
             columns=self.columns,
             key=key,
-            routes=[self._text(route) for route in self._routes],
+            routes=self._words(map(self._text, self._routes)),
         )
 
     def _piece(self, which: str) -> str:
@@ -139,7 +140,7 @@ class Selection:
         return Block(
             rows=f"(SELECT {values}\n            FROM {self._piece(_BLOCK)} AS c OFFSET 0) AS r",
             keys=self._keys,
-            routes=self._routes,
+            routes=self._words(f"r.{route}" for route in self._routes),
             fits=self._fits(),
             note=_NOTE,
         )
@@ -147,7 +148,8 @@ class Selection:
     def gathering(self) -> dict[str, object]:
         """What puts the events of the rows after the first few into chunks, by its names in `sql/capture_set.sql`."""
         keys = "".join(f" keys := keys || picked.{part};" for part in self._keys)
-        routes = "".join(f" all_routes := all_routes || picked.{part};" for part in self._routes)
+        words = self._words(f"picked.{part}" for part in self._routes)
+        routes = "".join(f" all_routes := all_routes || {word};" for word in words)
         begin = " keys := NULL;" + (" all_routes := NULL;" if self.routes else "")
         bounds = {"number_of_few": FEW, "chunk_bytes": CHUNK_BYTES, "look_every": LOOK_EVERY, "look_at": _LOOK_AT}
         return {"many": self._many(), "gather": keys + routes, "begin": begin, **bounds}
@@ -175,6 +177,10 @@ class Selection:
     @property
     def _routes(self) -> list[str]:
         return [f"p{nth}" for nth in range(len(self.routes))]
+
+    def _words(self, texts: Iterable[str]) -> list[str]:
+        """Those of the routes, and the sign of which columns they are of; none where there are none."""
+        return [*texts, f"{literal(sign(self.routes))}::text"] if self.routes else []
 
     def rest(self) -> str:
         """The rows that were left out, whole."""

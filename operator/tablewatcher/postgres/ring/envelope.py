@@ -11,6 +11,7 @@ from ...event import ACTION_NAMES, DATA_CONTENT_TYPE, TYPES
 from ...naming import LONGEST_SUBJECT, WatcherNames, source, token
 from ...spec.model import Format, WatcherSpec
 from ..quoting import literal, utf8
+from ..routing import are_of
 from .chunks import RAW_COLUMNS
 
 EVENT_COLUMNS = "id, event_id, op, key, old_key, time, captured_at, sequence, traceparent, body, routing"
@@ -74,8 +75,10 @@ def _routing(spec: WatcherSpec) -> str:
     too_long = f"pg_catalog.octet_length(part) > {LONGEST_SUBJECT}"
     instead = f"pg_catalog.repeat('_', {LONGEST_SUBJECT + 1})"
     word = f"CASE WHEN {too_long} THEN {instead} ELSE tablewatcher.token(ARRAY[part]) END"
-    tokens = f"SELECT {word} FROM pg_catalog.unnest(r.routing) WITH ORDINALITY AS u (part, nth)"
-    return f"CASE WHEN r.routing IS NOT NULL THEN ARRAY({tokens} ORDER BY nth) END"
+    columns = spec.routing_columns
+    words = f"pg_catalog.unnest(r.routing[1:{len(columns)}])"
+    tokens = f"SELECT {word} FROM {words} WITH ORDINALITY AS u (part, nth)"
+    return f"CASE WHEN {are_of(columns, 'r.routing')} THEN ARRAY({tokens} ORDER BY nth) END"
 
 
 def _cases(values: dict[str, str]) -> str:

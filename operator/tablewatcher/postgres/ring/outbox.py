@@ -25,9 +25,10 @@ from psycopg.rows import tuple_row
 from ...errors import DatabaseError, Reason
 from ...event import Event
 from ...naming import SCHEMA, WatcherNames
-from ...spec.model import WatcherSpec
+from ...spec.model import Format, WatcherSpec
 from ..connection.session import Connection, translating
 from ..quoting import ours
+from ..routing import route
 from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in, rows_in
 from .envelope import EVENT_COLUMNS, event_rows
 from .home import foreign_rows
@@ -62,6 +63,7 @@ class Outbox:
         self._lock = lock
         self._names = names
         self._generation = generation
+        self._columns, self._structured = spec.routing_columns, spec.format is Format.STRUCTURED
         encoding = connection.info.parameter_status("server_encoding")
         rows = event_rows(spec, names, database=database, encoding=encoding, generation=generation, replay=replay)
         self.event_rows = rows
@@ -128,7 +130,7 @@ class Outbox:
             raise foreign_rows()  # what it shows and the one before did not is nothing
         if flushed != _TRUE:
             await self._await_flush(lsn)
-        events = tuple(_event(row) for row in rows)
+        events = self._events(rows)
         if int(seen) == len(events):
             return Page(events, prev, cur)
         # More than a page: the rest of this very batch is read by address, from where this page ends.
@@ -185,7 +187,7 @@ class Outbox:
             return await self._page_of_batch(prev, cur, limit)
         self._batch["after"] = bounds["last"]
         self._left.popleft()
-        return Page(tuple(_event(row) for row in rows), prev, cur, self._rest())
+        return Page(self._events(rows), prev, cur, self._rest())
 
     def _rest(self) -> Rest | None:
         """What is left of the batch behind what has been read of it."""
@@ -219,15 +221,17 @@ class Outbox:
                 return
         raise AssertionError("a commit returned before its WAL was flushed")
 
+    def _events(self, rows: Sequence[Sequence[Any]]) -> tuple[Event, ...]:
+        events = tuple(Event(*row[:_WIDTH]) for row in rows)
+        for event in events if self._columns else ():
+            route(event, self._columns, structured=self._structured)
+        return events
+
     async def _flush(self) -> None:
         wake = ours(self._names.wake)
         async with self._connection.transaction():
             await self._connection.execute("SET LOCAL synchronous_commit = local")
             await self._connection.execute(f"SELECT pg_catalog.setval('{wake}', last_value) FROM {wake}")
-
-
-def _event(row: Sequence[Any]) -> Event:
-    return Event(*row[:_WIDTH])
 
 
 _WIDTH = EVENT_COLUMNS.count(",") + 1
