@@ -530,6 +530,7 @@ async def test_publication_for_all_tables(database: Database) -> None:
     with pytest.raises(DatabaseError, match='"every ""thing"') as refused:
         await apply(database.dsn, SPEC, NAMES)
     assert refused.value.reason is Reason.PUBLICATION_CONFLICT
+    assert "publication.autocreate.mode=filtered" in refused.value.message
     await database.execute('DROP PUBLICATION "every ""thing"; CREATE PUBLICATION one FOR TABLE t')
     assert (await apply(database.dsn, SPEC, NAMES)).plan
 

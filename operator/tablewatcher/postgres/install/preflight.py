@@ -112,8 +112,10 @@ def _check_publications(spec: WatcherSpec, observed: Observed) -> None:
         named = ", ".join(identifier(name) for name in publications)
         raise DatabaseError(
             Reason.PUBLICATION_CONFLICT,
-            f"publication {named} is FOR ALL TABLES: it would send our ring to its subscribers and stop them;"
-            " publish named tables or schemas instead, or, where no subscriber minds, set"
+            f"publication {named} is FOR ALL TABLES: it would send our ring to all who read it, and stop subscribers"
+            " without its tables; publish named tables or schemas instead (Debezium:"
+            " publication.autocreate.mode=filtered), or, where readers leave out schema"
+            f" {SCHEMA} (Debezium: schema.exclude.list), set"
             " spec.database.allowAllTablesPublication: true",
         )
 
