@@ -10,6 +10,7 @@ from datetime import datetime
 import psycopg
 import pytest
 
+from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.connection.session import Connection, connect
 from tablewatcher.postgres.progress import drained
 from tablewatcher.postgres.ring.chunks import EVENTS, IDS_A_ROW
@@ -218,3 +219,28 @@ async def test_blocks_of_rows_are_told_as_rows_are(
     found = [{event.key: json.loads(event.body)["data"] for event in events} for events in (by_row, as_set)]
     assert len(by_row) == len(as_set) == len(found[0])
     assert found[0] == found[1]
+
+
+# Alone, in the first page of its batch, and in a later one.
+@pytest.mark.parametrize(("before", "limit"), [(0, 1000), (500, 1000), (500, 100)])
+async def test_what_a_later_version_has_written_in_another_form_is_refused_by_name(
+    any_database: Database, before: int, limit: int
+) -> None:
+    """The next form has this mark. What counts events is right about it all the same."""
+    await any_database.execute("CREATE TABLE t (a int, b text, s text, PRIMARY KEY (a, b))")
+    watched, ring = await watch(any_database.dsn, SPEC), f"tablewatcher.{NAMES.rings[0]}"
+    async with watched.reader:
+        await any_database.execute(f"INSERT INTO t SELECT 1, n, 's' FROM generate_series(1, {before}) AS n")
+        await any_database.execute("INSERT INTO t SELECT 2, n, 's' FROM generate_series(1, 64) AS n")
+        await any_database.execute(
+            f"UPDATE {ring} SET data = 'later', bodies = bodies[1:2] || 'x'::text"
+            f" WHERE taken_at = 'infinity' AND id > (SELECT max(id) - 200 FROM {ring})"
+        )
+        with pytest.raises(DatabaseError, match="later version") as refused:
+            await watched.page(limit)
+    assert refused.value.reason is Reason.MANUAL_ACTION_REQUIRED
+    stands = await standing(any_database.dsn, NAMES)
+    assert stands is not None
+    assert stands.waiting == before + 64
+    assert stands.oldest_seconds is not None
+    assert not await drained(any_database.dsn, NAMES, seconds=0)

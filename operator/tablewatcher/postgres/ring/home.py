@@ -81,6 +81,16 @@ def foreign_rows() -> DatabaseError:
     )
 
 
+def later_form() -> DatabaseError:
+    """Why nothing is delivered from a ring that holds what a later version has written in another form."""
+    return DatabaseError(
+        Reason.MANUAL_ACTION_REQUIRED,
+        "a later version of TableWatcher has written to this ring, in a form that this one does not know, so nothing is"
+        " delivered. Use that version again; to go back from it, `apply` with this one first, and leave a listener of"
+        " that one running until `tablewatcher status` shows that nothing waits",
+    )
+
+
 def adoption(names: WatcherNames, here: Home, table_oid: int) -> tuple[str, str, str]:
     """Statements that make `here` the home, in one transaction: what is undelivered is kept, a gap is announced.
 

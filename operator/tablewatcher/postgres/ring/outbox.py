@@ -29,9 +29,9 @@ from ...spec.model import Format, WatcherSpec
 from ..connection.session import Connection, translating
 from ..quoting import ours
 from ..routing import route
-from .chunks import EVENTS, LAST_ID, SIZE, STORED_COLUMNS, events_in, rows_in
+from .chunks import EVENTS, IS_OF_LATER_FORM, LAST_ID, SIZE, STORED_COLUMNS, events_in, rows_in
 from .envelope import EVENT_COLUMNS, event_rows
-from .home import foreign_rows
+from .home import foreign_rows, later_form
 from .position import Page, Position, Rest
 from .snapshot import Snapshot, late_commits
 from .stray_bytes import without
@@ -121,13 +121,15 @@ class Outbox:
         rows = await self._look(prev, limit)
         if not rows:
             return None
-        text, seen, lsn, flushed, generation, foreign, _ = rows[0][_WIDTH]
+        text, seen, lsn, flushed, generation, foreign, later = rows[0][_WIDTH]
         if generation is not None and int(generation) > self._generation:
             # Begun by `apply`, together with the first rows that this very snapshot shows: they go out as part of it.
             raise DatabaseError(Reason.RECONCILING, "a new generation has begun in the database; starting anew")
         cur = Snapshot.parse(text)
         if foreign == _TRUE or text == prev.text:
             raise foreign_rows()  # what it shows and the one before did not is nothing
+        if later == _TRUE:
+            raise later_form()
         if flushed != _TRUE:
             await self._await_flush(lsn)
         events = self._events(rows)
@@ -153,7 +155,7 @@ class Outbox:
         }
         has_late = bool(late)
         rows = await self._rows(self._poll(has_late, bool(self._looks_for_chunks)), parameters)
-        chunks = bool(rows) and rows[0][_WIDTH][-1] == _TRUE
+        chunks = bool(rows) and rows[0][_WIDTH][-1] is not None
         if chunks and not self._looks_for_chunks:
             # These were rows of the ring and no events. The next look is another batch, which these are part of.
             rows = await self._rows(self._poll(has_late, True), parameters)
@@ -174,7 +176,9 @@ class Outbox:
         late = [str(xid) for xid in late_commits(prev, cur)]
         self._batch = {"xmax": str(prev.xmax), "end": str(cur.xmax), "cur": cur.text, "late": late, "after": after_id}
         rows = await self._rows(self._bounds, {**self._batch, "limit": limit, "bytes": PAGE_BYTES})
-        self._left = deque(dict(zip(_BOUNDS, row, strict=True)) for row in rows)
+        if any(row[-1] for row in rows):
+            raise later_form()
+        self._left = deque(dict(zip(_BOUNDS, row, strict=False)) for row in rows)
 
     async def _page_of_batch(self, prev: Snapshot, cur: Snapshot, limit: int) -> Page:
         if not self._left:
@@ -256,7 +260,9 @@ head AS MATERIALIZED (
              AS foreign_rows)
 SELECT e.*, CASE WHEN e.id = (SELECT first_id FROM head) THEN (
     SELECT ARRAY[cur, seen::text, lsn::text, (pg_catalog.pg_current_wal_flush_lsn() >= lsn)::text, generation::text,
-                 foreign_rows::text, EXISTS (SELECT FROM page WHERE bodies IS NOT NULL)::text] FROM head) END
+                 foreign_rows::text,
+                 -- NULL: there is no chunk.
+                 (SELECT bool_or({IS_OF_LATER_FORM})::text FROM page WHERE bodies IS NOT NULL)] FROM head) END
 FROM {{rows}} AS e ORDER BY e.id
 """
 _IN_BATCH = (
@@ -267,16 +273,17 @@ _LATE_IN_BATCH = f"xid = ANY (%(late)s::text[]::xid8[]) AND {LAST_ID} > %(after)
 # Of a chunk that was delivered in part, the rest.
 _REST = f"least({EVENTS}, {LAST_ID} - %(after)s)"
 _PLACE = (
-    f"SELECT id, {{slot}} AS slot, ctid AS address, {_REST} AS number, {LAST_ID} AS last, {SIZE} AS size FROM {{ring}}"
+    f"SELECT id, {{slot}} AS slot, ctid AS address, {_REST} AS number, {LAST_ID} AS last, {SIZE} AS size,"
+    f" {IS_OF_LATER_FORM} AS later FROM {{ring}}"
 )
 _BATCH_BRANCH = f"{_PLACE} WHERE {_IN_BATCH} UNION ALL {_PLACE} WHERE {_LATE_IN_BATCH}"
-# A row a page: how many events, the last id, and the stretch of each slot that holds them.
+# A row a page: how many events, the last id, the stretch of each slot that holds them; whether any is of a later form.
 _BOUNDS = ("events", "last", "from0", "to0", "from1", "to1", "from2", "to2")
 _PAGES = """
 SELECT sum(number)::bigint, max(last),
        min(address) FILTER (WHERE slot = 0)::text, max(address) FILTER (WHERE slot = 0)::text,
        min(address) FILTER (WHERE slot = 1)::text, max(address) FILTER (WHERE slot = 1)::text,
-       min(address) FILTER (WHERE slot = 2)::text, max(address) FILTER (WHERE slot = 2)::text
+       min(address) FILTER (WHERE slot = 2)::text, max(address) FILTER (WHERE slot = 2)::text, bool_or(later)
 FROM (SELECT *, (sum(number) OVER so_far - number)::bigint / %(limit)s::bigint
                 + (sum(size) OVER so_far - size)::bigint / %(bytes)s::bigint AS page
       FROM ({stored}) AS u WINDOW so_far AS (ORDER BY id ROWS UNBOUNDED PRECEDING)) AS p
