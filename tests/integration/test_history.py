@@ -75,7 +75,7 @@ async def test_events_of_a_key_are_as_a_replay_of_all_has_them(any_database: Dat
 
     async def found(key: str, **bounds: int) -> list[Event] | None:
         given = {"most": 1000, "most_bytes": 1 << 20, **bounds}
-        return await history.events(outbox.event_rows, None, key, watched.position, **given)
+        return await history.events(outbox, None, key, watched.position, **given)
 
     keys = {key for event in live[-50:] for key in event.lane_keys} | {
         "",

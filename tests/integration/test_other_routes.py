@@ -9,6 +9,7 @@ import pytest
 
 from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.parked import Parked, Row
+from tablewatcher.postgres.ring.history import History
 from tablewatcher.spec.model import Capture, Format, Granularity, NatsSink, WatcherSpec
 
 from ..conftest import Database
@@ -51,6 +52,13 @@ async def test_events_of_before_go_where_their_values_say(
             reader = await opened(watched.dsn, spec)
             async with reader.reader:
                 events = await reader.events()
+                # A replay of one key looks for its events by itself.
+                history = History(reader.reader, asyncio.Lock(), reader.names)
+                for key in ("1", "2", "90"):
+                    same = [event.routing for event in events if event.key == key]
+                    found = await history.events(reader.outbox, None, key, reader.position, most=9, most_bytes=9999)
+                    assert found is not None
+                    assert [event.routing for event in found] == same
             assert len(events) == len(specs) * (ROWS + 2)
             for event in events:
                 number, is_first = int(event.key), event.op == "u"

@@ -33,9 +33,9 @@ class Search:
         position = keeping.position()
         self._noting.see(flow.delivery.pages.events())
         flow.noting = self._noting
-        rows = channels.outbox.for_replay(asked.id).event_rows
+        outbox = channels.outbox.for_replay(asked.id)
         self._found = await channels.history.events(
-            rows, asked.since, self._key, position, most=MOST, most_bytes=PAGE_BYTES
+            outbox, asked.since, self._key, position, most=MOST, most_bytes=PAGE_BYTES
         )
 
     def delivered(self) -> list[Event] | None:

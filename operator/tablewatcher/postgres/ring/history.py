@@ -19,6 +19,7 @@ from ..quoting import ours, utf8
 from .chunks import FIRST_COLUMN, IS_BY_COLUMN, TAKEN_AT, events_in
 from .envelope import EVENT_COLUMNS
 from .gap_sql import repaired_at
+from .outbox import Outbox
 from .position import GIVEN, Position
 from .stray_bytes import may_have_been_said, said, sent_as_it_is, without
 
@@ -112,9 +113,9 @@ class History:
 
     @translating
     async def events(
-        self, rows: str, moment: datetime | None, key: str, position: Position, *, most: int, most_bytes: int
+        self, outbox: Outbox, moment: datetime | None, key: str, position: Position, *, most: int, most_bytes: int
     ) -> list[Event] | None:
-        """The same rows as events, made by `rows` of `envelope.event_rows`, in order; None: there are more than `most`.
+        """The same rows as events, as `outbox` reads them, in order; None: there are more than `most`.
 
         Or they have more than `most_bytes`.
         """
@@ -123,6 +124,7 @@ class History:
             return []
         meant = _meant(parts, self._connection.info.parameter_status("server_encoding"))
         parameters = {**_parameters(moment, parts, position), "most": most, "most_bytes": most_bytes}
+        rows = outbox.event_rows
         try:
             found = await self._events(_FOUND.format(events=_EVENTS, meant=meant, rows=rows), parameters, parts)
         except psycopg.errors.CharacterNotInRepertoire:
@@ -130,7 +132,7 @@ class History:
             found = await self._events(query, parameters, parts)
         if len(found) > most or _size(found) > most_bytes:
             return None
-        return [Event(*row) for row in sorted(found, key=lambda row: row[0])]
+        return list(outbox.events_of(sorted(found, key=lambda row: row[0])))
 
     async def _events(self, query: str, parameters: dict[str, Any], parts: Sequence[bytes]) -> _Rows:
         most, most_bytes = parameters["most"], parameters["most_bytes"]

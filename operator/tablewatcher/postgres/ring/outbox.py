@@ -132,7 +132,7 @@ class Outbox:
             raise later_form()
         if flushed != _TRUE:
             await self._await_flush(lsn)
-        events = self._events(rows)
+        events = self.events_of(rows)
         if int(seen) == len(events):
             return Page(events, prev, cur)
         # More than a page: the rest of this very batch is read by address, from where this page ends.
@@ -191,7 +191,7 @@ class Outbox:
             return await self._page_of_batch(prev, cur, limit)
         self._batch["after"] = bounds["last"]
         self._left.popleft()
-        return Page(self._events(rows), prev, cur, self._rest())
+        return Page(self.events_of(rows), prev, cur, self._rest())
 
     def _rest(self) -> Rest | None:
         """What is left of the batch behind what has been read of it."""
@@ -225,11 +225,10 @@ class Outbox:
                 return
         raise AssertionError("a commit returned before its WAL was flushed")
 
-    def _events(self, rows: Sequence[Sequence[Any]]) -> tuple[Event, ...]:
-        events = tuple(Event(*row[:_WIDTH]) for row in rows)
-        for event in events if self._columns else ():
-            route(event, self._columns, structured=self._structured)
-        return events
+    def events_of(self, rows: Sequence[Sequence[Any]]) -> tuple[Event, ...]:
+        """The events that rows of `event_rows` are."""
+        made, columns = (Event(*row[:_WIDTH]) for row in rows), self._columns
+        return tuple(route(each, columns, structured=self._structured) for each in made) if columns else tuple(made)
 
     async def _flush(self) -> None:
         wake = ours(self._names.wake)
