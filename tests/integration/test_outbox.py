@@ -310,6 +310,27 @@ async def test_lease(database: Database, watched: Watched, writer: Connection) -
         assert four.epoch == three.epoch + 1
 
 
+async def test_what_turns_the_ring_never_sets_the_cursor_back(watched: Watched, writer: Connection) -> None:
+    """The turned ring gets the newest row: one that was written while whoever turned it waited for the connection."""
+    lock = asyncio.Lock()
+    log = CursorLog(writer, lock, NAMES, holder="a", sink_timeout=20)
+    lease = await log.acquire(lambda _: False)
+    assert isinstance(lease, Lease)
+    moved = Position(Snapshot.parse("5:9:6,7"), Snapshot.parse("9:12:"), 44)
+    async with lock:
+        written = asyncio.create_task(log.commit(lease.epoch, moved))
+        await asyncio.sleep(0)
+        turned = asyncio.create_task(log.repeat())
+        await asyncio.sleep(0)
+    assert await written
+    assert await turned
+    log.slot = 1
+    assert await log.repeat()
+    again = await log.acquire(lambda _: True)
+    assert isinstance(again, Lease)
+    assert again.position == moved
+
+
 async def test_who_slept_while_the_ring_was_made_again_has_no_lease_in_it(
     database: Database, watched: Watched, writer: Connection
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tablewatcher.listener.decide import turning
 from tablewatcher.listener.decide.pace import LARGEST_PAGE
 from tablewatcher.listener.observe import Observer
 from tablewatcher.listener.relay import flow, keeping
@@ -70,7 +71,7 @@ async def test_delivered_rows_stay_as_long_as_they_are_wanted(
     database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever turns the ring but its bound; then they go."""
-    monkeypatch.setattr(keeping, "MOST_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(turning, "MOST_TURN_SECONDS", 0.0)
     monkeypatch.setattr(keeping, "UPKEEP_SECONDS", 0.01)
     running = await run()
     await database.execute("INSERT INTO t VALUES (1, 'kept')")

@@ -14,7 +14,7 @@ from ..naming import WatcherNames
 from ..postgres.progress import ProgressReader, Report
 
 POLL_SECONDS = 2.0
-# A lease is proven once a second; a listener that has not done so for longer is not there any more.
+# A lease is proven within two seconds; a listener that has not done so for longer is not there any more.
 STALE_SECONDS = 6.0
 
 log = structlog.get_logger("tablewatcher.operator")

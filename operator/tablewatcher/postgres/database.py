@@ -13,7 +13,9 @@ from ..naming import SCHEMA, WatcherNames
 from .connection.pooling import Pooling, pooling_of
 from .connection.session import Connection, connect, translated, translating
 from .requests import OpenRequests
+from .ring.arming import Arming
 from .ring.idle import IdleRings
+from .ring.proofs import Proofs
 from .ring.wakeup import NoWakeup, Wakeup
 
 
@@ -41,6 +43,8 @@ class Session:
     reader_lock: asyncio.Lock
     writer_lock: asyncio.Lock
     idle: IdleRings
+    proofs: Proofs
+    arming: Arming
     requests: OpenRequests
     database: str
     pooling: Pooling
@@ -139,10 +143,25 @@ async def open_session(conninfo: str) -> Session:
             with contextlib.suppress(Exception):
                 await connection.close()
         raise
-    reader_lock, writer_lock = asyncio.Lock(), asyncio.Lock()
-    idle = IdleRings(reader, reader_lock)
     wakeup = NoWakeup() if listener is None else Wakeup(listener)
-    running = [idle.run()] if isinstance(wakeup, NoWakeup) else [idle.run(), wakeup.watch()]
+    return _session(reader, writer, wakeup, database=str(row["name"]), pooling=found, opened=tuple(opened))
+
+
+def _session(
+    reader: Connection,
+    writer: Connection,
+    wakeup: Wakeup | NoWakeup,
+    *,
+    database: str,
+    pooling: Pooling,
+    opened: tuple[Connection, ...],
+) -> Session:
+    reader_lock, writer_lock = asyncio.Lock(), asyncio.Lock()
+    idle, proofs = IdleRings(reader, reader_lock), Proofs(writer, writer_lock)
+    arming = Arming(writer, writer_lock, wakeup)
+    running = [idle.run(), proofs.run(), arming.run()]
+    if isinstance(wakeup, Wakeup):
+        running.append(wakeup.watch())
     return Session(
         reader,
         writer,
@@ -150,9 +169,11 @@ async def open_session(conninfo: str) -> Session:
         reader_lock,
         writer_lock,
         idle,
+        proofs,
+        arming,
         OpenRequests(writer, writer_lock),
-        str(row["name"]),
-        found,
-        tuple(opened),
+        database,
+        pooling,
+        opened,
         tuple(asyncio.create_task(each) for each in running),
     )

@@ -23,7 +23,7 @@ _STATEMENT_SECONDS = 5.0
 class Report:
     """The newest lease of one watcher, and what its holder says.
 
-    proof: changes about once a second while the lease is held. lease_seconds: until the lease runs out, on the
+    proof: changes within two seconds while the lease is held. lease_seconds: until the lease runs out, on the
     database's clock; 0 where it is released or over. spoken: the holder of this very lease has said something; the
     fields after it are its words.
     """

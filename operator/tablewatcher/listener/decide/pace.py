@@ -31,9 +31,9 @@ class Pace:
 
     def __init__(self) -> None:
         self._last_row = float("-inf")
-        self._armed_at = float("-inf")
         self._event_bytes = 32_768.0
         self._rate = 0.0
+        self.armed_at = float("-inf")
         self.look = LOOK_SECONDS
         self.blind = BLIND_SECONDS
 
@@ -77,16 +77,12 @@ class Pace:
 
     def armed(self, now: float) -> bool:
         """Whether writers have been asked to notify for some time yet."""
-        return now - self._armed_at < ARMED_SECONDS
-
-    def armed_for(self, now: float) -> float:
-        """Seconds until writers must be asked again."""
-        return max(self._armed_at + ARMED_SECONDS - now, 0.0)
+        return now - self.armed_at < ARMED_SECONDS
 
     def arm(self, now: float) -> None:
-        """Writers are asked to notify from `now` on."""
-        self._armed_at = now
+        """Writers were asked to notify at `now`."""
+        self.armed_at = now
 
     def disarm(self) -> None:
         """Writers have been told not to notify."""
-        self._armed_at = float("-inf")
+        self.armed_at = float("-inf")

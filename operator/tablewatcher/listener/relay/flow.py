@@ -13,12 +13,14 @@ from ...naming import WatcherNames
 from ...postgres.drift import Drift
 from ...postgres.parked import Parked
 from ...postgres.requests import OpenRequests, Requests
+from ...postgres.ring.arming import Arming
 from ...postgres.ring.cursor_log import LEASE_SECONDS, CursorLog, Lease
 from ...postgres.ring.gaps import Gaps
 from ...postgres.ring.history import History
 from ...postgres.ring.idle import IdleRings
 from ...postgres.ring.outbox import Outbox
 from ...postgres.ring.position import Page
+from ...postgres.ring.proofs import Proofs
 from ...postgres.ring.upkeep import Ring
 from ...postgres.ring.wakeup import NoWakeup, Wakeup
 from ...sinks.base import Sink
@@ -34,12 +36,14 @@ class Channels:
 
     outbox: Outbox
     cursor: CursorLog
+    proofs: Proofs
     ring: Ring
     gaps: Gaps
     drift: Drift
     sink: Sink
     wakeup: Wakeup | NoWakeup
     idle: IdleRings
+    arming: Arming
     names: WatcherNames
     parked: Parked
     history: History

@@ -9,11 +9,13 @@ from ...postgres.ring.cursor_log import LeaseLost
 from ...postgres.ring.lineage import Read
 from ...postgres.ring.position import Position
 from ...postgres.ring.upkeep import Gauge, may_resume
+from ..decide.turning import Turning
 from .aside import Aside
 from .flow import Flow
 
 COMMIT_SECONDS = 0.1
-RENEW_SECONDS = 1.0
+# Leases are proved together more often than that, where they can be.
+RENEW_SECONDS = 2.5
 UPKEEP_SECONDS = 5.0
 # While capture stands still or a backlog is drained, and for a ring so small that it may fill up between two looks.
 HASTE_SECONDS = 1.0
@@ -23,9 +25,6 @@ HELD_SECONDS = 5.0
 # Of the bound: up to here a replay keeps the rows that it is to send.
 HELD_SHARE = 3 / 4
 FOR_EVER = 1e9
-# TRUNCATE leaves dead rows in the catalog: not more often than this because of the time alone.
-LEAST_TURN_SECONDS = 10.0
-MOST_TURN_SECONDS = 300.0
 
 
 class Keeping:
@@ -36,27 +35,28 @@ class Keeping:
         self._aside = aside
         self._epoch = flow.lease.epoch
         self._committed = self._delivered = flow.lease.position
-        self._turned = flow.now()
-        # A slot is emptied when the two others have been written for this long, so rows stay for about twice of it.
-        half = flow.spec.delivery.retention_seconds / 2
-        self._turn_seconds = min(max(half, LEAST_TURN_SECONDS), MOST_TURN_SECONDS)
+        self._turning = Turning(flow.spec.delivery.retention_seconds, flow.now())
 
     async def cursor(self) -> None:
-        """Commits the cursor while there is news, and proves the lease once a second in any case. Until cancelled."""
-        flow = self._flow
-        while True:
-            await asyncio.sleep(COMMIT_SECONDS)
-            # In this order: the cursor passes no event whose predecessor came back and is still written down as aside.
-            position = self.position()
-            await self._aside.settle()
-            if position == self._committed and flow.now() - flow.proof < RENEW_SECONDS:
-                continue
-            asked = flow.now()
-            # While rows come fast, the writers' own commits flush the WAL, and often.
-            if not await flow.channels.cursor.commit(self._epoch, position, durable=not flow.pace.busy):
-                raise LeaseLost
-            self._committed, flow.proof = position, asked
-            flow.changed.set()
+        """Commits the cursor while there is news, and sees that the lease is proved. Until cancelled."""
+        flow, cursor = self._flow, self._flow.channels.cursor
+        with flow.channels.proofs.kept(cursor, flow.proof) as kept:
+            while not kept.lost:
+                await asyncio.sleep(COMMIT_SECONDS)
+                # In this order: the cursor passes no event whose predecessor came back and is still noted as aside.
+                position = self.position()
+                await self._aside.settle()
+                asked = kept.at
+                if position != self._committed or flow.now() - asked > RENEW_SECONDS:
+                    asked = flow.now()
+                    # While rows come fast, the writers' own commits flush the WAL, and often.
+                    if not await cursor.commit(self._epoch, position, durable=not flow.pace.busy):
+                        raise LeaseLost
+                    self._committed, kept.at = position, asked
+                if asked > flow.proof:
+                    flow.proof = asked
+                    flow.changed.set()
+        raise LeaseLost
 
     async def release(self, *, settled: bool) -> None:
         """Commits how far delivery has come, and lets go of the lease.
@@ -113,7 +113,7 @@ class Keeping:
         async with flow.turning:
             tight = gauge.stopped_at > 0 or gauge.bytes > self._room * HELD_SHARE
             full = tight or await ring.is_turn_due(cursor.slot, self._room)
-            if not full and flow.now() - self._turned < self._turn_seconds:
+            if not full and not self._turning.due(flow.now(), gauge.last_id):
                 return ""
             # Delivered rows are kept for a while, and where they are to be sent again; never at the price of capture.
             held = flow.holds > 0 and not tight
@@ -121,8 +121,9 @@ class Keeping:
             slot = await ring.turn(cursor.slot, self._committed.prev, keep_seconds=keep)
             if slot is None:
                 return await ring.held_by(HELD_SECONDS) if full and not held else ""
-            self._turned, cursor.slot = flow.now(), slot
-            if not await cursor.commit(self._epoch, self._committed):
+            cursor.slot = slot
+            self._turning.turned(flow.now(), gauge.last_id)
+            if not await cursor.repeat():
                 raise LeaseLost
             return ""
 

@@ -12,6 +12,8 @@ from .scouting import Scouting
 STUCK_SECONDS = 1.0
 # Where writers may not be asked to notify: how long until we see whether they may by now.
 BLIND_SECONDS = 5.0
+# How long one sleeps while writers notify, and nothing comes.
+ASLEEP_SECONDS = 60.0
 
 
 class Reading:
@@ -91,7 +93,10 @@ class Reading:
             await self._ring.arm()
             self._pace.arm(self._flow.now())
             return  # look once more: what was committed before the arming has notified nobody
-        await self._sleep(woken, position, every=self._pace.look, at_most=self._pace.armed_for(now))
+        channels = self._flow.channels
+        with channels.arming.kept(channels.names, woken, self._pace.armed_at) as wish:
+            await self._sleep(woken, position, every=self._pace.look, at_most=ASLEEP_SECONDS)
+        self._pace.arm(wish.asked)
 
     async def _sleep(self, woken: asyncio.Event, position: Position, *, every: float, at_most: float) -> None:
         channels = self._flow.channels

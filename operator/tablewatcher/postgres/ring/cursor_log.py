@@ -15,7 +15,7 @@ from typing import Any
 from ...naming import WatcherNames
 from ..connection.session import Connection, translating
 from ..quoting import ours
-from .cursor_sql import SECONDS_LEFT, newest, not_superseded
+from .cursor_sql import SECONDS_LEFT, append, newest
 from .home import foreign_rows
 from .position import Position
 from .snapshot import Snapshot
@@ -57,19 +57,19 @@ class CursorLog:
     ) -> None:
         self._connection = connection
         self._lock = lock
-        self._names = names
+        self.names = names
         self._holder = holder
         # A new owner waits until the last send of the old one has certainly ended.
         self._ttl = LEASE_SECONDS + sink_timeout
         self._n = 0
+        self._last: dict[str, Any] = {}
         # Somebody else's last proof, and since when we know of it, on the event loop's clock.
         self._proof: tuple[int, int] | None = None
         self._known_since = 0.0
         self.slot = 0
         ahead = " OR ".join(_AHEAD.format(ring=ours(name)) for name in names.rings)
         self._newest = newest(names, _COLUMNS.format(slot=ours(names.slot), ahead=ahead))
-        alone = not_superseded(names)
-        self._append = [(_APPEND.format(cursor=ours(name), not_superseded=alone)) for name in names.cursors]
+        self._append = [append(names, slot, "%({})s".format) + _DURABLY for slot in range(len(names.cursors))]
 
     @translating
     async def acquire(self, is_dead: Callable[[str], bool]) -> Lease | Held:
@@ -80,7 +80,7 @@ class CursorLog:
         async with self._lock, self._connection.transaction():
             await self._connection.execute("SET LOCAL synchronous_commit = local")
             await self._connection.execute(
-                "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 7))", [self._names.hash]
+                "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 7))", [self.names.hash]
             )
             row = await self._read()
             if row["ahead"]:
@@ -115,19 +115,26 @@ class CursorLog:
         async with self._lock:
             return await self._insert(epoch, position, None if release else self._ttl, durable=durable)
 
+    @translating
+    async def repeat(self) -> bool:
+        """Writes the last row once more, into the slot that is written by now. False: another epoch has taken over."""
+        async with self._lock:
+            return await self._write(self.proof(), durable=False)
+
+    def proof(self) -> dict[str, Any]:
+        """The last row once more, which renews the lease, for whoever writes it next and has the connection's lock."""
+        self._n += 1
+        self._last["n"] = self._n
+        return self._last
+
     async def _insert(self, epoch: int, position: Position, ttl: float | None, *, durable: bool) -> bool:
         self._n += 1
-        cursor = await self._connection.execute(
-            self._append[self.slot],
-            {
-                "epoch": epoch,
-                "n": self._n,
-                "holder": self._holder,
-                "ttl": ttl,
-                **position.parameters,
-                "durability": "local" if durable else "off",
-            },
-        )
+        self._last = {"epoch": epoch, "n": self._n, "holder": self._holder, "ttl": ttl, **position.parameters}
+        return await self._write(self._last, durable=durable)
+
+    async def _write(self, row: dict[str, Any], *, durable: bool) -> bool:
+        parameters = {**row, "durability": "local" if durable else "off"}
+        cursor = await self._connection.execute(self._append[self.slot], parameters)
         return cursor.rowcount == 1
 
     async def _read(self) -> dict[str, Any]:
@@ -146,11 +153,5 @@ _COLUMNS = (
 )
 # No snapshot shows what a transaction writes that has yet to begin.
 _AHEAD = f"EXISTS (SELECT FROM {{ring}} WHERE xid >= {_NEXT})"
-_APPEND = """
-INSERT INTO {cursor} (epoch, n, holder, expires_at, prev, cur, after_id)
-SELECT %(epoch)s, %(n)s, %(holder)s,
-       coalesce(pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %(ttl)s::float8), '-infinity'),
-       %(prev)s::text::pg_snapshot, %(cur)s::text::pg_snapshot, %(after)s
-WHERE {not_superseded}
-  AND pg_catalog.set_config('synchronous_commit', %(durability)s, true) IS NOT NULL
-"""
+# A condition that holds: it says when the statement is done.
+_DURABLY = " AND pg_catalog.set_config('synchronous_commit', %(durability)s, true) IS NOT NULL"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...naming import WatcherNames
 from ..quoting import ours
 from .chunks import EVENTS, LAST_ID, TAKEN_AT
@@ -12,6 +14,9 @@ SECONDS_LEFT = (
     "extract(epoch FROM CASE WHEN expires_at = '-infinity' THEN NULL"
     " ELSE expires_at - pg_catalog.clock_timestamp() END)::float8"
 )
+
+# What a row is made of: `ttl`, for how many seconds the lease goes on, NULL: it ends; snapshots as text.
+ROW = ("epoch", "n", "holder", "ttl", "prev", "cur", "after")
 
 # Of a ring that is new: above what a listener may still hold of an earlier ring of this watcher. Each lease takes one,
 # and a thousand a second are never taken.
@@ -28,9 +33,24 @@ def newest(names: WatcherNames, columns: str) -> str:
     return f"SELECT {columns} FROM ({log(names)}) AS l ORDER BY epoch DESC, n DESC LIMIT 1"
 
 
-def not_superseded(names: WatcherNames) -> str:
-    """A condition: no other listener has taken over from the one of epoch %(epoch)s."""
-    return f"NOT EXISTS (SELECT FROM ({log(names)}) AS l WHERE l.epoch > %(epoch)s)"
+def not_superseded(names: WatcherNames, epoch: str = "%(epoch)s") -> str:
+    """A condition: no other listener has taken over from the one of `epoch`, SQL."""
+    return f"NOT EXISTS (SELECT FROM ({log(names)}) AS l WHERE l.epoch > {epoch})"
+
+
+def append(names: WatcherNames, slot: int, value: Callable[[str], str], source: str = "WHERE") -> str:
+    """INSERT of a row into table `slot` of the log, unless superseded: a SELECT, whose condition is its end.
+
+    value: the SQL of each of ROW, by its name; source: where these come from, up to the conditions.
+    """
+    epoch, n, holder, ttl, prev, cur, after = map(value, ROW)
+    return (
+        f"INSERT INTO {ours(names.cursors[slot])} (epoch, n, holder, expires_at, prev, cur, after_id)"
+        f" SELECT {epoch}, {n}, {holder}, coalesce(pg_catalog.clock_timestamp()"
+        f" + pg_catalog.make_interval(secs => {ttl}::float8), '-infinity'),"
+        f" {prev}::text::pg_snapshot, {cur}::text::pg_snapshot, {after}"
+        f" {source} {not_superseded(names, epoch)}"
+    )
 
 
 def free_cursor(names: WatcherNames, seen: str, epoch: str = FIRST_EPOCH, n: int = 0) -> str:

@@ -14,6 +14,7 @@ from ...naming import RING_SLOTS, SCHEMA, WatcherNames
 from ...spec.model import DeliveryPolicy
 from ..connection.session import Connection, translating
 from ..quoting import ours, skipped
+from .arming import UNTIL
 from .chunks import TAKEN_AT
 from .holders import holders
 from .position import Position
@@ -23,8 +24,6 @@ from .unread import Unread, unread
 # Of the bound: three slots of this share, with their indexes, stay within it.
 _TURN_SHARE = 3 / 16
 _LOG_BYTES = 3 << 20
-# Longer than any sane listener sleeps between two looks: a listener that died leaves writers notifying for this long.
-WAKE_SECONDS = 10
 _STILL_NEEDED = "TW001"
 
 
@@ -139,8 +138,7 @@ class Ring:
     @translating
     async def arm(self) -> None:
         """Asks writers to notify us, for WAKE_SECONDS at the most."""
-        now = "pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()))::bigint"
-        await self._set_wake(f"{now} + {WAKE_SECONDS}")
+        await self._set_wake(UNTIL)
 
     @translating
     async def disarm(self) -> None:
