@@ -143,6 +143,8 @@ async def test_a_dba_runs_what_sql_prints(
     found = refused.watchers["shop/orders"]
     assert found["reason"] == "ManualActionRequired"
     assert any("CREATE" in step["sql"] for step in found["steps"])
+    stands = await tablewatcher("status", *options)
+    assert "nothing of it is in this database: have a DBA run what `tablewatcher sql` prints" in stands.out
     printed = await tablewatcher("sql", *options)
     assert printed.code == 0, printed.err
     assert "steps to run" in printed.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from tablewatcher.embedded.postgres import OWNER
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.event import Event
 from tablewatcher.postgres.asking import ask, followed, listed
+from tablewatcher.postgres.connection.session import connect
 from tablewatcher.postgres.database import Progress, Session, open_session
 from tablewatcher.postgres.drift import Drift
 from tablewatcher.postgres.install.apply import StepsMissing, apply, destroy, neutralise
@@ -264,6 +266,9 @@ async def test_drift_under_observe_is_said_and_not_repaired(clerk: Clerk) -> Non
     names = names_of(clerk.observed)
     await run_script(clerk, clerk.observed)
     await clerk.database.execute(f'ALTER TABLE t DISABLE TRIGGER "{names.trigger}"')
+    async with await connect(clerk.database.dsn) as listeners:
+        said = await Drift(listeners, asyncio.Lock(), names, clerk.observed).look()
+    assert said.endswith("; have a DBA run what `tablewatcher sql` prints, which puts it right and sends a gap event")
     with pytest.raises(StepsMissing) as refused:
         await apply(clerk.dsn, clerk.observed, names)
     steps = [step.what.split()[0] for step in refused.value.plan.steps]

@@ -10,11 +10,12 @@ from ..errors import Reason, TableWatcherError
 from ..naming import WatcherNames
 from ..postgres.capture.granularity import notes
 from ..postgres.connection.pooling import Pooling
+from ..postgres.drift import remedy
 from ..postgres.install.capture_rights import lost_rights
 from ..postgres.install.catalog import Observed
 from ..postgres.install.survey import Survey
 from ..postgres.standing import LONG_SECONDS, OpenGap, Standing, Surroundings
-from ..spec.model import Management, WatcherSpec
+from ..spec.model import WatcherSpec
 
 OLD_SECONDS = 60.0
 # The line of changes that were not captured because that was asked for.
@@ -112,7 +113,7 @@ def _key(columns: tuple[str, ...]) -> Check:
 def _triggers(spec: WatcherSpec, found: Survey) -> Check:
     if not found.plan:
         return Check("triggers", Level.OK, "as the manifest wants them")
-    run = "have a DBA run what `tablewatcher sql` prints" if spec.management is Management.OBSERVE else "run `apply`"
+    run = remedy(spec)
     if found.observed.registered_table is None:
         return Check("triggers", Level.FAIL, f"nothing is installed yet: {run}", Reason.TRIGGERS_DRIFTED)
     what = ", ".join(step.what for step in found.plan.steps)
@@ -140,8 +141,10 @@ def standing_checks(spec: WatcherSpec, found: Standing) -> Iterator[Check]:
     bound = spec.delivery.overflow_bytes
     size = f"{found.ring_bytes / 2**20:.1f} of {bound / 2**20:.0f} MiB"
     if found.ring_bytes > bound * _FULL:
-        remedy = "mend what lines listener and sink say, or raise spec.delivery.overflow.maxBytes"
-        text = f"{size}: past the bound capture stops; {remedy}"
+        text = (
+            f"{size}: past the bound capture stops; mend what lines listener and sink say, or raise"
+            " spec.delivery.overflow.maxBytes"
+        )
         yield Check("ring", Level.WARN, text)
     else:
         yield Check("ring", Level.OK, size)
@@ -150,7 +153,7 @@ def standing_checks(spec: WatcherSpec, found: Standing) -> Iterator[Check]:
         yield Check("capture", Level.FAIL, text, Reason.CAPTURE_STOPPED)
     elif not found.captured:
         text = "nothing is captured, and the ring keeps what was: removed with deletionPolicy Retain, or by hand"
-        yield Check("capture", Level.FAIL, f"{text}; run `tablewatcher apply` to go on", Reason.TRIGGERS_DRIFTED)
+        yield Check("capture", Level.FAIL, f"{text}; {remedy(spec)} to go on", Reason.TRIGGERS_DRIFTED)
     else:
         yield Check("capture", Level.OK, "runs")
     if found.skipped:

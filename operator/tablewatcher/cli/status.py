@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..postgres.connection.pooling import POOLED
+from ..postgres.drift import remedy
 from ..postgres.standing import OpenGap, Standing, standing, surroundings
 from ..spec.model import WatcherSpec
 from .checks import SKIPPED, Level, filling, span, standing_checks, surrounding_checks
@@ -23,7 +24,6 @@ _WIDE = 1000
 _GOOD = frozenset({"forwarding", "suspended"})
 _COLUMNS = ("watcher", "state", "listener", "waiting", "oldest", "ring", "parked")
 _NUMBERS = frozenset({"waiting", "oldest", "ring", "parked"})
-_NOT_INSTALLED = "nothing of it is in this database: run `tablewatcher apply`"
 
 
 async def status(scope: Scope) -> list[Result]:
@@ -33,7 +33,8 @@ async def status(scope: Scope) -> list[Result]:
         conninfo, names = scope.conninfo_to_ask(spec), scope.names(spec)
         found = await scope.reaching.once(conninfo, lambda: standing(conninfo, names))
         if found is None:
-            extra: dict[str, Any] = {"state": state(spec, None), "notes": [_NOT_INSTALLED]}
+            note = f"nothing of it is in this database: {remedy(spec)}"
+            extra: dict[str, Any] = {"state": state(spec, None), "notes": [note]}
             return Result(spec.qualified_name, ok=True, text="", extra=extra)
         checks = list(standing_checks(spec, found))
         if filling(spec, found):

@@ -12,7 +12,7 @@ from ..errors import Reason, TableWatcherError
 from ..naming import WatcherNames
 from ..postgres.connection.pooling import Pooling
 from ..postgres.database import Session
-from ..postgres.drift import Drift
+from ..postgres.drift import Drift, remedy
 from ..postgres.parked import Parked
 from ..postgres.requests import Requests
 from ..postgres.ring.cursor_log import CursorLog, Held, Lease, LeaseLost
@@ -117,7 +117,7 @@ class Watch:
         if not await session.installed(self._names):
             self.observer.unleased(
                 Reason.RECONCILING,
-                f"nothing is applied for {self._names.identity} in the database yet; waiting for `tablewatcher apply`",
+                f"nothing is applied for {self._names.identity} in the database yet; waiting: {remedy(self.spec)}",
             )
             await self._pause(_WAIT_SECONDS)
             return

@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from ..naming import SCHEMA, WatcherNames
-from ..spec.model import WatcherSpec
+from ..spec.model import Management, WatcherSpec
 from .connection.session import Connection, translating
 from .quoting import literal
 from .sql import QUERIES
 from .trigger_type import BITS, STATEMENT_INSERT
 
-_REMEDY = "`tablewatcher apply` puts it right and sends a gap event"
+
+def remedy(spec: WatcherSpec) -> str:
+    """What a person does to have this watcher installed, or repaired."""
+    is_observed = spec.management is Management.OBSERVE
+    return "have a DBA run what `tablewatcher sql` prints" if is_observed else "run `tablewatcher apply`"
 
 
 class Drift:
@@ -26,6 +31,7 @@ class Drift:
         self._trigger = names.trigger
         self._wanted = sum(BITS[action] for action in spec.actions)
         self._table = f"{spec.table.schema}.{spec.table.name}"
+        self._remedy = f"{remedy(spec)}, which puts it right and sends a gap event"
         self._query = _LOOK.format(
             insert=STATEMENT_INSERT,
             is_off=QUERIES["trigger_is_off"],
@@ -47,18 +53,22 @@ class Drift:
         if row is not None and row["denied"] is not None:
             denied = f"role {row['denied']}, as which the capture function runs, has lost rights in schema {SCHEMA}"
             return f"writes to {self._table} fail: {denied}; `tablewatcher apply` gives them back, or says the GRANT"
+        fault = self._fault(row)
+        return f"{fault}; {self._remedy}" if fault else ""
+
+    def _fault(self, row: dict[str, Any] | None) -> str:
         if row is not None and row["exchanged"]:
-            return f"{self._table} is another table than the one that was applied, and changes pass unseen; {_REMEDY}"
+            return f"{self._table} is another table than the one that was applied, and changes pass unseen"
         if row is None or row["fires"] & self._wanted != self._wanted:
-            return f"trigger {self._trigger} is missing or turned off, so changes are not captured; {_REMEDY}"
+            return f"trigger {self._trigger} is missing or turned off, so changes are not captured"
         if row["touched"]:
-            return f"trigger {self._trigger} was turned off for a while, and changes may have passed unseen; {_REMEDY}"
+            return f"trigger {self._trigger} was turned off for a while, and changes may have passed unseen"
         if row["passed_by"]:
-            return f"the table is a partition by now, and inserts through its parent are not captured; {_REMEDY}"
+            return "the table is a partition by now, and inserts through its parent are not captured"
         if row["partly_off"]:
-            return f"trigger {self._trigger} is turned off on a partition: changes there are not captured; {_REMEDY}"
+            return f"trigger {self._trigger} is turned off on a partition: changes there are not captured"
         if not row["sound"]:
-            return f"the function of trigger {self._trigger} was replaced by another; {_REMEDY}"
+            return f"the function of trigger {self._trigger} was replaced by another"
         return ""
 
 
