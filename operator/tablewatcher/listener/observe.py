@@ -9,7 +9,7 @@ from functools import cache
 
 import structlog
 
-from ..errors import Reason
+from ..errors import DatabaseError, Reason
 from ..event import ACTION_NAMES, Event
 from ..metrics import Metrics
 from ..postgres.database import Progress
@@ -43,6 +43,7 @@ class Observer:
         metrics.listener_connected.labels(*labels).set(0)  # the first connection may take long, or never come about
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = self._drifted = ""
+        self._ended_by: DatabaseError | None = None
         self._newest_at = 0.0
         self.behind = Behind()
         self._sink_says = (False, Reason.RECONCILING, "starting")
@@ -64,12 +65,32 @@ class Observer:
         """From now on it does not: a fault, or another listener is the active one."""
         self._write = None
         self._stopped = self._drifted = self._refused = ""  # no longer ours to know
+        if reason is Reason.RECONCILING:
+            self._ended_by = None
         # What a watcher waits for has no reason of its own: else it would begin with a wait that no log tells.
         self._set(ready, reason, message, anew=reason is Reason.RECONCILING and message != self.message)
         self._metrics.listener_connected.labels(*self._labels).set(0)
         if reason is Reason.RECONCILING:
             # Another has the lease, or the ring is gone: an age that stood still would alert for as long as we run.
             self._metrics.forget_ring(self._labels)
+
+    async def ended(self, error: DatabaseError) -> None:
+        """Delivery ends with `error`. Where the database answers, that is written down: the last word was another."""
+        if error.reason not in (Reason.RECONCILING, Reason.DATABASE_UNREACHABLE):
+            self._ended_by = error
+            self._set(*self._sink_says)
+            await self.publish()
+
+    async def begins_again(self) -> None:
+        """Says at once what delivery ended with before, until something can be read."""
+        if self._ended_by is not None:
+            await self.publish()
+
+    def reads(self) -> None:
+        """The ring can be read."""
+        if self._ended_by is not None:
+            self._ended_by = None
+            self._set(*self._sink_says)
 
     def forwarding(self) -> None:
         """The sink takes events."""
@@ -199,7 +220,9 @@ class Observer:
     def _set(self, ready: bool, reason: Reason, message: str, *, anew: bool = False) -> None:
         self._sink_says = (ready, reason, message)
         fault = self._drifted or self._stopped
-        if fault:
+        if self._ended_by is not None:
+            ready, reason, message = False, self._ended_by.reason, self._ended_by.message
+        elif fault:
             # Before whatever the sink says: changes are missed now.
             message = fault if ready else f"{fault}; and the sink: {message}"
             ready, reason = False, Reason.TRIGGERS_DRIFTED if self._drifted else Reason.CAPTURE_STOPPED

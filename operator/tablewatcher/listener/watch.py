@@ -8,7 +8,7 @@ import random
 
 import structlog
 
-from ..errors import Reason, TableWatcherError
+from ..errors import DatabaseError, Reason, TableWatcherError
 from ..naming import WatcherNames
 from ..postgres.connection.pooling import Pooling
 from ..postgres.database import Session
@@ -144,7 +144,13 @@ class Watch:
         flow = Flow(self.spec, lease, self._channels(session, cursor, sink, lease, generation), self.observer)
         try:
             with session.idle.member(self._names), self.observer.behind.delivering(lambda: flow.delivery.waiting):
+                await self.observer.begins_again()
                 await Relay(flow).run(self._stop)
+        except DatabaseError as error:
+            with contextlib.suppress(TableWatcherError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    await self.observer.ended(error)
+            raise
         finally:
             self._read = Read(generation, max(self._read.ring_id, flow.newest_id), lineage.made)
         self._owns = False

@@ -36,6 +36,7 @@ class Reading:
             flow.reading = True
             page = await self._outbox.next_page(position, self._pace.page)
             flow.reading = False
+            flow.observer.reads()
             if page is None:
                 flow.observer.behind.caught_up()
                 await self._idle(woken, position)
