@@ -6,7 +6,7 @@ from tablewatcher.listener.decide.delivery import Delivery
 from tablewatcher.sinks.base import DELIVERED, Limits
 from tablewatcher.spec.model import Ordering
 
-from .deliveries import FAULT, REFUSED, Page, delivery, event, ids, lanes, page, shared
+from .deliveries import FAULT, REFUSED, Page, aside, delivery, event, ids, lanes, page, shared
 
 
 def test_a_shared_call_takes_a_key_with_its_followers() -> None:
@@ -109,3 +109,20 @@ def test_unordered_nobody_waits_for_anybody() -> None:
     assert ids(rest) == [4, 5]
     machine.settle(rest, [DELIVERED] * 2, 0.0)
     assert ids(machine.take(9.0, lanes(3))) == [1]
+
+
+def test_what_waits_for_room_is_held_by_all_that_it_is_bound_to() -> None:
+    """1 waits for what is aside of key `a`, and 2 for 1, though nothing of its own keys is aside any more."""
+    machine = delivery()
+    machine.parked("abc")
+    machine.offer(Page((event(1, "b", "a"), event(2, "c", "b"), event(3, "c"))))
+    assert machine.take(0.0, lanes()) == []
+    assert aside(machine) == [1, 2, 3]
+    back = [event(-2, "b"), event(-1, "c")]
+    machine.release(back, "bc", convicted=True)
+    taken = machine.take(0.0, lanes())
+    assert ids(taken) == [-2, -1]
+    machine.settle(taken, [DELIVERED] * 2, 0.0)
+    assert machine.take(0.0, lanes()) == []
+    machine.release([event(-3, "a")], "abc", convicted=True)
+    assert [ids(machine.take(0.0, lanes())) for _ in range(2)] == [[-3], []]

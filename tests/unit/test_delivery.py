@@ -114,9 +114,10 @@ class Deliveries(RuleBasedStateMachine):
         self.delivery.put_aside(written)
 
     @precondition(lambda self: self.rows and not self.back)
-    @rule(number=st.sampled_from([1, 2, 3, 20]), convicted=st.booleans())
-    def release(self, number: int, convicted: bool = False) -> None:
-        self.write(1000)
+    @rule(number=st.sampled_from([1, 2, 3, 20]), convicted=st.booleans(), full=st.booleans())
+    def release(self, number: int, convicted: bool = False, full: bool = False) -> None:
+        """full: there is no room for what is not written down by then."""
+        self.write(0 if full else 1000)
         released, left = self.rows[:number], self.rows[number:]
         unparked = {key for found in released for key in found.lane_keys}
         unparked -= {key for found in left for key in found.lane_keys}

@@ -19,7 +19,7 @@ from ...spec.model import DeliveryPolicy, OnExhausted, Ordering
 from .again import Again
 from .backlog import BARRIERS, Backlog, Parking
 from .blame import Blame, Circuit
-from .lanes import PARKED, Moved
+from .lanes import PARKED, Moved, bound_to
 from .pages import P, PageLike, Pages
 from .witness import Witness
 
@@ -207,10 +207,8 @@ class Delivery(Generic[P]):
         convicted: they were put aside before, and go back there as soon as they are refused.
         """
         backlog, free = self._backlog, set(unparked)
-        for parking in reversed(backlog.aside):
-            # Held by another key that stays parked: so do the keys it holds itself.
-            if any(key in backlog.lanes.parked and key not in free for key in parking.event.lane_keys):
-                free.difference_update(parking.event.lane_keys)
+        # What is aside and held by a key that stays parked holds its other keys, and with them what is aside of those.
+        free -= bound_to(backlog.lanes.parked - free, [parking.event for parking in backlog.aside])
         back = [parking.event for parking in backlog.aside if not free.isdisjoint(parking.event.lane_keys)]
         backlog.aside = [parking for parking in backlog.aside if free.isdisjoint(parking.event.lane_keys)]
         self.again.add(events, convicted=convicted)

@@ -199,3 +199,13 @@ class Lanes:
             self.owners[key] = PARKED
             # Their turn was before this event's, and is behind it now.
             self.released.difference_update(self.lines.get(key, ()))
+
+
+def bound_to(keys: Iterable[str], events: Sequence[Event]) -> set[str]:
+    """These keys, and all that are bound to them by events that changed a row's key."""
+    found = set(keys)
+    while True:
+        more = {key for event in events if not found.isdisjoint(event.lane_keys) for key in event.lane_keys}
+        if more <= found:
+            return found
+        found |= more

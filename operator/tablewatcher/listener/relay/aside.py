@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from ...event import Event
@@ -11,6 +11,7 @@ from ...postgres.parked import PIECE_EVENTS, Held, Row
 from ...postgres.requests import Dropped, Request
 from ...postgres.ring.cursor_log import LeaseLost
 from ..decide.delivery import Parking
+from ..decide.lanes import bound_to
 from .flow import Flow
 
 _STEP = 0.02
@@ -172,16 +173,6 @@ class Aside:
         delivery = self._flow.delivery
         is_waiting = bool(delivery.aside) or delivery.unsettled(self._roomless) > 0
         self._flow.observer.parked(self._held, full=self._full and is_waiting)
-
-
-def bound_to(keys: Iterable[str], events: Sequence[Event]) -> set[str]:
-    """These keys, and all that are bound to them by events that changed a row's key."""
-    found = set(keys)
-    while True:
-        more = {key for event in events if not found.isdisjoint(event.lane_keys) for key in event.lane_keys}
-        if more <= found:
-            return found
-        found |= more
 
 
 def that_fits(aside: Sequence[Parking], room: int, back: Container[Event]) -> Sequence[Parking]:
