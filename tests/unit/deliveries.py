@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tablewatcher.errors import Reason
 from tablewatcher.event import Event
@@ -17,6 +17,9 @@ REFUSED = Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, "400")
 @dataclass(frozen=True)
 class Page:
     events: tuple[Event, ...]
+
+    def with_events(self, events: tuple[Event, ...]) -> Page:
+        return replace(self, events=events)
 
 
 def event(ring_id: int, key: str, old_key: str | None = None, op: str = "u", body: bytes = b"{}") -> Event:

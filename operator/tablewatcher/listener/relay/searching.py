@@ -16,7 +16,8 @@ MOST = 1000
 class Search:
     """What a request means of one key. Keys have no index, so all of the ring is read for it, a stretch at a time.
 
-    It is what was delivered when the search began, and what came through since: that is noted as it is read.
+    It is what had been read when the search began, and what has been since: that is noted. What of both is delivered is
+    known at the end.
     """
 
     def __init__(self, flow: Flow, asked: Request, key: str) -> None:
@@ -29,9 +30,11 @@ class Search:
     async def run(self, keeping: Keeping) -> None:
         """Looks for them. Raises DatabaseError."""
         flow, asked, channels = self._flow, self._asked, self._flow.channels
-        # At one moment: what is read and not behind this position is noted, and so is all that is read from now on.
+        # At one moment: what is read from now on is noted.
         position = keeping.position()
-        self._noting.see(flow.delivery.pages.events())
+        newest = flow.delivery.pages.newest
+        if newest is not None:
+            position = newest.position(None)
         flow.noting = self._noting
         outbox = channels.outbox.for_replay(asked.id)
         self._found = await channels.history.events(
@@ -43,12 +46,13 @@ class Search:
         if self._found is None:
             return None
         flow, number, since = self._flow, self._asked.id, self._asked.since
-        structured, waiting = flow.spec.format is Format.STRUCTURED, flow.delivery.pages.outstanding
-        found = {event.ring_id: event for event in self._found}
-        for event in self._found:
+        structured = flow.spec.format is Format.STRUCTURED
+        waiting = {event.ring_id for event in flow.delivery.pages.outstanding}
+        found = {event.ring_id: event for event in self._found if event.ring_id not in waiting}
+        for event in found.values():
             event.replay = number
         for event in self._noting.events:
-            if event not in waiting and (since is None or event.captured_at >= since.timestamp()):
+            if event.ring_id not in waiting and (since is None or event.captured_at >= since.timestamp()):
                 found.setdefault(event.ring_id, again(event, number, structured=structured))
         return [found[ring_id] for ring_id in sorted(found)] if len(found) <= MOST else None
 

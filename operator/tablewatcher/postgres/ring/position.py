@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...event import Event
@@ -45,6 +45,10 @@ class Page:
     def last(self) -> bool:
         """Whether the batch ends here."""
         return self.rest is None
+
+    def with_events(self, events: tuple[Event, ...]) -> Page:
+        """The same page, with only these of its events; its last one is among them."""
+        return replace(self, events=events)
 
     def position(self, undelivered: int | None) -> Position:
         """The position when every event before ring id `undelivered` is delivered (None: all of the page)."""
