@@ -22,7 +22,16 @@ from tablewatcher.postgres.connection.session import connected
 from tablewatcher.postgres.install.apply import _ADVISORY_KEY, _drop_empty_schema, apply, destroy
 from tablewatcher.postgres.install.plan import SCHEMA_COMMENT, Kind
 from tablewatcher.postgres.quoting import identifier, literal
-from tablewatcher.spec.model import Action, Capture, Condition, DeletionPolicy, Granularity, Operator, WatcherSpec
+from tablewatcher.spec.model import (
+    Action,
+    Capture,
+    Condition,
+    DeletionPolicy,
+    Granularity,
+    Operator,
+    Table,
+    WatcherSpec,
+)
 
 from ..conftest import Database
 from .capturing import ALL, names_of, opened, plan, spec_of, watch
@@ -152,6 +161,40 @@ async def test_a_table_that_was_renamed_is_named(database: Database, statement: 
         assert refused.value.reason is Reason.TABLE_NOT_FOUND
         await destroy(database.dsn, SPEC, NAMES)
         assert await database.execute("SELECT FROM pg_trigger WHERE NOT tgisinternal") == []
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["there", "gone"])
+async def test_another_table_is_refused_under_the_name_of_a_watcher(database: Database, is_gone: bool) -> None:
+    """What waits of the first would go out as changes of the second, also where the first is dropped by now."""
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute("INSERT INTO t VALUES (1); CREATE TABLE u (id int PRIMARY KEY, n int)")
+    if is_gone:
+        await database.execute("DROP TABLE t")
+    another = replace(SPEC, table=Table("public", "u"))
+    for do in (plan, apply):
+        with pytest.raises(DatabaseError, match=r'applied to "public"."t".*another metadata.name.*destroy') as refused:
+            await do(database.dsn, another, NAMES)
+        assert refused.value.reason is Reason.MANUAL_ACTION_REQUIRED
+    await destroy(database.dsn, another, NAMES)
+    assert (await apply(database.dsn, another, NAMES)).plan
+    assert not await plan(database.dsn, another, NAMES)
+
+
+@pytest.mark.parametrize("statement", ["ALTER TABLE t RENAME TO u", "CREATE SCHEMA s; ALTER TABLE t SET SCHEMA s"])
+async def test_a_manifest_follows_a_renamed_table(database: Database, statement: str) -> None:
+    watched = await watch(database.dsn, SPEC)
+    async with watched.reader:
+        await database.execute(f"INSERT INTO t VALUES (1); {statement}")
+        table = Table("public", "u") if "RENAME" in statement else Table("s", "t")
+        after = replace(SPEC, table=table)
+        assert (await apply(database.dsn, after, NAMES)).plan
+        assert not await plan(database.dsn, after, NAMES)
+        await database.execute(f"INSERT INTO {table.schema}.{table.name} VALUES (2)")
+        assert [(event.op, event.key) for event in await watched.events()] == [("i", "1"), ("i", "2")]
+        # By now that is the watcher's table, and one of the earlier name another.
+        await database.execute("CREATE TABLE public.t (id int PRIMARY KEY, n int)")
+        with pytest.raises(DatabaseError, match="names another table"):
+            await plan(database.dsn, SPEC, NAMES)
 
 
 async def test_a_schema_of_a_later_version_is_left_alone(database: Database) -> None:

@@ -22,6 +22,7 @@ MANY = tuple(map(str, range(3000)))
 # As the earlier version made them: in whatever order the database has.
 EARLIER = """
 DELETE FROM tablewatcher.migration WHERE version >= 8;
+ALTER TABLE tablewatcher.watcher DROP COLUMN table_name;
 DROP INDEX tablewatcher.parked_key, tablewatcher.parked_old_key;
 CREATE INDEX parked_key ON tablewatcher.parked (hash, key, n);
 CREATE INDEX parked_old_key ON tablewatcher.parked (hash, old_key, n) WHERE old_key IS NOT NULL

@@ -96,7 +96,8 @@ class Trigger:
 class Observed:
     """Everything `plan` compares with what is desired.
 
-    registered_table: the oid of the table that the watcher was last applied to; others: more watchers are registered;
+    registered_table: the oid of the table that the watcher was last applied to; registered_name: as the manifest had it
+    then, quoted, None where an earlier version wrote it; others: more watchers are registered;
     renamed: what that table is called, where there is none of the name that is wanted.
     here: this database (None on a standby); recorded: the one the watcher was made in. installed_source: digest of the
     source that the function was last written with. grantee: the role that delivers, where it is not ours. capturers:
@@ -115,6 +116,7 @@ class Observed:
     function: Function | None = None
     triggers: tuple[Trigger, ...] = ()
     registered_table: int | None = None
+    registered_name: str | None = None
     others: bool = False
     here: Home | None = None
     recorded: Home | None = None
@@ -144,13 +146,13 @@ async def observe(
     (shared,) = await _all(connection, "shared_rights")
     readable = version["installed"] and server.may_see_schema is True and shared["readable"] is True
     migrated = await _migrations(connection) if readable else ()
-    registered_table, others = await _registered(connection, names) if readable else (None, False)
+    registered = await _registered(connection, names, readable=readable)
     objects = await _objects(connection, names)
     return Observed(
         server=server,
         table=facts,
         similar_tables=await _similar(connection, table) if facts is None else (),
-        renamed=await _name(connection, registered_table) if facts is None else "",
+        renamed=await _name(connection, registered["registered_table"]) if facts is None else "",
         schema_exists=version["schema_exists"],
         migrations=migrated,
         objects={row["name"]: row["comment"] for row in objects},
@@ -160,8 +162,7 @@ async def observe(
         ids_apart=await _ids_apart(connection, names),
         function=function,
         triggers=await _triggers(connection, function.oid) if function else (),
-        registered_table=registered_table,
-        others=others,
+        **registered,
         here=await _home(connection, "home"),
         recorded=await _home(connection, "recorded_home", hash=names.hash) if HOME_MIGRATION in migrated else None,
         installed_source=await _installed_source(connection, names) if HOME_MIGRATION in migrated else None,
@@ -214,8 +215,7 @@ async def _all(connection: Connection, query: str, **parameters: object) -> list
 
 async def _server(connection: Connection) -> Server:
     (row,) = await _all(connection, "server")
-    lists = {name: tuple(row[name]) for name in ("publications", "subscriptions")}
-    return Server(**{**row, **lists})
+    return Server(**row | {name: tuple(row[name]) for name in ("publications", "subscriptions")})
 
 
 async def _table(connection: Connection, table: Table) -> tuple[TableFacts | None, int | None]:
@@ -223,7 +223,7 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
     if not rows:
         return None, None
     found = rows[0]
-    oid = found["oid"]
+    oid, same = found["oid"], ("kind", "may_trigger", "may_see", "owner", "temporary", "may_alter")
     columns = await _all(connection, "columns", table_oid=oid)
     key = await _all(connection, "primary_key", table_oid=oid)
     below = await _all(connection, "partitions", table_oid=oid) if found["kind"] == "p" else []
@@ -238,12 +238,7 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
         spills_limited=(await _all(connection, "spills_limited"))[0]["limited"],
     )
     closed = tuple(row["name"] for row in below if not row["may_trigger"])
-    may = (found["may_trigger"], found["may_see"])
-    owner = found["owner"]
-    facts = TableFacts(
-        shape, found["kind"], *may, owner, closed, temporary=found["temporary"], may_alter=found["may_alter"]
-    )
-    return facts, found["owner_oid"]
+    return TableFacts(shape, closed_partitions=closed, **{name: found[name] for name in same}), found["owner_oid"]
 
 
 async def _function(connection: Connection, names: WatcherNames, table_owner: int | None) -> Function | None:
@@ -293,7 +288,9 @@ async def _migrations(connection: Connection) -> tuple[int, ...]:
     return tuple(row["version"] for row in await _all(connection, "applied_migrations"))
 
 
-async def _registered(connection: Connection, names: WatcherNames) -> tuple[int | None, bool]:
-    """The table that the watcher is registered for, and whether there are other watchers."""
-    tables = {row["hash"]: row["table_oid"] for row in await _all(connection, "watchers")}
-    return tables.get(names.hash), bool(tables.keys() - {names.hash})
+async def _registered(connection: Connection, names: WatcherNames, *, readable: bool) -> dict[str, Any]:
+    """The table that the watcher is registered for, its name then, and whether there are other watchers."""
+    rows = await _all(connection, "watchers") if readable else []
+    found = {row["hash"]: (row["table_oid"], row["table_name"]) for row in rows}
+    table, name = found.get(names.hash, (None, None))
+    return {"registered_table": table, "registered_name": name, "others": bool(found.keys() - {names.hash})}

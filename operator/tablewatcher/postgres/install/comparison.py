@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ...errors import DatabaseError, Reason
+from ...spec.model import Table
 from ..capture.ddl import Desired, source_digest
 from ..capture.granularity import is_partition
 from ..capture.triggers import WantedTrigger
+from ..quoting import identifier
 from ..trigger_type import STATEMENT_INSERT
 from .catalog import Observed, TableFacts
 
@@ -45,10 +48,11 @@ def is_exchanged(observed: Observed, facts: TableFacts) -> bool:
     return at_home and observed.registered_table not in (None, facts.shape.oid)
 
 
-def is_registered(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
-    """Whether our own record of the watcher says what is there."""
+def is_registered(wanted: Desired, observed: Observed, facts: TableFacts, table: str) -> bool:
+    """Whether our own record of the watcher says what is there. table: as the manifest names it, quoted."""
     return (
         observed.registered_table == facts.shape.oid
+        and observed.registered_name == table
         and observed.recorded is not None
         and observed.installed_source == source_digest(wanted.function_source)
     )
@@ -89,4 +93,26 @@ def trigger_in_sync(wanted: WantedTrigger, observed: Observed) -> bool:
         and trigger.enabled in _ENABLED
         and not trigger.touched
         for trigger in observed.triggers
+    )
+
+
+def quoted(table: Table) -> str:
+    """As `tablewatcher.watcher` keeps it."""
+    return f"{identifier(table.schema)}.{identifier(table.name)}"
+
+
+def refuse_another(table: Table, observed: Observed, facts: TableFacts) -> None:
+    """Raises DatabaseError where the manifest names another table than before.
+
+    The very same one by another name is a rename in the database; another by the same name has taken its place.
+    """
+    was = observed.registered_name
+    if observed.registered_table in (None, facts.shape.oid) or was in (None, quoted(table)):
+        return
+    raise DatabaseError(
+        Reason.MANUAL_ACTION_REQUIRED,
+        f"this watcher is applied to {was}, and spec.table names another table, {quoted(table)}: what waits of the"
+        " first would go out as changes of the second. Give the manifest another metadata.name, and end the first with"
+        " `tablewatcher destroy` and the manifest as it was; or, under the same name, `tablewatcher destroy`"
+        " (with deletionPolicy: Delete; what is not delivered is gone), then `tablewatcher apply`",
     )

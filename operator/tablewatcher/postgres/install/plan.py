@@ -26,7 +26,16 @@ from ..shared import SHARED_FUNCTIONS, SHARED_TABLES
 from ..sql import migrations
 from .capture_rights import capture_grants
 from .catalog import Observed, TableFacts
-from .comparison import captures, function_in_sync, is_registered, must_rebuild, trigger_in_sync, was_replaced
+from .comparison import (
+    captures,
+    function_in_sync,
+    is_registered,
+    must_rebuild,
+    quoted,
+    refuse_another,
+    trigger_in_sync,
+    was_replaced,
+)
 from .grants import missing, needed
 from .preflight import check, check_maker, refuse_foreign, shared_grant
 from .ring_repair import repair_steps
@@ -90,6 +99,8 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     adopt: the word of the home (`Home.word`) that the watcher may move to.
     """
     facts = check(spec, observed, names)
+    refuse_another(spec.table, observed, facts)
+    table = quoted(spec.table)
     moves = observed.here is not None and moves_here(observed.recorded, observed.here, adopt)
     wanted = desired(spec, facts.shape, names)
     steps = [*_schema_steps(observed), *_ring_steps(observed, names)]
@@ -107,8 +118,8 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     if was_replaced(observed):
         # Transactions that ran with the other function may still be open: a listener waits for their end.
         steps.append(Step("note the gap", note_gap(names, "functionReplaced", certain=False)))
-    if not is_registered(wanted, observed, facts):
-        steps.append(Step("register the watcher", _register(wanted, facts, observed.here, names)))
+    if not is_registered(wanted, observed, facts, table):
+        steps.append(Step("register the watcher", _register(wanted, facts, table, observed.here, names)))
     steps += _grant_steps(observed, names)
     absent = [each for each in wanted.triggers if stale or not trigger_in_sync(each, observed)]
     steps += _trigger_steps(absent, observed, facts, names)
@@ -246,18 +257,18 @@ def _drop_function(names: WatcherNames) -> Step:
     )
 
 
-def _register(wanted: Desired, facts: TableFacts, here: Home | None, names: WatcherNames) -> str:
+def _register(wanted: Desired, facts: TableFacts, table: str, here: Home | None, names: WatcherNames) -> str:
     """With another table of the same name a generation begins: a dump that brought it may have set back the ids."""
     home = (
         f"{literal(here.system_identifier)}, {here.database_oid:d}, {here.timeline:d}" if here else "NULL, NULL, NULL"
     )
     return (
         f"INSERT INTO {SCHEMA}.watcher AS w"
-        " (hash, identity, table_oid, source_digest, system_identifier, database_oid, timeline)"
-        f" VALUES ({literal(names.hash)}, {literal(names.identity)}, {facts.shape.oid},"
+        " (hash, identity, table_oid, table_name, source_digest, system_identifier, database_oid, timeline)"
+        f" VALUES ({literal(names.hash)}, {literal(names.identity)}, {facts.shape.oid}, {literal(table)},"
         f" {literal(source_digest(wanted.function_source))}, {home})"
         " ON CONFLICT (hash) DO UPDATE SET generation = w.generation + (w.table_oid <> excluded.table_oid)::integer,"
-        " table_oid = excluded.table_oid, source_digest = excluded.source_digest,"
+        " table_oid = excluded.table_oid, table_name = excluded.table_name, source_digest = excluded.source_digest,"
         " system_identifier = coalesce(w.system_identifier, excluded.system_identifier),"
         " database_oid = coalesce(w.database_oid, excluded.database_oid),"
         " timeline = coalesce(w.timeline, excluded.timeline)"
