@@ -52,7 +52,8 @@ async def terminate_listener(world: World, chance: random.Random) -> None:
 async def freeze_listener(world: World, chance: random.Random) -> None:
     nth = some(world, chance)
     async with world.listener_locks[nth]:
-        seconds = chance.choice([0.2, 2, 7, 12])
+        # No lease lasts longer than ten: after twenty, another has long gone on from there.
+        seconds = chance.choice([0.2, 2, 7, 12, 20] if world.long else [0.2, 2, 7, 12])
         world.say(f"freeze listener {nth} for {seconds} s")
         world.listeners[nth].send(signal.SIGSTOP)
         await asyncio.sleep(seconds)
