@@ -71,6 +71,11 @@ class HttpSink:
         return replace(self._limits, max_bytes=_bodies(self._length.most(time.monotonic())))
 
     @property
+    def look_seconds(self) -> float:
+        # A connection and a TLS handshake for nothing: the endpoint may be somebody else's.
+        return 30.0
+
+    @property
     def timeout(self) -> float:
         return self._seconds
 
