@@ -187,6 +187,38 @@ async def test_drift_and_what_is_not_installed(shop: Database, files: Path) -> N
     assert lines["triggers"]["reason"] == "TriggersDrifted"
 
 
+async def test_a_watcher_whose_name_was_changed_is_told(
+    shop: Database,
+    files: Path,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    """It goes on to capture, and nobody delivers it: said before the other is applied, and after."""
+    await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
+    renamed = write(tmp_path / "renamed", manifest("sales", sink=manifest()["spec"]["sink"]))
+    said = "watcher shop/orders captures from this table too"
+
+    async def told(*manifests: Path) -> list[bool]:
+        given = [word for path in manifests for word in ("-f", path)]
+        answers = [await tablewatcher(word, *given, "--dsn", shop.dsn) for word in ("status", "doctor")]
+        return [said in answer.out and "metadata.name: orders" in answer.out for answer in answers]
+
+    assert await told(renamed) == [True, True]
+    await tablewatcher("apply", "-f", renamed, "--dsn", shop.dsn)
+    assert await told(renamed) == [True, True]
+    assert await told(renamed, files) == [False, False], "its manifest is there"
+    await tablewatcher("apply", "-f", renamed, "--dsn", shop.dsn, "--instance", "other")
+    async with listening(files, shop.dsn, free_port()):
+
+        async def is_quiet() -> bool:
+            return await told(renamed) == [False, False]
+
+        await eventually(is_quiet, 40)
+    await tablewatcher("destroy", "-f", files, "--dsn", shop.dsn)
+    assert await told(renamed) == [False, False]
+
+
 async def test_the_transaction_that_holds_the_ring_is_named(shop: Database, files: Path) -> None:
     await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
     role = f"clerk_{secrets.token_hex(4)}"

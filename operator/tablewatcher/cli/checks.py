@@ -171,6 +171,18 @@ def standing_checks(spec: WatcherSpec, found: Standing) -> Iterator[Check]:
         yield Check("parked", Level.OK, "none")
 
 
+def unattended_check(names: WatcherNames) -> Check:
+    """Of another watcher of the same table, whose lease nobody holds, and that no manifest is of."""
+    instance, namespace, name = names.identity.rsplit("/", 2)
+    text = (
+        f"watcher {namespace}/{name} captures from this table too: no manifest that is given here is of it, and no"
+        " listener delivers it, so its ring only grows. If this manifest had that name before, remove the former:"
+        f" `tablewatcher destroy --instance {instance}` with a copy of the manifest that has metadata.name: {name} and"
+        f" metadata.namespace: {namespace}"
+    )
+    return Check("other watchers", Level.WARN, text)
+
+
 def _gap(gap: OpenGap) -> Check:
     begun = f" from {gap.since:%Y-%m-%d %H:%M:%S %Z}" if gap.since else ""
     missed = f"{gap.reason}: changes {'were' if gap.certain else 'may have been'} missed{begun}"

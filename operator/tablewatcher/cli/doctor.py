@@ -12,13 +12,22 @@ from ..postgres.connection.conninfo import Access
 from ..postgres.connection.dsn import brings_tls
 from ..postgres.connection.pooling import Pooling
 from ..postgres.install.survey import way
-from ..postgres.standing import standing, surroundings
+from ..postgres.standing import standing, surroundings, unattended
 from ..spec.model import WatcherSpec
-from .checks import Check, Level, database_checks, pooler_check, sink_checks, standing_checks, surrounding_checks
+from .checks import (
+    Check,
+    Level,
+    database_checks,
+    pooler_check,
+    sink_checks,
+    standing_checks,
+    surrounding_checks,
+    unattended_check,
+)
 from .looking import look_at_database, look_at_sink
 from .plain import plain
 from .results import Result
-from .watchers import Scope, each_watcher
+from .watchers import Scope, each_watcher, of_manifests
 
 _LOGIN = "listener's login"
 _STYLES = {Level.OK: "green", Level.WARN: "bold yellow", Level.FAIL: "bold red"}
@@ -87,6 +96,8 @@ async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterato
         check, pooling = await _second_connection(scope, spec)
         yield check
     if found.observed.registered_table is None:
+        async for check in _others(scope, spec, to.conninfo):
+            yield check
         return
     async for check in _standing(scope, spec, to.conninfo, pooling):
         yield check
@@ -121,6 +132,18 @@ async def _standing(scope: Scope, spec: WatcherSpec, conninfo: str, pooling: Poo
     if stands is not None and around is not None:
         for check in (*standing_checks(spec, stands), *surrounding_checks(around, pooling)):
             yield check
+    async for check in _others(scope, spec, conninfo):
+        yield check
+
+
+async def _others(scope: Scope, spec: WatcherSpec, conninfo: str) -> AsyncIterator[Check]:
+    try:
+        found = await unattended(conninfo, spec.table, scope.names(spec), of_manifests(scope))
+    except TableWatcherError as error:
+        yield Check.fault("other watchers", error)
+        return
+    for other in found:
+        yield unattended_check(other)
 
 
 async def _second_connection(scope: Scope, spec: WatcherSpec) -> tuple[Check, Pooling]:

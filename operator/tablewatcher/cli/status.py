@@ -13,12 +13,12 @@ from rich.text import Text
 
 from ..postgres.connection.pooling import POOLED
 from ..postgres.drift import remedy
-from ..postgres.standing import OpenGap, Standing, standing, surroundings
+from ..postgres.standing import OpenGap, Standing, standing, surroundings, unattended
 from ..spec.model import WatcherSpec
-from .checks import SKIPPED, Level, filling, span, standing_checks, surrounding_checks
+from .checks import SKIPPED, Check, Level, filling, span, standing_checks, surrounding_checks, unattended_check
 from .plain import plain
 from .results import Result
-from .watchers import Scope, each_watcher
+from .watchers import Scope, each_watcher, of_manifests
 
 _WIDE = 1000
 _GOOD = frozenset({"forwarding", "suspended"})
@@ -28,23 +28,30 @@ _NUMBERS = frozenset({"waiting", "oldest", "ring", "parked"})
 
 async def status(scope: Scope) -> list[Result]:
     """One result a watcher, whatever its state; a fault only where the database cannot be asked."""
+    known = of_manifests(scope)
 
     async def one(spec: WatcherSpec) -> Result:
         conninfo, names = scope.conninfo_to_ask(spec), scope.names(spec)
         found = await scope.reaching.once(conninfo, lambda: standing(conninfo, names))
+        others = [unattended_check(other) for other in await unattended(conninfo, spec.table, names, known)]
         if found is None:
             note = f"nothing of it is in this database: {remedy(spec)}"
-            extra: dict[str, Any] = {"state": state(spec, None), "notes": [note]}
+            notes = [note, *map(_line, others)]
+            extra: dict[str, Any] = {"state": state(spec, None), "notes": notes}
             return Result(spec.qualified_name, ok=True, text="", extra=extra)
-        checks = list(standing_checks(spec, found))
+        checks = [*standing_checks(spec, found), *others]
         if filling(spec, found):
             checks += surrounding_checks(await surroundings(conninfo, names))
         told = (check for check in checks if check.level is not Level.OK or check.name == SKIPPED)
-        notes = [f"{check.name}: {check.text}" for check in told]
+        notes = [*map(_line, told)]
         notes += [POOLED] if found.pooled else []
         return Result(spec.qualified_name, ok=True, text="", extra=_as_json(spec, found) | {"notes": notes})
 
     return await each_watcher(scope, one)
+
+
+def _line(check: Check) -> str:
+    return f"{check.name}: {check.text}"
 
 
 def state(spec: WatcherSpec, found: Standing | None) -> str:

@@ -76,6 +76,13 @@ class Scope:
         return watcher_names(self.instance, spec.namespace, spec.name)
 
 
+def of_manifests(scope: Scope) -> frozenset[str]:
+    """The identities of all watchers that the manifests name, those with mistakes too."""
+    specs, faults = loaded(scope.files, require_secret=False)
+    names = [spec.qualified_name for spec in specs] + [fault.name for fault in faults]
+    return frozenset(f"{scope.instance}/{name}" for name in names)
+
+
 def validate(files: Sequence[Path]) -> list[Result]:
     """Every manifest's mistakes; nothing is connected to."""
     specs, faults = loaded(tuple(files), require_secret=False)
