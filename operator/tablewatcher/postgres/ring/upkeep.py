@@ -90,8 +90,12 @@ class Ring:
     @translating
     async def is_turn_due(self, slot: int, room: int) -> bool:
         """Whether the slot that is written is full enough to go on to the next, in a ring of `room` bytes."""
-        ring, cursor = ours(self._names.rings[slot]), ours(self._names.cursors[slot])
-        query = f"SELECT pg_catalog.pg_relation_size('{ring}') AS ring, pg_catalog.pg_relation_size('{cursor}') AS log"
+        sizes = [
+            f"coalesce(pg_catalog.pg_relation_size('{ours(names[slot])}'), 0) AS {name}"
+            for name, names in (("ring", self._names.rings), ("log", self._names.cursors))
+        ]
+        # Of what is dropped just now there is no size: the next statement says so.
+        query = f"SELECT {', '.join(sizes)}"
         async with self._lock:
             found = await (await self._connection.execute(query)).fetchone()
         return found is not None and (found["ring"] > room * _TURN_SHARE or found["log"] > _LOG_BYTES)
@@ -99,7 +103,9 @@ class Ring:
     @translating
     async def gauge(self) -> Gauge:
         """The ring's size now."""
-        sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in self._names.rings)
+        sizes = " + ".join(
+            f"coalesce(pg_catalog.pg_total_relation_size('{ours(name)}'), 0)" for name in self._names.rings
+        )
         query = (
             f"SELECT ({sizes})::bigint AS bytes, i.last_value AS last_id, s.last_value AS stopped_at,"
             f" {skipped(self._names.skips)} AS skipped,"
