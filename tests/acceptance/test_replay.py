@@ -59,6 +59,12 @@ async def test_replay_into_jetstream(
     found = await replay(manifest, database, "--since", "1h", "--key", "a")
     assert found["events"] == 2
     assert [json.loads(message.data)["partitionkey"] for message in (await stream.messages(10))[8:]] == ["a", "a"]
+    # `a b` would be `a%20b`: of a key that is not written so there is nothing.
+    for other in ("z", "a b"):
+        found = await replay(manifest, database, "--since", "1h", "--key", other)
+        assert (found["state"], found["events"]) == ("done", 0)
+        assert f"0 sent again: the ring holds no delivered event of key {other}" in found["detail"]
+        assert "`partitionkey`" in found["detail"]
     await put(database, "d")
     assert "replay" not in json.loads((await stream.messages(11))[10].data)
 

@@ -9,6 +9,7 @@ from itertools import groupby
 
 import structlog
 
+from ...errors import in_short
 from ...event import Event
 from ...postgres.requests import Request, State
 from ...postgres.ring.outbox import Outbox
@@ -81,6 +82,7 @@ class Replaying:
         if refusal:
             await self._finish(asked, f"{asked.done} sent again; {refusal}", State.FAILED)
             return
+        nothing = "" if there or asked.key is None else _nothing_of(asked.key)
         asked = replace(asked, state=State.RUNNING, done=0, total=there)
         await self._requests.update(asked)
         async for read, piece in pieces:
@@ -89,7 +91,7 @@ class Replaying:
                 left += await self._send(piece)
                 asked = replace(asked, done=asked.done + len(piece))
                 await self._requests.update(asked)
-        message, state = f"{asked.done} sent again", State.DONE
+        message, state = f"{asked.done} sent again{nothing}", State.DONE
         if left:
             message += f"; {left} of them are not accepted yet and tried on"
         if there:
@@ -197,6 +199,13 @@ async def _read(outbox: Outbox, start: Position, through: int | None) -> AsyncIt
     while position.cur is not None and (page := await outbox.next_page(position, _PIECE)) is not None:
         yield [event for event in page.events if through is None or event.ring_id <= through]
         position = page.position(None)
+
+
+def _nothing_of(key: str) -> str:
+    return (
+        f": the ring holds no delivered event of key {in_short(key)} since then; a key is written as `partitionkey` of"
+        " its events has it"
+    )
 
 
 def _is_meant(event: Event, asked: Request) -> bool:
