@@ -32,6 +32,7 @@ def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, addresses: AddressPo
             secrets=secrets,
             actions=spec.actions,
             routing_columns=spec.routing_columns,
+            max_event_bytes=spec.capture.max_event_bytes,
         )
     from .http.sink import HttpSink
 

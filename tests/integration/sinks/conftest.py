@@ -46,6 +46,7 @@ def nats_sink(
     form: model.Format = model.Format.STRUCTURED,
     secrets: MemorySecrets | None = None,
     columns: tuple[str, ...] = (),
+    max_event_bytes: int = 0,
     **fields: object,
 ) -> NatsSink:
     return NatsSink(
@@ -55,6 +56,7 @@ def nats_sink(
         table=TABLE,
         secrets=secrets or MemorySecrets(),
         routing_columns=columns,
+        max_event_bytes=max_event_bytes,
     )
 
 

@@ -160,3 +160,24 @@ async def test_a_subject_that_is_full_holds_no_other(nats_server: NatsServer, fa
     assert _verdicts(outcomes) == [Verdict.RETRY] * 3 + [Verdict.DELIVERED] * 197
     assert not any(each.endpoint for each in outcomes)
     await sink.close()
+
+
+async def test_events_that_would_be_too_large_for_the_server_are_told_before(server: NatsServer) -> None:
+    server.configure("max_payload: 100000")
+    server.start()
+
+    async def told(max_event_bytes: int, **fields: object) -> list[str]:
+        sink = nats_sink(server.url, max_event_bytes=max_event_bytes, **fields)
+        await sink.look()
+        return [note for note in sink.notes if "spec.capture.maxEventBytes" in note]
+
+    made = {"stream": "SHOP", "create": CreateStream()}
+    for fields in ({"jet_stream": False}, made):
+        (note,) = await told(100_000, **fields)
+        assert "takes messages of 100000 bytes" in note
+        assert "max_payload" in note
+        assert await told(90_000, **fields) == []
+    await add_stream(server, max_msg_size=50_000)
+    (note,) = await told(90_000)
+    assert "the stream takes messages of 50000 bytes" in note
+    assert await told(40_000) == []

@@ -24,6 +24,22 @@ def notes(configs: Iterable[StreamConfig], *, batches: bool) -> tuple[str, ...]:
     return tuple(f"stream {config.name!r} {text}" for config in configs for text in _texts(config, batches))
 
 
+def too_small(max_event_bytes: int, max_payload: int, max_stored: int | None) -> tuple[str, ...]:
+    """What is to be said where events that capture sends whole are more than the server, or the stream, takes."""
+    stream = max_stored is not None and max_stored < max_payload
+    bound = max_stored if stream and max_stored is not None else max_payload
+    if max_event_bytes < bound:
+        return ()
+    whose = "the stream takes messages of" if stream else "the NATS server takes messages of"
+    raised = "max_msg_size of the stream" if stream else "max_payload of the server"
+    note = (
+        f"spec.capture.maxEventBytes is {max_event_bytes}, and {whose} {bound} bytes: an event that is between the two"
+        " is refused, and put aside; set it some KiB below that, so that such an event is sent as its key, or raise"
+        f" {raised}"
+    )
+    return (note,)
+
+
 def _texts(config: StreamConfig, batches: bool) -> Iterator[str]:
     window = config.duplicate_window
     if window < DUPLICATE_WINDOW_SECONDS:

@@ -14,7 +14,7 @@ from ...spec.model import Action, Format, Table
 from ...spec.model import NatsSink as NatsSpec
 from ..base import Limits, Outcome, Verdict
 from . import order, pub_ack
-from .advice import CORE, notes
+from .advice import CORE, notes, too_small
 from .connection import Connection
 from .dial import connected
 from .faults import server_names
@@ -47,6 +47,7 @@ class NatsSink:
         secrets: Secrets,
         actions: frozenset[Action] = frozenset(Action),
         routing_columns: Sequence[str] = (),
+        max_event_bytes: int = 0,
     ) -> None:
         self._login = Login(spec, secrets)
         self._spec = spec
@@ -60,6 +61,7 @@ class NatsSink:
             self._to_make = StreamToMake(spec.stream, patterns, spec.create)
         self._gaps_otherwise = next(op for op, name in ACTION_NAMES.items() if name in actions)
         self._notes: tuple[str, ...] = ()
+        self._max_event_bytes = max_event_bytes
         self._repeats = Repeats(time.monotonic())
         self._way: Way = WindowWay(self._writer) if spec.jet_stream else CoreWay(self._writer)
         self._max_stored: int | None = None
@@ -115,7 +117,7 @@ class NatsSink:
             if config is None:
                 await self._look(connection)
                 return ()
-            self._notes = notes([config], batches=connection.takes_batches)
+            self._notes = notes([config], batches=connection.takes_batches) + self._too_small(connection)
             takes = ", ".join(config.subjects or ())
             return (f"stream {config.name!r} does not exist yet: a listener makes it when it starts, for {takes}",)
         finally:
@@ -124,15 +126,15 @@ class NatsSink:
     async def _look(self, connection: Connection) -> None:
         """What the streams allow decides how events are published from now on."""
         if not self._spec.jet_stream:
-            self._notes = (CORE,)
+            self._notes = (CORE, *self._too_small(connection))
             await answers(connection)
             return
         configs = await find_streams(connection, self._patterns, self._spec.stream)
         if not any(covered(config.subjects or (), self._gap_pattern) for config in configs):
             configs += await self._place_gaps(connection)
-        self._notes = notes(configs, batches=connection.takes_batches)
         bounds = [config.max_msg_size for config in configs if config.max_msg_size is not None]
         self._max_stored = min((bound for bound in bounds if bound >= 0), default=None)
+        self._notes = notes(configs, batches=connection.takes_batches) + self._too_small(connection)
         # A batch lives in one stream: where the actions have one each, an event of another would be a hole.
         if len(configs) == 1 and configs[0].allow_batched and configs[0].name and connection.takes_batches:
             self._repeats.window = configs[0].duplicate_window or self._repeats.window
@@ -140,6 +142,9 @@ class NatsSink:
             self._way = FastWay(self._writer, configs[0].name, repeats=self._repeats if copies else None)
         else:
             self._way = WindowWay(self._writer)
+
+    def _too_small(self, connection: Connection) -> tuple[str, ...]:
+        return too_small(self._max_event_bytes, connection.client.max_payload, self._max_stored)
 
     async def _place_gaps(self, connection: Connection) -> list[StreamConfig]:
         """A gap must arrive: where no stream takes its own subject, it goes where the changes go."""
