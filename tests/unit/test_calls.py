@@ -126,3 +126,15 @@ def test_what_waits_for_room_is_held_by_all_that_it_is_bound_to() -> None:
     assert machine.take(0.0, lanes()) == []
     machine.release([event(-3, "a")], "abc", convicted=True)
     assert [ids(machine.take(0.0, lanes())) for _ in range(2)] == [[-3], []]
+
+
+def test_what_waits_for_room_stays_behind_what_is_taken_back() -> None:
+    machine = delivery()
+    machine.parked("a")
+    machine.offer(page("a"))
+    assert machine.take(0.0, lanes()) == []
+    back = [event(-2, "a"), event(-1, "a")]
+    machine.release(back, "a", convicted=True)
+    machine.withdraw(back)
+    assert machine.take(0.0, lanes()) == []
+    assert aside(machine) == [1]

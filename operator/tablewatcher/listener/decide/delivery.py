@@ -287,7 +287,7 @@ class Delivery(Generic[P]):
         for event in events:
             self._blame.forget(event)
             if event in self.again.convicted and self._backlog.ordered:
-                lanes.parked.update(event.lane_keys)
+                lanes.keep(event.lane_keys)
             if self.halted is not None and self.halted.event is event:
                 self.halted = None
         lanes.released.difference_update(events)

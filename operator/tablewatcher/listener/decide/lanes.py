@@ -193,11 +193,14 @@ class Lanes:
     def _may_leave(self, event: Event) -> bool:
         return all(self.owners[key] < HELD and self.lines[key][0] is event for key in event.lane_keys)
 
-    def _park(self, keys: Iterable[str]) -> None:
+    def _park(self, keys: Sequence[str]) -> None:
+        self.keep(keys)
+        self.owners.update(dict.fromkeys(keys, PARKED))
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Events of these are aside from now on. What stands in line came after them, and was perhaps released."""
         for key in keys:
             self.parked.add(key)
-            self.owners[key] = PARKED
-            # Their turn was before this event's, and is behind it now.
             self.released.difference_update(self.lines.get(key, ()))
 
 
