@@ -78,8 +78,8 @@ class Replaying:
             first, there = await history.since(asked.since, asked.key, position)
             pieces = self._pieces(asked, first, position, there)
         # A predecessor may have begun it, nobody was there for long, or rows have gone while they were counted.
-        refusal = (await history.extent()).lacks(asked.since)
-        if refusal:
+        extent = await history.extent()
+        if refusal := extent.lacks(asked.since):
             await self._finish(asked, f"{asked.done} sent again; {refusal}", State.FAILED)
             return
         nothing = "" if there or asked.key is None else _nothing_of(asked.key)
@@ -102,6 +102,7 @@ class Replaying:
                 " raise spec.delivery.overflow.maxBytes to keep more"
             )
             state = State.FAILED
+        message += extent.precedes(asked.since)
         await self._finish(replace(asked, total=asked.done + there), message, state)
 
     async def _send(self, piece: Sequence[Event]) -> int:

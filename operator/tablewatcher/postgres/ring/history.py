@@ -13,9 +13,9 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from ...event import Event
-from ...naming import WatcherNames, key_parts
+from ...naming import SCHEMA, WatcherNames, key_parts
 from ..connection.session import Connection, translating
-from ..quoting import ours, utf8
+from ..quoting import literal, ours, utf8
 from .chunks import FIRST_COLUMN, IS_BY_COLUMN, TAKEN_AT, events_in
 from .envelope import EVENT_COLUMNS
 from .gap_sql import repaired_at
@@ -49,11 +49,19 @@ STRETCH_BLOCKS = 256
 @dataclass(frozen=True, slots=True)
 class Extent:
     """How far back a ring goes. complete: to when the watcher was made, as far as the turning of the ring goes; oldest:
-    when its oldest row was captured; repaired: when a table of it was made again, with what was in it gone."""
+    when its oldest row was captured; repaired: when a table of it was made again, with what was in it gone; made: when
+    the watcher was, so that nothing was captured before."""
 
     complete: bool
     oldest: datetime | None
     repaired: datetime | None
+    made: datetime | None = None
+
+    def precedes(self, since: datetime | None) -> str:
+        """The end of a message where `since` is before the watcher, "" where it is not: nothing of then is lost."""
+        if since is None or self.made is None or since >= self.made:
+            return ""
+        return f"; the watcher was installed at {self.made.isoformat()}, and nothing was captured before"
 
     def lacks(self, since: datetime | None) -> str:
         """Why the ring may not have all since then any more; "" where it has."""
@@ -242,8 +250,10 @@ async def extent(connection: Connection, names: WatcherNames) -> Extent:
     # first time. Another such comes with an adoption, which drops what was delivered.
     cursor = await connection.execute(
         f"SELECT (SELECT count(*) = 1 AND min(n) = 0 FROM {ours(names.cursors[0])} WHERE holder = '') AS complete,"
-        f" min(at) AS oldest, max(repaired) AS repaired FROM ({rings}) AS r".encode()
+        " min(at) AS oldest, max(repaired) AS repaired,"
+        f" (SELECT installed_at FROM {SCHEMA}.watcher WHERE hash = {literal(names.hash)}) AS made"
+        f" FROM ({rings}) AS r".encode()
     )
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - it always has its one row
-    return Extent(bool(row["complete"]), row["oldest"], row["repaired"])
+    return Extent(bool(row["complete"]), row["oldest"], row["repaired"], row["made"])
