@@ -138,3 +138,18 @@ def test_what_waits_for_room_stays_behind_what_is_taken_back() -> None:
     machine.withdraw(back)
     assert machine.take(0.0, lanes()) == []
     assert aside(machine) == [1]
+
+
+def test_what_comes_back_and_follows_another_aside_later_is_settled() -> None:
+    """It stands behind one that is refused and one that is accepted only after that: who waits for it must not hang."""
+    machine = delivery()
+    machine.parked("ab")
+    back = [event(-3, "a"), event(-2, "b"), event(-1, "b", "a")]
+    machine.release(back, "ab", convicted=True)
+    refused, accepted = machine.take(0.0, lanes(1)), machine.take(0.0, lanes(1))
+    assert ids([*refused, *accepted]) == [-3, -2]
+    machine.settle(refused, [REFUSED], 0.0)
+    machine.settle(accepted, [DELIVERED], 0.0)
+    assert aside(machine) == [-3, -1]
+    machine.put_aside(list(machine.aside))
+    assert machine.unsettled(back) == 0

@@ -199,6 +199,8 @@ class Delivery(Generic[P]):
         """These of `aside` are written down: they are settled."""
         events = {parking.event for parking in written}
         self.pages.outstanding.difference_update(events)
+        # Also what had come back and went aside behind another, whenever its turn came.
+        self.again.forget(events)
         self._backlog.aside = [parking for parking in self._backlog.aside if parking.event not in events]
 
     def release(self, events: Sequence[Event], unparked: Iterable[str] = (), *, convicted: bool = False) -> None:
