@@ -96,7 +96,7 @@ async def test_tables_of_a_type_and_unlogged_ones_are_captured(table: str, any_d
 
 
 async def said(database: Database, table: str = "t") -> tuple[str, ...]:
-    spec = spec_of(table)
+    spec = spec_of(table, name=table)
     return (await apply(database.dsn, spec, names_of(spec))).notes
 
 

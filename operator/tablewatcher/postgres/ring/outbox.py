@@ -142,8 +142,8 @@ class Outbox:
     async def _look(self, prev: Snapshot, limit: int) -> Sequence[tuple[Any, ...]]:
         """Events of what was not to be seen at `prev`, the first with what is said of all.
 
-        A query that finds events in chunks, too, takes the server half as long again to plan, as it does anew at each
-        look. So it is asked where chunks have been seen lately.
+        A query that finds events in chunks, too, takes the server half as long again to set up, and to plan, as it does
+        anew at each look where a pooler is in between. So it is asked where chunks have been seen lately.
         """
         late = late_commits(prev)
         parameters = {
