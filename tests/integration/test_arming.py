@@ -10,6 +10,7 @@ import pytest
 
 from tablewatcher.postgres.database import Session, open_session
 from tablewatcher.postgres.install.apply import apply, destroy
+from tablewatcher.postgres.ring import arming
 from tablewatcher.postgres.ring.arming import Arming, Wish
 from tablewatcher.postgres.ring.wakeup import NoWakeup
 from tablewatcher.spec.model import WatcherSpec
@@ -19,6 +20,11 @@ from .capturing import names_of, spec_of
 
 SPECS = [spec_of(table, name=table) for table in ("a", "b", "c")]
 LONG_AGO = float("-inf")
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arming, "_LOOK_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ async def test_who_sleeps_is_renewed_and_who_has_left_is_not(any_database: Datab
 async def test_nobody_is_asked_before_it_is_time(any_database: Database, session: Session) -> None:
     begun = asyncio.get_running_loop().time()
     with kept(session, SPECS[0], asked=begun) as wish:
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(0.5)
         assert wish.asked == begun
         assert await seconds_left(any_database, SPECS[0]) < 0
 
@@ -86,9 +92,9 @@ async def test_all_are_woken_where_one_was_removed(any_database: Database, sessi
 
 
 async def test_they_are_woken_where_nobody_may_be_asked(any_database: Database, session: Session) -> None:
-    arming, woken = Arming(session.writer, session.writer_lock, NoWakeup()), asyncio.Event()
-    running = asyncio.create_task(arming.run())
-    with arming.kept(names_of(SPECS[0]), woken, LONG_AGO):
+    blind, woken = Arming(session.writer, session.writer_lock, NoWakeup()), asyncio.Event()
+    running = asyncio.create_task(blind.run())
+    with blind.kept(names_of(SPECS[0]), woken, LONG_AGO):
         async with asyncio.timeout(30):
             await woken.wait()
     assert await seconds_left(any_database, SPECS[0]) < 0

@@ -95,8 +95,8 @@ async def test_tables_of_a_type_and_unlogged_ones_are_captured(table: str, any_d
     assert found == [("i", "1"), ("i", "2"), ("u", "1"), ("d", "2"), *([("i", "3")] if table is TYPED else [])]
 
 
-async def said(database: Database, table: str = "t") -> tuple[str, ...]:
-    spec = spec_of(table, name=table)
+async def said(database: Database, table: str = "t", name: str = "w") -> tuple[str, ...]:
+    spec = spec_of(table, name=name)
     return (await apply(database.dsn, spec, names_of(spec))).notes
 
 
@@ -105,12 +105,12 @@ async def test_what_a_crash_empties_is_said(any_database: Database) -> None:
         "CREATE UNLOGGED TABLE t (id int PRIMARY KEY); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY LIST (id);"
         " CREATE TABLE p0 PARTITION OF p FOR VALUES IN (0)"
     )
-    assert await said(any_database, "p") == ()
+    assert await said(any_database, "p", "parts") == ()
     for nth in range(1, 5):
         await any_database.execute(f"CREATE UNLOGGED TABLE p{nth} PARTITION OF p FOR VALUES IN ({nth})")
     (note,) = await said(any_database)
     assert note.startswith("UNLOGGED: public.t; after a crash")
-    (note,) = await said(any_database, "p")
+    (note,) = await said(any_database, "p", "parts")
     assert note.startswith("UNLOGGED: public.p1, public.p2, public.p3 and others; ")
 
 
