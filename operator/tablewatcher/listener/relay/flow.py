@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ...event import Event
 from ...naming import WatcherNames
@@ -51,25 +51,14 @@ class Channels:
     open_requests: OpenRequests
 
 
-@dataclass(slots=True)
-class Noting:
-    """Events of one key that are read while somebody looks for those before them."""
-
-    key: str
-    events: list[Event] = field(default_factory=list)
-
-    def see(self, events: Iterable[Event]) -> None:
-        """These are read."""
-        self.events += [event for event in events if self.key in (event.key, event.old_key)]
-
-
 class Flow:
     """One watcher's stream while its lease holds.
 
     changed: there may be something to send; room: there is room for another page. proof: when the lease was last
     proved, on the event loop's clock. newest_id: the highest ring id read. reading: a page is on its way; replaying:
-    what was delivered is sent again, and live delivery waits. noting: where what is read is noted. holds: how many want
-    delivered rows to stay in the ring, changed with `turning`, which whoever turns the ring has meanwhile.
+    what was delivered is sent again, and live delivery waits. on_read: who else hears of each page that is read.
+    holds: how many want delivered rows to stay in the ring, changed with `turning`, which whoever turns the ring has
+    meanwhile.
     """
 
     def __init__(self, spec: WatcherSpec, lease: Lease, channels: Channels, observer: Observer) -> None:
@@ -88,7 +77,7 @@ class Flow:
         self.newest_id = 0
         self.reading = False
         self.replaying = False
-        self.noting: Noting | None = None
+        self.on_read: Callable[[Sequence[Event]], None] | None = None
         self.holds = 0
         self.turning = asyncio.Lock()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...event import Event, again
 from ...postgres.requests import Request
 from ...postgres.ring.outbox import PAGE_BYTES
 from ...spec.model import Format
-from .flow import Flow, Noting
+from .flow import Flow
 from .keeping import Keeping
 
 # So many are kept in memory, of no more bytes than a page has.
@@ -24,7 +26,7 @@ class Search:
         self._flow = flow
         self._asked = asked
         self._key = key
-        self._noting = Noting(key)
+        self._since_then: list[Event] = []
         self._found: list[Event] | None = None
 
     async def run(self, keeping: Keeping) -> None:
@@ -35,7 +37,7 @@ class Search:
         newest = flow.delivery.pages.newest
         if newest is not None:
             position = newest.position(None)
-        flow.noting = self._noting
+        flow.on_read = self._note
         outbox = channels.outbox.for_replay(asked.id)
         self._found = await channels.history.events(
             outbox, asked.since, self._key, position, most=MOST, most_bytes=PAGE_BYTES
@@ -43,7 +45,7 @@ class Search:
 
     def delivered(self) -> list[Event] | None:
         """All that is delivered by now, in order; None: they are too many. To be asked when live delivery stands."""
-        if self._found is None:
+        if self._found is None or len(self._since_then) > MOST:
             return None
         flow, number, since = self._flow, self._asked.id, self._asked.since
         structured = flow.spec.format is Format.STRUCTURED
@@ -51,11 +53,15 @@ class Search:
         found = {event.ring_id: event for event in self._found if event.ring_id not in waiting}
         for event in found.values():
             event.replay = number
-        for event in self._noting.events:
+        for event in self._since_then:
             if event.ring_id not in waiting and (since is None or event.captured_at >= since.timestamp()):
                 found.setdefault(event.ring_id, again(event, number, structured=structured))
         return [found[ring_id] for ring_id in sorted(found)] if len(found) <= MOST else None
 
     def end(self) -> None:
         """Notes nothing more."""
-        self._flow.noting = None
+        self._flow.on_read = None
+
+    def _note(self, events: Sequence[Event]) -> None:
+        if len(self._since_then) <= MOST:
+            self._since_then += [event for event in events if self._key in (event.key, event.old_key)]
