@@ -12,7 +12,8 @@ from ..postgres.connection.conninfo import Access
 from ..postgres.connection.dsn import brings_tls
 from ..postgres.connection.pooling import Pooling
 from ..postgres.install.survey import way
-from ..postgres.standing import standing, surroundings, unattended
+from ..postgres.standing import standing, surroundings
+from ..postgres.unattended import unattended
 from ..spec.model import WatcherSpec
 from .checks import (
     Check,

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from ..postgres.connection.pooling import POOLED
 from ..postgres.drift import remedy
-from ..postgres.standing import OpenGap, Standing, standing, surroundings, unattended
+from ..postgres.standing import OpenGap, Standing, standing, surroundings
+from ..postgres.unattended import unattended
 from ..spec.model import WatcherSpec
 from .checks import SKIPPED, Check, Level, filling, span, standing_checks, surrounding_checks, unattended_check
 from .plain import plain

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 
 from ..errors import DatabaseError, Reason
 from ..event import ACTION_NAMES
@@ -51,8 +51,7 @@ async def listed(
     async with connected(conninfo) as connection:
         await _require(connection, names)
         where, values = _meant(names, key, event_id)
-        counted = await connection.execute(f"SELECT count(*) AS number FROM {PARKED} WHERE {where}", values)
-        row = await counted.fetchone()
+        number = (await connection.one(f"SELECT count(*) AS number FROM {PARKED} WHERE {where}", values))["number"]
         async with connection.cursor(row_factory=class_row(ParkedEvent)) as cursor:
             await cursor.execute(
                 "SELECT event_id, key, op, pg_catalog.to_timestamp(captured_at) AS captured_at, attempts, reason,"
@@ -60,7 +59,7 @@ async def listed(
                 f" FROM {PARKED} WHERE {where} ORDER BY n LIMIT %s",
                 [*values, limit],
             )
-            return await cursor.fetchall(), row["number"] if row else 0
+            return await cursor.fetchall(), number
 
 
 async def ask(
@@ -80,15 +79,11 @@ async def ask(
                 raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, refusal)
         elif key is not None or event_id is not None:
             await _refuse_unknown(connection, names, key, event_id)
-        async with connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(
-                f"INSERT INTO {TABLE} (hash, kind, since, key, event_id) VALUES (%s, %s, %s, %s, %s)"
-                f" RETURNING {COLUMNS}",
-                [names.hash, str(kind), since, key, event_id],
-            )
-            row = await cursor.fetchone()
+        row = await connection.one(
+            f"INSERT INTO {TABLE} (hash, kind, since, key, event_id) VALUES (%s, %s, %s, %s, %s) RETURNING {COLUMNS}",
+            [names.hash, str(kind), since, key, event_id],
+        )
         await connection.execute("SELECT pg_catalog.pg_notify(%s, '')", [names.channel])
-        assert row is not None  # noqa: S101 - RETURNING of one row
         return request(row)
 
 
@@ -101,9 +96,8 @@ async def followed(
     """
     async with connected(conninfo) as connection:
         while True:
-            async with connection.cursor(row_factory=dict_row) as cursor:
-                await cursor.execute(f"SELECT {COLUMNS} FROM {TABLE} WHERE id = %s", [asked.id])
-                row = await cursor.fetchone()
+            found = await connection.execute(f"SELECT {COLUMNS} FROM {TABLE} WHERE id = %s".encode(), [asked.id])
+            row = await found.fetchone()
             if row is None:
                 raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, "the request is gone: the watcher has been removed")
             asked = request(row)
@@ -119,9 +113,8 @@ async def followed(
 
 
 async def _require(connection: Connection, names: WatcherNames) -> None:
-    found = await connection.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL AS there", [ours(names.ids)])
-    row = await found.fetchone()
-    if row is None or not row["there"]:
+    there = await connection.one("SELECT pg_catalog.to_regclass(%s) IS NOT NULL AS there", [ours(names.ids)])
+    if not there["there"]:
         raise DatabaseError(
             Reason.TRIGGERS_DRIFTED,
             f"nothing is applied here for {names.identity}; run `tablewatcher apply`, or give the --instance it has",
@@ -129,10 +122,7 @@ async def _require(connection: Connection, names: WatcherNames) -> None:
 
 
 async def _is_active(connection: Connection, names: WatcherNames) -> bool:
-    query = newest(names, "expires_at > pg_catalog.clock_timestamp() AS active")
-    found = await connection.execute(query.encode())
-    row = await found.fetchone()
-    return row is not None and bool(row["active"])
+    return bool((await connection.one(newest(names, "expires_at > pg_catalog.clock_timestamp() AS active")))["active"])
 
 
 async def _refuse_unknown(connection: Connection, names: WatcherNames, key: str | None, event_id: str | None) -> None:

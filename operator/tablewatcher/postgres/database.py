@@ -54,17 +54,17 @@ class Session:
     @property
     def alive(self) -> bool:
         """Whether all connections stand."""
-        broken = any(connection.broken or connection.closed for connection in self._opened)
-        return not broken and not any(task.done() for task in self._tasks)
+        return not any(connection.closed for connection in self._opened) and not any(
+            task.done() for task in self._tasks
+        )
 
     @translating
     async def installed(self, names: WatcherNames) -> bool:
         """Whether `apply` has made this watcher's ring here."""
         query = "SELECT pg_catalog.to_regclass(%s) IS NOT NULL AND pg_catalog.to_regclass(%s) IS NOT NULL AS installed"
         async with self.writer_lock:
-            cursor = await self.writer.execute(query, [f"{SCHEMA}.{names.ids}", f"{SCHEMA}.progress"])
-            found = await cursor.fetchone()
-        return found is not None and bool(found["installed"])
+            found = await self.writer.one(query, [f"{SCHEMA}.{names.ids}", f"{SCHEMA}.progress"])
+        return bool(found["installed"])
 
     @translating
     async def report(self, names: WatcherNames, progress: Progress) -> None:

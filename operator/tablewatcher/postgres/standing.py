@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 
-from ..naming import SCHEMA, WatcherNames, watcher_names
-from ..spec.model import Table
+from ..naming import SCHEMA, WatcherNames
 from .connection.session import Connection, connected
 from .progress import installed
 from .quoting import literal, ours, skipped
@@ -107,18 +104,16 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
         await connection.use({"statement_timeout": f"{_STATEMENT_SECONDS}s"})
         if not await installed(connection, [names]):
             return None
-        lease = await _one(
-            connection,
+        lease = await connection.one(
             _LEASE.format(
                 newest=newest(names, f"epoch, holder, {SECONDS_LEFT} AS seconds"),
                 hash=literal(names.hash),
                 schema=SCHEMA,
             ),
         )
-        waiting = await _one(connection, _waiting(names))
+        waiting = await connection.one(_waiting(names))
         sizes = " + ".join(f"pg_catalog.pg_total_relation_size('{ours(name)}')" for name in names.rings)
-        ring = await _one(
-            connection,
+        ring = await connection.one(
             f"SELECT ({sizes})::bigint AS ring_bytes, last_value AS stopped_at, {skipped(names.skips)} AS skipped,"
             f" pg_catalog.to_regprocedure('{ours(names.function)}()') IS NOT NULL AS captured"
             f" FROM {ours(names.stop)}",
@@ -134,10 +129,10 @@ async def undelivered(connection: Connection, names: WatcherNames) -> Undelivere
             await connection.execute(f"SET LOCAL statement_timeout = '{_COUNT_SECONDS}s'")
             if not await installed(connection, [names]):
                 return Undelivered()
-            waiting = (await _one(connection, _waiting(names)))["waiting"]
+            waiting = (await connection.one(_waiting(names)))["waiting"]
             return Undelivered(waiting, await _parked(connection, names) or 0)
     except psycopg.Error:
-        if connection.closed or connection.broken:
+        if connection.closed:
             raise
         return None
 
@@ -145,42 +140,11 @@ async def undelivered(connection: Connection, names: WatcherNames) -> Undelivere
 async def surroundings(conninfo: str, names: WatcherNames) -> Surroundings:
     """What else there is on the server. Raises DatabaseError."""
     async with connected(conninfo) as connection:
-        found = await _one(
-            connection,
+        found = await connection.one(
             "SELECT pg_catalog.current_setting('max_prepared_transactions')::integer AS prepared_transactions,"
             " pg_catalog.pg_notification_queue_usage() AS notify_used",
         )
         return Surroundings(await _holders(connection, names), **found)
-
-
-async def unattended(conninfo: str, table: Table, names: WatcherNames, known: Collection[str]) -> list[WatcherNames]:
-    """Other watchers of the same instance that capture from `table`, and that no listener holds the lease of.
-
-    known: identities of those that are not meant. Raises DatabaseError.
-    """
-    async with connected(conninfo) as connection:
-        if not (await _one(connection, _READABLE))["readable"]:
-            return []
-        cursor = await connection.execute(_OF_TABLE, [table.schema, table.name])
-        found = [row["identity"].rsplit("/", 2) for row in await cursor.fetchall()]
-        instance = names.identity.rsplit("/", 2)[0]
-        # Its names from its identity, never from its row: what stands there would be SQL.
-        others = [watcher_names(*parts) for parts in found if len(parts) == 3 and parts[0] == instance]
-        meant = [other for other in others if other.identity not in (names.identity, *known)]
-        return [other for other in meant if await _captures_for_nobody(connection, other)]
-
-
-async def _captures_for_nobody(connection: Connection, names: WatcherNames) -> bool:
-    """As far as our role may see it."""
-    readable = " AND ".join(
-        f"coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('{ours(name)}'), 'SELECT'), false)"
-        for name in names.cursors
-    )
-    captures = f"pg_catalog.to_regprocedure('{ours(names.function)}()') IS NOT NULL"
-    if not (await _one(connection, f"SELECT {captures} AND {readable} AS told"))["told"]:
-        return False
-    lease = await _one(connection, newest(names, f"{SECONDS_LEFT} AS seconds"))
-    return lease["seconds"] is None or lease["seconds"] <= 0
 
 
 async def _holders(connection: Connection, names: WatcherNames) -> tuple[Holder, ...]:
@@ -198,7 +162,7 @@ async def _parked(connection: Connection, names: WatcherNames) -> int | None:
     if not await _is_there(connection, "parked"):
         return None
     counted = f"SELECT pg_catalog.count(*) AS parked FROM {SCHEMA}.parked WHERE hash = {literal(names.hash)}"
-    return int((await _one(connection, counted))["parked"])
+    return int((await connection.one(counted))["parked"])
 
 
 async def _gaps(connection: Connection, names: WatcherNames) -> tuple[OpenGap, ...]:
@@ -213,14 +177,8 @@ async def _gaps(connection: Connection, names: WatcherNames) -> tuple[OpenGap, .
 
 
 async def _is_there(connection: Connection, table: str) -> bool:
-    found = await _one(connection, f"SELECT pg_catalog.to_regclass('{SCHEMA}.{table}') IS NOT NULL AS there")
+    found = await connection.one(f"SELECT pg_catalog.to_regclass('{SCHEMA}.{table}') IS NOT NULL AS there")
     return bool(found["there"])
-
-
-async def _one(connection: Connection, query: str) -> dict[str, Any]:
-    row = await (await connection.execute(query.encode())).fetchone()
-    assert row is not None  # noqa: S101 - each of these queries gives exactly one row
-    return row
 
 
 def _waiting(names: WatcherNames) -> str:
@@ -230,14 +188,6 @@ def _waiting(names: WatcherNames) -> str:
     )
 
 
-_READABLE = (
-    f"SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('{SCHEMA}.watcher'), 'SELECT'), false)"
-    " AS readable"
-)
-_OF_TABLE = (
-    f"SELECT w.identity FROM {SCHEMA}.watcher AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.table_oid"
-    " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s ORDER BY 1"
-)
 _LEASE = """
 SELECT pg_catalog.split_part(l.holder, '/', 1) AS last_host,
        substring(pg_catalog.split_part(l.holder, '/', 4) FROM '^[0-9]{{1,9}}$')::integer AS last_pid,

@@ -77,7 +77,7 @@ class Connection(AsyncConnection[DictRow]):
 
         Before anything else is asked: with that come the settings that all our sessions have.
         """
-        found = await self._one("SELECT pg_catalog.pg_backend_pid() AS pid")
+        found = await self.one("SELECT pg_catalog.pg_backend_pid() AS pid")
         if found["pid"] != self.info.backend_pid:
             self.pooled = True
             self.cursor_factory = _PooledCursor
@@ -86,6 +86,12 @@ class Connection(AsyncConnection[DictRow]):
             fixed = "".join(f"SET {setting};" for setting in _FIXED)
             limits = _sets("SET", self._without(_LIMITS | _IDLE_LIMIT))
             await self.execute((fixed + _ISOLATION + limits).encode())
+
+    async def one(self, query: str, params: Params | None = None) -> DictRow:
+        """The row of a query that gives exactly one, such as an aggregate. Raises psycopg.Error."""
+        row = await (await self.execute(query.encode(), params)).fetchone()
+        assert row is not None  # noqa: S101 - asked for only where there always is one
+        return row
 
     async def use(self, settings: Mapping[str, str]) -> None:
         """Has every statement run under these settings from now on."""
@@ -101,7 +107,7 @@ class Connection(AsyncConnection[DictRow]):
         Gives that place. Through a pooler a statement anywhere else fails, before it does anything, and closes this
         connection; a direct one cannot lead anywhere else.
         """
-        place = place or str((await self._one(_HERE))["here"])
+        place = place or str((await self.one(_HERE))["here"])
         self._pinned = place
         self._compose()
         return place
@@ -158,11 +164,6 @@ class Connection(AsyncConnection[DictRow]):
     def _without(self, limits: Mapping[str, int]) -> dict[str, str]:
         """The settings that lift those of the limits that this server knows."""
         return {name: "0" for name, since in limits.items() if self.info.server_version >= since}
-
-    async def _one(self, query: str) -> DictRow:
-        row = await (await self.execute(query.encode())).fetchone()
-        assert row is not None  # noqa: S101 - these queries give exactly one row
-        return row
 
 
 class _PooledCursor(AsyncClientCursor[Row]):

@@ -53,8 +53,7 @@ async def connect(conninfo: str, *, application: str = "tablewatcher") -> Connec
 
 async def _takes_writes(connection: Connection) -> bool:
     with translated():
-        row = await (await connection.execute("SHOW transaction_read_only")).fetchone()
-    return row is not None and row["transaction_read_only"] == "off"
+        return bool((await connection.one("SHOW transaction_read_only"))["transaction_read_only"] == "off")
 
 
 async def _connect(conninfo: str, application: str, wanted: str) -> Connection:

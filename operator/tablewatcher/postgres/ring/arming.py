@@ -76,7 +76,7 @@ class Arming:
                 return
         except psycopg.Error:
             # A watcher was removed, say: each asks for itself, and its own says what is missing.
-            if self._connection.broken or self._connection.closed:
+            if self._connection.closed:
                 raise
         _wake(asked)
 

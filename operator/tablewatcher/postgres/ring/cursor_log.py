@@ -138,9 +138,8 @@ class CursorLog:
         return cursor.rowcount == 1
 
     async def _read(self) -> dict[str, Any]:
-        cursor = await self._connection.execute(self._newest)
-        row = await cursor.fetchone()
-        assert row is not None  # noqa: S101 - the first cursor is written with the tables, and always copied on
+        # The first cursor is written with the tables, and always copied on.
+        row = await self._connection.one(self._newest)
         self.slot = row["slot"]
         return row
 

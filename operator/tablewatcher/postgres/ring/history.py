@@ -248,12 +248,10 @@ async def extent(connection: Connection, names: WatcherNames) -> Extent:
     rings = " UNION ALL ".join(f"{part} {ours(name)}" for name in names.rings)
     # The first cursor, which nobody holds, is written with the ring and goes when the slot it is in is emptied for the
     # first time. Another such comes with an adoption, which drops what was delivered.
-    cursor = await connection.execute(
+    row = await connection.one(
         f"SELECT (SELECT count(*) = 1 AND min(n) = 0 FROM {ours(names.cursors[0])} WHERE holder = '') AS complete,"
         " min(at) AS oldest, max(repaired) AS repaired,"
         f" (SELECT installed_at FROM {SCHEMA}.watcher WHERE hash = {literal(names.hash)}) AS made"
-        f" FROM ({rings}) AS r".encode()
+        f" FROM ({rings}) AS r"
     )
-    row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - it always has its one row
     return Extent(bool(row["complete"]), row["oldest"], row["repaired"], row["made"])

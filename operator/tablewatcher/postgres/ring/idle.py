@@ -113,7 +113,7 @@ class IdleRings:
             except psycopg.Error:
                 # A watcher was removed, say: each looks for itself, and its own says what is missing.
                 self._wake(hashes)
-                if self._connection.broken or self._connection.closed:
+                if self._connection.closed:
                     raise
 
     async def _unseen(self, hashes: Sequence[str], query: str, asked: Sequence[_Waiting | None]) -> list[str]:

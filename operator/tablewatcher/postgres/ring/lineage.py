@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
 from ...errors import DatabaseError, Reason
 from ...naming import SCHEMA, WatcherNames
@@ -81,10 +80,10 @@ class Lineage:
             return generation
 
     async def _newest_id(self) -> int:
-        return int((await self._row(f"SELECT last_value FROM {ours(self._names.ids)}"))["last_value"])
+        return int((await self._connection.one(f"SELECT last_value FROM {ours(self._names.ids)}"))["last_value"])
 
     async def _look(self, lock: str = "") -> tuple[Home, Home | None, int]:
-        here = Home(**await self._row(QUERIES["home"]))
+        here = Home(**await self._connection.one(QUERIES["home"]))
         query = f"SELECT generation, {_MADE}, {_HOME} FROM {SCHEMA}.watcher WHERE hash = %s{lock}"
         row = await (await self._connection.execute(query, [self._names.hash])).fetchone()
         if row is None:
@@ -93,11 +92,6 @@ class Lineage:
         generation, self.made = int(row.pop("generation")), str(row.pop("made"))
         # A watcher of an older version has none yet: the first look is taken for the truth.
         return here, Home(**row) if row["system_identifier"] is not None else None, generation
-
-    async def _row(self, query: str) -> dict[str, Any]:
-        row = await (await self._connection.execute(query)).fetchone()
-        assert row is not None  # noqa: S101 - a database has one home, and a sequence its one row
-        return row
 
 
 _MADE = "extract(epoch FROM installed_at)::text AS made"

@@ -74,7 +74,7 @@ class Proofs:
                 await self._prove_together(names)
         except psycopg.Error:
             # A watcher was removed, say.
-            if self._connection.broken or self._connection.closed:
+            if self._connection.closed:
                 raise
 
     async def _prove_together(self, names: Sequence[str]) -> None:
@@ -94,7 +94,10 @@ class Proofs:
             proved = {nth for (nth,) in await cursor.fetchall()}
         self._texts.append(hash(text))
         for nth, each in enumerate(kept, start=1):
-            each.at, each.lost = (now, False) if nth in proved else (each.at, True)
+            if nth in proved:
+                each.at = now
+            else:
+                each.lost = True
 
 
 def _statement(logs: Sequence[CursorLog]) -> str:

@@ -40,19 +40,13 @@ async def unread(connection: Connection, names: WatcherNames, position: Position
         "counted": COUNTED,
         "sampled": SAMPLED,
     }
-    counted = await _row(connection, _COUNTED.format(rows=" UNION ALL ".join(first)), parameters)
+    counted = await connection.one(_COUNTED.format(rows=" UNION ALL ".join(first)), parameters)
     events = counted["waiting"]
     if counted["more"]:
         sampled = " UNION ALL ".join(_SAMPLED.format(ring=ours(ring)) for ring in names.rings)
         query = f"SELECT sum(waiting)::bigint AS waiting FROM ({sampled}) AS s"
-        events = max(events, (await _row(connection, query, parameters))["waiting"])
+        events = max(events, (await connection.one(query, parameters))["waiting"])
     return Unread(events, max(counted["seconds"], 0.0)) if events else Unread()
-
-
-async def _row(connection: Connection, query: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    row = await (await connection.execute(query, parameters)).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate always has its one row
-    return row
 
 
 _WAITS = f"NOT {GIVEN.delivered('xid', 'last')}"

@@ -97,8 +97,8 @@ class Ring:
         # Of what is dropped just now there is no size: the next statement says so.
         query = f"SELECT {', '.join(sizes)}"
         async with self._lock:
-            found = await (await self._connection.execute(query)).fetchone()
-        return found is not None and (found["ring"] > room * _TURN_SHARE or found["log"] > _LOG_BYTES)
+            found = await self._connection.one(query)
+        return bool(found["ring"] > room * _TURN_SHARE or found["log"] > _LOG_BYTES)
 
     @translating
     async def gauge(self) -> Gauge:
@@ -113,9 +113,7 @@ class Ring:
             f" FROM {ours(self._names.ids)} i, {ours(self._names.stop)} s"
         )
         async with self._lock:
-            found = await (await self._connection.execute(query, [self._names.hash])).fetchone()
-        assert found is not None  # noqa: S101 - a sequence always has its one row
-        return Gauge(**found)
+            return Gauge(**await self._connection.one(query, [self._names.hash]))
 
     @translating
     async def unread(self, position: Position) -> Unread:

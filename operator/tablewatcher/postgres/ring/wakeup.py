@@ -53,8 +53,7 @@ class Wakeup:
             " AND pg_catalog.pg_notification_queue_usage() < %s AS usable"
         )
         async with self._lock:
-            found = await (await self._connection.execute(query, [_QUEUE_LIMIT])).fetchone()
-        return found is not None and bool(found["usable"])
+            return bool((await self._connection.one(query, [_QUEUE_LIMIT]))["usable"])
 
     @translating
     async def watch(self) -> None:
@@ -85,8 +84,7 @@ class Wakeup:
 
     async def _pid(self) -> int:
         async with self._lock:
-            found = await (await self._connection.execute(_PID)).fetchone()
-        return int(found["pid"]) if found is not None else 0
+            return int((await self._connection.one(_PID))["pid"])
 
     def _readable(self) -> None:
         if self._lock.locked():
