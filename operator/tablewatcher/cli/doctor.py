@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
@@ -36,9 +37,10 @@ _STYLES = {Level.OK: "green", Level.WARN: "bold yellow", Level.FAIL: "bold red"}
 
 async def doctor(scope: Scope) -> list[Result]:
     """One result a watcher; not ok where a check failed."""
+    known = of_manifests(scope)
 
     async def one(spec: WatcherSpec) -> Result:
-        checks = [check async for check in _checks(scope, spec)]
+        checks = [check async for check in _Visit(scope, spec, known).checks()]
         failed = [check for check in checks if check.level is Level.FAIL]
         extra = {"checks": [_as_json(check) for check in checks]}
         result = Result(spec.qualified_name, ok=not failed, text="", extra=extra)
@@ -57,103 +59,107 @@ def _with_checks(result: Result) -> Result:
     return result
 
 
-async def _checks(scope: Scope, spec: WatcherSpec) -> AsyncIterator[Check]:
-    yield Check("manifest", Level.OK, "valid")
-    try:
-        to = scope.access(spec)
-    except TableWatcherError as error:
-        if scope.lacks_admin(spec, error):
-            async for check in _as_the_listener(scope, spec, error):
-                yield check
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """To one watcher. known: the identities of all that the manifests name."""
+
+    scope: Scope
+    spec: WatcherSpec
+    known: frozenset[str]
+
+    async def checks(self) -> AsyncIterator[Check]:
+        scope, spec = self.scope, self.spec
+        yield Check("manifest", Level.OK, "valid")
+        try:
+            to = scope.access(spec)
+        except TableWatcherError as error:
+            if scope.lacks_admin(spec, error):
+                async for check in self._as_the_listener(error):
+                    yield check
+            else:
+                yield Check.fault("secret", error)
         else:
-            yield Check.fault("secret", error)
-    else:
-        yield Check("secret", Level.OK, _whose_connection(scope, spec))
-        async for check in _database(scope, spec, to):
+            yield Check("secret", Level.OK, self._whose_connection())
+            async for check in self._database(to):
+                yield check
+        sink = await look_at_sink(scope, spec)
+        for check in sink_checks(sink.fault, sink.makes, sink.notes):
             yield check
-    sink = await look_at_sink(scope, spec)
-    for check in sink_checks(sink.fault, sink.makes, sink.notes):
-        yield check
 
+    def _whose_connection(self) -> str:
+        if not self.scope.dsn:
+            return "read"
+        if self.spec.database.tls is not None and brings_tls(self.scope.dsn):
+            return "not needed: --dsn is given; it says itself how to encrypt, and spec.database.tls is left out"
+        return "not needed: --dsn is given"
 
-def _whose_connection(scope: Scope, spec: WatcherSpec) -> str:
-    if not scope.dsn:
-        return "read"
-    if spec.database.tls is not None and brings_tls(scope.dsn):
-        return "not needed: --dsn is given; it says itself how to encrypt, and spec.database.tls is left out"
-    return "not needed: --dsn is given"
-
-
-async def _database(scope: Scope, spec: WatcherSpec, to: Access) -> AsyncIterator[Check]:
-    try:
-        found = await look_at_database(scope, spec, to)
-    except TableWatcherError as error:
-        yield Check.fault("connection", error)
-        return
-    for check in database_checks(spec, found, scope.names(spec)):
-        yield check
-    pooling = found.pooling
-    if to.listener_role is not None:
-        check, pooling = await _second_connection(scope, spec)
-        yield check
-    if found.observed.registered_table is None:
-        async for check in _others(scope, spec, to.conninfo):
+    async def _database(self, to: Access) -> AsyncIterator[Check]:
+        scope, spec = self.scope, self.spec
+        try:
+            found = await look_at_database(scope, spec, to)
+        except TableWatcherError as error:
+            yield Check.fault("connection", error)
+            return
+        for check in database_checks(spec, found, scope.names(spec)):
             yield check
-        return
-    async for check in _standing(scope, spec, to.conninfo, pooling):
-        yield check
-
-
-async def _as_the_listener(scope: Scope, spec: WatcherSpec, error: TableWatcherError) -> AsyncIterator[Check]:
-    """What can be told without the admin's Secret, for which `error` was raised: how the watcher stands."""
-    try:
-        conninfo = scope.listener_conninfo(spec)
-    except TableWatcherError as own:
-        yield Check.fault("secret", own)
-        return
-    yield Check("secret", Level.WARN, f"{error}; what `apply` needs is not looked at, only how it stands")
-    try:
-        pooling = await way(conninfo)
-    except TableWatcherError as refused:
-        yield Check.fault(_LOGIN, refused)
-        return
-    yield _login(pooling)
-    async for check in _standing(scope, spec, conninfo, pooling):
-        yield check
-
-
-async def _standing(scope: Scope, spec: WatcherSpec, conninfo: str, pooling: Pooling) -> AsyncIterator[Check]:
-    names = scope.names(spec)
-    try:
-        stands = await standing(conninfo, names)
-        around = await surroundings(conninfo, names) if stands is not None else None
-    except TableWatcherError as error:
-        yield Check.fault("ring", error)
-        return
-    if stands is not None and around is not None:
-        for check in (*standing_checks(spec, stands), *surrounding_checks(around, pooling)):
+        pooling = found.pooling
+        if to.listener_role is not None:
+            check, pooling = await self._second_connection()
             yield check
-    async for check in _others(scope, spec, conninfo):
-        yield check
+        if found.observed.registered_table is None:
+            async for check in self._others(to.conninfo):
+                yield check
+            return
+        async for check in self._standing(to.conninfo, pooling):
+            yield check
 
+    async def _as_the_listener(self, error: TableWatcherError) -> AsyncIterator[Check]:
+        """What can be told without the admin's Secret, for which `error` was raised: how the watcher stands."""
+        try:
+            conninfo = self.scope.listener_conninfo(self.spec)
+        except TableWatcherError as own:
+            yield Check.fault("secret", own)
+            return
+        yield Check("secret", Level.WARN, f"{error}; what `apply` needs is not looked at, only how it stands")
+        try:
+            pooling = await way(conninfo)
+        except TableWatcherError as refused:
+            yield Check.fault(_LOGIN, refused)
+            return
+        yield _login(pooling)
+        async for check in self._standing(conninfo, pooling):
+            yield check
 
-async def _others(scope: Scope, spec: WatcherSpec, conninfo: str) -> AsyncIterator[Check]:
-    try:
-        found = await unattended(conninfo, spec.table, scope.names(spec), of_manifests(scope))
-    except TableWatcherError as error:
-        yield Check.fault("other watchers", error)
-        return
-    for other in found:
-        yield unattended_check(other)
+    async def _standing(self, conninfo: str, pooling: Pooling) -> AsyncIterator[Check]:
+        names = self.scope.names(self.spec)
+        try:
+            stands = await standing(conninfo, names)
+            around = await surroundings(conninfo, names) if stands is not None else None
+        except TableWatcherError as error:
+            yield Check.fault("ring", error)
+            return
+        if stands is not None and around is not None:
+            for check in (*standing_checks(self.spec, stands), *surrounding_checks(around, pooling)):
+                yield check
+        async for check in self._others(conninfo):
+            yield check
 
+    async def _others(self, conninfo: str) -> AsyncIterator[Check]:
+        try:
+            found = await unattended(conninfo, self.spec.table, self.scope.names(self.spec), self.known)
+        except TableWatcherError as error:
+            yield Check.fault("other watchers", error)
+            return
+        for other in found:
+            yield unattended_check(other)
 
-async def _second_connection(scope: Scope, spec: WatcherSpec) -> tuple[Check, Pooling]:
-    """With an admin's Secret the listener logs in as another role, and maybe on another way."""
-    try:
-        found = await way(scope.listener_conninfo(spec))
-    except TableWatcherError as error:
-        return Check.fault(_LOGIN, error), Pooling.NONE
-    return _login(found), found
+    async def _second_connection(self) -> tuple[Check, Pooling]:
+        """With an admin's Secret the listener logs in as another role, and maybe on another way."""
+        try:
+            found = await way(self.scope.listener_conninfo(self.spec))
+        except TableWatcherError as error:
+            return Check.fault(_LOGIN, error), Pooling.NONE
+        return _login(found), found
 
 
 def _login(found: Pooling) -> Check:
