@@ -20,6 +20,7 @@ from tablewatcher.listener.target import Target
 from tablewatcher.listener.watch import Watch
 from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.ring.lineage import Lineage
 from tablewatcher.postgres.ring.upkeep import Gauge, Ring
 from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.spec.model import Batch, HttpSink
@@ -176,6 +177,35 @@ async def test_nothing_is_sent_once_the_lease_is_not_proved(
         await asyncio.sleep(1)
         assert len(http_receiver.requests) == 1
     await http_receiver.wait_for(2, 40)
+
+
+async def test_a_lease_counts_from_when_it_was_asked_for(
+    database: Database, run: Run, http_receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes between that and the first send may take long, where the network stands still, say."""
+    seconds, is_over = 1.0, asyncio.Event()
+    monkeypatch.setattr(flow, "LEASE_SECONDS", seconds)
+    tell = Lineage.generation
+    async with await database.connect() as hindering, hindering.transaction():
+
+        async def late(lineage: Lineage, *about: Any) -> int:
+            found = await tell(lineage, *about)
+            ((cursors,),) = await database.execute(
+                "SELECT string_agg('tablewatcher.' || relname, ', ') FROM pg_class WHERE relname ~ '^cursor_.*_[012]$'"
+                " AND relkind = 'r'"
+            )
+            await hindering.execute(f"LOCK TABLE {cursors} IN ACCESS EXCLUSIVE MODE".encode())
+            await asyncio.sleep(seconds + 0.5)
+            is_over.set()
+            return found
+
+        monkeypatch.setattr(Lineage, "generation", late)
+        running = await run("INSERT INTO t VALUES (1, 'waits')")
+        await asyncio.wait_for(is_over.wait(), 40)
+        await poll(lambda: running.sample("events_captured_total", action="insert") == 1, 40)
+        await asyncio.sleep(0.5)
+        assert http_receiver.requests == []
+    await http_receiver.wait_for(1, 40)
 
 
 async def test_a_watcher_without_changes_asks_seldom(database: Database, run: Run) -> None:

@@ -73,7 +73,8 @@ class Flow:
         self.room = asyncio.Event()
         if not spec.suspend:
             self.room.set()
-        self.proof = self.now()
+        # Whoever is asked in between may take long to answer.
+        self.proof = lease.asked
         self.newest_id = 0
         self.reading = False
         self.replaying = False

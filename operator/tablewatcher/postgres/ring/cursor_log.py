@@ -32,10 +32,11 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Ours to deliver, as `epoch`, from `position` on."""
+    """Ours to deliver, as `epoch`, from `position` on. asked: since when it counts, on the event loop's clock."""
 
     epoch: int
     position: Position
+    asked: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,9 @@ class CursorLog:
             self._n = 0
             cur = Snapshot.parse(row["cur"]) if row["cur"] else None
             position = Position(Snapshot.parse(row["prev"]), cur, row["after_id"])
-            epoch = row["epoch"] + 1
+            epoch, asked = row["epoch"] + 1, asyncio.get_running_loop().time()
             await self._insert(epoch, position, self._ttl, durable=True)
-            return Lease(epoch, position)
+            return Lease(epoch, position, asked)
 
     def _left(self, row: dict[str, Any]) -> float:
         """For how many seconds, at the most, the lease of the newest row goes on without another proof.
