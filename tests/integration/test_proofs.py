@@ -157,6 +157,18 @@ async def test_one_that_was_removed_is_the_only_one_that_fails(any_database: Dat
     await all_proved(leased[1:])
 
 
+async def test_what_is_prepared_stays_little(session: Session, leased: list[Leased]) -> None:
+    """The text is another one after each turn of a ring, and each takes memory of the server."""
+    for nth in range(12):
+        leased[nth % 3].log.slot = nth // 3 % 3
+        for _ in range(3):
+            await all_proved(leased)
+    query = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'WITH asked%'"
+    async with session.writer_lock:
+        found = await (await session.writer.execute(query)).fetchall()
+    assert 0 < len(found) <= 2
+
+
 async def test_no_proof_follows_a_release(session: Session, leased: list[Leased]) -> None:
     """Of a watcher that is told to end while its proof waits: its successor would wait for the lease to run out."""
     async with session.writer_lock:

@@ -7,6 +7,7 @@ database freeze its tables every few weeks for nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,8 +44,9 @@ class Proofs:
         self._connection = connection
         self._lock = lock
         self._kept: dict[str, Kept] = {}
-        # What ran lately: each text by its hash.
+        # What ran lately, and what is prepared: each text by its hash.
         self._texts: deque[int] = deque(maxlen=_LATELY)
+        self._prepared: set[int] = set()
 
     @contextmanager
     def kept(self, log: CursorLog, at: float) -> Iterator[Kept]:
@@ -85,12 +87,15 @@ class Proofs:
         if not kept:
             return
         text = _statement([each.log for each in kept])
+        # To plan it takes five times as long as to run it; but it is another one whenever a ring turns, or others are
+        # idle, and need not be kept then.
+        prepare = hash(text) in self._texts
+        if prepare:
+            await self._make_room_for(hash(text))
         rows = [each.log.proof() for each in kept]
         columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ROW}
         async with self._connection.cursor(row_factory=tuple_row) as cursor:
-            # To plan it takes five times as long as to run it; but it is another one whenever a ring turns, or others
-            # are idle, and need not be kept then.
-            await cursor.execute(text, columns, prepare=hash(text) in self._texts)
+            await cursor.execute(text, columns, prepare=prepare)
             proved = {nth for (nth,) in await cursor.fetchall()}
         self._texts.append(hash(text))
         for nth, each in enumerate(kept, start=1):
@@ -98,6 +103,18 @@ class Proofs:
                 each.at = now
             else:
                 each.lost = True
+
+    async def _make_room_for(self, text: int) -> None:
+        """Has the server forget what it has prepared, where that has become more than is asked again and again.
+
+        One text of 64 watchers takes 5 MB of its memory, and a session would keep a hundred of them.
+        """
+        if text in self._prepared:
+            return
+        if len(self._prepared) >= 2 * math.ceil(len(self._kept) / PROOFS_A_STATEMENT):
+            await self._connection.execute("DEALLOCATE ALL", prepare=False)
+            self._prepared.clear()
+        self._prepared.add(text)
 
 
 def _statement(logs: Sequence[CursorLog]) -> str:
