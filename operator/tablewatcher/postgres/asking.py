@@ -95,6 +95,7 @@ async def followed(
     It answers whether to go on waiting. Raises DatabaseError.
     """
     async with connected(conninfo) as connection:
+        old = await _old(connection, names)
         while True:
             found = await connection.execute(f"SELECT {COLUMNS} FROM {TABLE} WHERE id = %s".encode(), [asked.id])
             row = await found.fetchone()
@@ -102,14 +103,19 @@ async def followed(
                 raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, "the request is gone: the watcher has been removed")
             asked = request(row)
             if not asked.is_open:
-                # Old ones have been read, or nobody waits for them any more.
-                await connection.execute(
-                    f"DELETE FROM {TABLE} WHERE hash = %s AND state IN ('done', 'failed') AND id < %s",
-                    [names.hash, asked.id],
-                )
+                await connection.execute(f"DELETE FROM {TABLE} WHERE id = ANY (%s)", [old])
             if not progress(asked, await _is_active(connection, names)) or not asked.is_open:
                 return asked
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def _old(connection: Connection, names: WatcherNames) -> list[int]:
+    """Requests that were done long ago: they have been read, or nobody waits for them. Others may end just now."""
+    query = (
+        f"SELECT id FROM {TABLE} WHERE hash = %s AND state IN ('done', 'failed')"
+        " AND asked_at < pg_catalog.clock_timestamp() - interval '1 hour'"
+    )
+    return [row["id"] for row in await (await connection.execute(query, [names.hash])).fetchall()]
 
 
 async def _require(connection: Connection, names: WatcherNames) -> None:
