@@ -192,6 +192,38 @@ async def test_live_delivery_goes_on_while_events_of_a_key_are_looked_for(
     assert min(waits) < reading / 4, (waits, reading)
 
 
+async def test_what_comes_while_another_replay_has_its_turn_is_sent_too(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding
+) -> None:
+    """Two keys are looked for, one after the other, and both wait for an endpoint that answers nothing for a while."""
+    answering = asyncio.Event()
+    answering.set()
+
+    async def answer(_: ReceivedRequest) -> int:
+        await answering.wait()
+        return 204
+
+    http_receiver.respond = answer
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(http_receiver.url))
+    await forwarding(manifest, database)
+    await put(database, "a", "b")
+    await http_receiver.wait_for(2, 40)
+    answering.clear()
+    await put(database, "under way")
+    await http_receiver.wait_for(3, 40)
+    first = asyncio.create_task(replay(manifest, database, "--since", "1h", "--key", "a"))
+    await asyncio.sleep(3)  # until it is looked for, and waits for what is under way
+    await put(database, "a")
+    second = asyncio.create_task(replay(manifest, database, "--since", "1h", "--key", "b"))
+    await http_receiver.wait_for(4, 40)  # once the first lets live delivery go, and the second by
+    answering.set()
+    assert ((await first)["events"], (await second)["events"]) == (2, 1)
+    of_a = [json.loads(request.body) for request in http_receiver.requests if b'"partitionkey":"a"' in request.body]
+    assert [event["id"] for event in of_a if "replay" in event] == [
+        event["id"] for event in of_a if "replay" not in event
+    ]
+
+
 async def test_what_is_refused_now_does_not_keep_live_delivery_waiting(
     tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +10,9 @@ import pytest
 
 from tablewatcher.event import Event
 from tablewatcher.listener.relay.replaying import Replaying
+from tablewatcher.listener.relay.searching import MOST, Search
 from tablewatcher.postgres.requests import Kind, Request, State
+from tablewatcher.postgres.ring.outbox import PAGE_BYTES
 from tablewatcher.postgres.ring.position import Page, Position, Rest
 from tablewatcher.postgres.ring.snapshot import Snapshot
 
@@ -79,3 +82,15 @@ async def test_what_has_gone_meanwhile_is_looked_for_to_the_end() -> None:
     ring = Ring({1, 50})
     assert await pieces(ring, 1, 3) == [1, 50]
     assert len(ring.read) == PAGES
+
+
+@pytest.mark.parametrize("size", [2, 1 << 20])
+async def test_of_what_comes_meanwhile_no_more_is_kept_than_is_sent_at_once(size: int) -> None:
+    """A key may change for as long as a ring of a gigabyte is searched for it."""
+    search = Search(cast(Any, None), Request(1, Kind.REPLAY, None, "hot", None, None, State.RUNNING, 0, 0, ""), "hot")
+    body = bytes(size)
+    for ring_id in range(2000):
+        search._note([replace(event(ring_id, "hot"), body=body), event(ring_id, "other")])
+    noted = search._since_then
+    assert 0 < len(noted) <= MOST + 1
+    assert sum(len(each.body) for each in noted) <= PAGE_BYTES + size

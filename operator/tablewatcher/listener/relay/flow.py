@@ -78,7 +78,7 @@ class Flow:
         self.newest_id = 0
         self.reading = False
         self.replaying = False
-        self.on_read: Callable[[Sequence[Event]], None] | None = None
+        self.on_read: set[Callable[[Sequence[Event]], None]] = set()
         self.holds = 0
         self.turning = asyncio.Lock()
 

@@ -42,8 +42,8 @@ class Reading:
                 await self._idle(woken, position)
                 continue
             flow.delivery.offer(page)
-            if flow.on_read is not None:
-                flow.on_read(page.events)
+            for hear in flow.on_read:
+                hear(page.events)
             position = page.position(None)
             if not page.events:
                 flow.observer.behind.caught_up()

@@ -37,7 +37,8 @@ class Search:
         newest = flow.delivery.pages.newest
         if newest is not None:
             position = newest.position(None)
-        flow.on_read = self._note
+        # Another's search may be stuck behind the endpoint meanwhile.
+        flow.on_read.add(self._note)
         outbox = channels.outbox.for_replay(asked.id)
         self._found = await channels.history.events(
             outbox, asked.since, self._key, position, most=MOST, most_bytes=PAGE_BYTES
@@ -45,7 +46,7 @@ class Search:
 
     def delivered(self) -> list[Event] | None:
         """All that is delivered by now, in order; None: they are too many. To be asked when live delivery stands."""
-        if self._found is None or len(self._since_then) > MOST:
+        if self._found is None or self._is_over:
             return None
         flow, number, since = self._flow, self._asked.id, self._asked.since
         structured = flow.spec.format is Format.STRUCTURED
@@ -60,8 +61,13 @@ class Search:
 
     def end(self) -> None:
         """Notes nothing more."""
-        self._flow.on_read = None
+        self._flow.on_read.discard(self._note)
+
+    @property
+    def _is_over(self) -> bool:
+        noted = self._since_then
+        return len(noted) > MOST or sum(len(event.body) for event in noted) > PAGE_BYTES
 
     def _note(self, events: Sequence[Event]) -> None:
-        if len(self._since_then) <= MOST:
+        if not self._is_over:
             self._since_then += [event for event in events if self._key in (event.key, event.old_key)]
