@@ -315,6 +315,26 @@ MISTAKES = {
         "spec.sink.http.timeoutSeconds",
         "must be a whole number without quotes",
     ),
+    "time-out as a duration": (
+        http(timeoutSeconds="2m"),
+        "spec.sink.http.timeoutSeconds",
+        "must be a whole number of seconds: 120, not 2m",
+    ),
+    "wait as a duration": (
+        manifest(delivery={"backoff": {"initialMilliseconds": "2s"}}),
+        "spec.delivery.backoff.initialMilliseconds",
+        "must be a whole number of milliseconds: 2000, not 2s",
+    ),
+    "bytes as a quantity": (
+        manifest(delivery={"overflow": {"maxBytes": "16Mi"}}),
+        "spec.delivery.overflow.maxBytes",
+        "must be a whole number of bytes: 16777216, not 16Mi",
+    ),
+    "bytes as no quantity": (
+        manifest(delivery={"overflow": {"maxBytes": "16 M"}}),
+        "spec.delivery.overflow.maxBytes",
+        "must be a whole number without quotes",
+    ),
     "long URL": (
         http(url="http://h/" + "a" * 2048),
         "spec.sink.http.url",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from pydantic_core import ErrorDetails
@@ -44,6 +45,13 @@ _TYPES = {
     "invalid_key": "is not a field: names of fields are text",
 }
 
+# By how the names of fields end: what they count, and what people write in other places for more of it.
+_UNITS = {
+    "Bytes": ("bytes", {"k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}),
+    "Milliseconds": ("milliseconds", {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}),
+    "Seconds": ("seconds", {"s": 1, "m": 60, "h": 3600, "d": 86_400}),
+}
+
 
 def field_error(details: ErrorDetails) -> FieldError:
     """One error of the models in `schema.py`, with its path from `spec` on."""
@@ -71,7 +79,18 @@ def _message(details: ErrorDetails, path: str) -> str:
         return _object(_form(details["loc"]))
     if kind == "enum":
         return _choice(str(context["expected"]), details["input"])
+    if kind == "int_type" and (counted := _counted(path, details["input"])):
+        return counted
     return _TYPES.get(kind) or _bound(kind, context) or details["msg"]
+
+
+def _counted(path: str, given: object) -> str | None:
+    """For 16Mi or 10m: the number that was meant."""
+    parts = re.fullmatch(r"([0-9]{1,9})([A-Za-z]{1,2})", given) if isinstance(given, str) else None
+    for end, (unit, factors) in _UNITS.items():
+        if parts is not None and path.endswith(end) and (factor := factors.get(parts[2])):
+            return f"must be a whole number of {unit}: {int(parts[1]) * factor}, not {given}"
+    return None
 
 
 def _bound(kind: str, context: dict[str, object]) -> str | None:
