@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tablewatcher.listener.decide import looks, turning
+from tablewatcher.listener.decide import turning
 from tablewatcher.listener.decide.pace import LARGEST_PAGE
 from tablewatcher.listener.observe import Observer
-from tablewatcher.listener.relay import flow, keeping, sending
+from tablewatcher.listener.relay import flow, keeping
 from tablewatcher.listener.target import Target
 from tablewatcher.listener.watch import Watch
 from tablewatcher.metrics import Metrics
@@ -53,8 +52,8 @@ async def run(database: Database, http_receiver: HttpReceiver) -> AsyncIterator[
     async with AsyncExitStack() as stack:
 
         async def start(before: str = "", **fields: Any) -> Running:
-            fields.setdefault("sink", HttpSink(http_receiver.url, batch=Batch(max_events=100), concurrency=4))
-            spec = spec_of(columns=("v",), **fields)
+            sink = HttpSink(http_receiver.url, batch=Batch(max_events=100), concurrency=4)
+            spec = spec_of(columns=("v",), sink=sink, **fields)
             names, registry = names_of(spec), CollectorRegistry()
             await apply(database.dsn, spec, names)
             if before:
@@ -225,23 +224,3 @@ async def test_a_watcher_without_changes_asks_seldom(database: Database, run: Ru
     await asyncio.sleep(seconds)
     asked = await transactions() - before
     assert seconds / 2 < asked < 12 * seconds
-
-
-async def test_an_endpoint_is_looked_at_ever_more_seldom(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look is a connection for nothing, and it may be somebody else's."""
-    monkeypatch.setattr(looks, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(sending, "LOOK_SECONDS", 0.05)
-    seen = []
-
-    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append(asyncio.get_running_loop().time())
-        writer.close()
-
-    async with await asyncio.start_server(note, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        await run(sink=HttpSink(f"http://127.0.0.1:{port}/"))
-        await poll(lambda: len(seen) >= 5, 40)
-        await asyncio.sleep(1)
-    apart = [later - earlier for earlier, later in pairwise(seen)]
-    assert apart[3] > 2 * apart[1] > 3 * apart[0] > 0
-    assert len(seen) < 8

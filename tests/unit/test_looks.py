@@ -1,38 +1,30 @@
-"""When a sink is looked at that may have nothing to do."""
+"""When a listener reads its manifests again."""
 
 from __future__ import annotations
 
-import pytest
-
-from tablewatcher.listener.decide.looks import LOOK_SECONDS, Looks
+from tablewatcher.listener.files import RESTLESS_LOOKS, Looks
 
 
-def looked(looks: Looks, until: float, *, begin: float = 0.0) -> list[float]:
-    """When it was looked at, all being well, by one who asks every LOOK_SECONDS."""
-    found, now = [], begin
-    while now < until:
-        if looks.due(now):
-            looks.well(now)
-            found.append(now)
-        now += LOOK_SECONDS
-    return found
+def test_at_first_they_are_read_at_once() -> None:
+    assert Looks().is_due("one", None)
 
 
-def test_ever_more_seldom_while_all_is_well() -> None:
-    assert looked(Looks(30.0), 100.0) == [0.0, 4.0, 12.0, 28.0, 58.0, 88.0]
+def test_a_change_has_to_stand_for_a_look() -> None:
+    looks = Looks()
+    assert [looks.is_due(seen, "one") for seen in ("one", "gone", "two", "two")] == [False, False, False, True]
 
 
-@pytest.mark.parametrize("longest", [0.0, LOOK_SECONDS])
-def test_as_often_as_the_sink_wants_it(longest: float) -> None:
-    assert looked(Looks(longest), 7.0) == [0.0, 2.0, 4.0, 6.0]
+def test_what_comes_back_as_it_was_is_no_change() -> None:
+    looks = Looks()
+    assert not any(looks.is_due(seen, "one") for seen in ("one", "gone", "one", "gone", "one"))
 
 
-def test_at_once_in_doubt_and_from_the_beginning_again() -> None:
-    looks = Looks(30.0)
-    looked(looks, 60.0)
-    assert not looks.due(60.0)
-    looks.doubt()
-    assert looks.due(60.0)
-    # A look that meets a fault is no look that all is well: the next one is due as soon.
-    assert looks.due(62.0)
-    assert looked(looks, 75.0, begin=64.0) == [64.0, 68.0]
+def test_what_never_rests_is_read_all_the_same() -> None:
+    looks = Looks()
+    due = [looks.is_due(nth, "one") for nth in range(RESTLESS_LOOKS + 1)]
+    assert due == [False] * RESTLESS_LOOKS + [True]
+
+
+def test_what_could_not_be_read_is_tried_again() -> None:
+    looks = Looks()
+    assert [looks.is_due("one", None) for _ in range(3)] == [True] * 3

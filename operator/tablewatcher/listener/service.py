@@ -16,6 +16,7 @@ from ..errors import SpecInvalid, TableWatcherError
 from ..metrics import Metrics
 from ..naming import watcher_names
 from ..postgres.connection.conninfo import conninfo
+from ..sinks.shared_look import SharedLooks
 from ..spec.model import WatcherSpec
 from .draining import Figures
 from .files import Looks, Manifests, signature
@@ -46,6 +47,7 @@ class Service:
         self._show = show
         self._secrets = DirectorySecrets(options.secrets_dir, database_too=not options.dsn)
         self._metrics = Metrics(CollectorRegistry())
+        self._looks = SharedLooks()
         self._watches: dict[str, Watch] = {}
         self._ending: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
         self._wanted: dict[str, WatcherSpec] = {}
@@ -178,6 +180,7 @@ class Service:
             self._secrets,
             Observer(spec, self._metrics, this_process()),
             addresses=self._options.addresses,
+            looks=self._looks,
         )
 
     def _conninfo(self, spec: WatcherSpec) -> str:

@@ -24,6 +24,7 @@ from ..postgres.ring.upkeep import Ring
 from ..sinks.address import AddressPolicy
 from ..sinks.base import Sink
 from ..sinks.kinds import make_sink
+from ..sinks.shared_look import SharedLooks
 from ..spec.model import Backoff, WatcherSpec
 from ..spec.secrets import Secrets
 from .decide.retry import delay
@@ -54,6 +55,7 @@ class Watch:
         observer: Observer,
         *,
         addresses: AddressPolicy,
+        looks: SharedLooks | None = None,
     ) -> None:
         self.spec = spec
         self.observer = observer
@@ -61,6 +63,7 @@ class Watch:
         self._target = target
         self._secrets = secrets
         self._addresses = addresses
+        self._looks = looks
         self._stop = asyncio.Event()
         self._told = float("inf")
         self._owns = False
@@ -121,7 +124,7 @@ class Watch:
             )
             await self._pause(_WAIT_SECONDS)
             return
-        sink = make_sink(self.spec, self._secrets, addresses=self._addresses)
+        sink = make_sink(self.spec, self._secrets, addresses=self._addresses, looks=self._looks)
         try:
             await self._serve_with(session, sink)
         finally:

@@ -80,11 +80,6 @@ class Sink(Protocol):
         ...
 
     @property
-    def look_seconds(self) -> float:
-        """How long from one `check` to the next, at the most, while all is well and there may be nothing to send."""
-        ...
-
-    @property
     def notes(self) -> Sequence[str]:
         """What works and may still cost somebody events, as of the last `open` or `look`: for `plan` and `doctor`."""
         ...

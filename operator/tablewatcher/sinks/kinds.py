@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from ..spec.secrets import Secrets
     from .address import AddressPolicy
     from .base import Sink
+    from .shared_look import SharedLooks
 
 
-def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, addresses: AddressPolicy) -> Sink:
+def make_sink(
+    spec: model.WatcherSpec, secrets: Secrets, *, addresses: AddressPolicy, looks: SharedLooks | None = None
+) -> Sink:
     """The sink of watcher `spec`, not yet open.
 
-    addresses: where an HTTP sink may send to; whoever runs the listener decides that. Raises SinkError where the spec
-    cannot be a sink, such as a subject with a space in it.
+    addresses: where an HTTP sink may send to; whoever runs the listener decides that. looks: those that it shares with
+    other sinks. Raises SinkError where the spec cannot be a sink, such as a subject with a space in it.
     """
     origin = source(spec.namespace, spec.name)
     # Imported here: a listener loads only the client libraries of the kinds it uses.
@@ -44,4 +47,5 @@ def make_sink(spec: model.WatcherSpec, secrets: Secrets, *, addresses: AddressPo
         table=spec.table,
         secrets=secrets,
         addresses=addresses,
+        looks=looks,
     )

@@ -18,6 +18,7 @@ from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.sinks.http import guard as http_guard
 from tablewatcher.sinks.http.sink import HttpSink
 from tablewatcher.sinks.nats import NatsSink, connection, dial, stream
+from tablewatcher.sinks.shared_look import SharedLooks
 from tablewatcher.spec import model
 
 from .events import SOURCE, TABLE, MemorySecrets
@@ -68,6 +69,7 @@ def http_sink(
     seconds: int = 30,
     signing: tuple[model.SecretKey, ...] = (),
     addresses: AddressPolicy | None = None,
+    looks: SharedLooks | None = None,
     **fields: object,
 ) -> HttpSink:
     """`fields` are those of `model.HttpSink`."""
@@ -79,6 +81,7 @@ def http_sink(
         table=TABLE,
         secrets=secrets or MemorySecrets(),
         addresses=addresses or AddressPolicy(),
+        looks=looks,
     )
 
 
@@ -107,7 +110,7 @@ async def stored(server: NatsServer, stream: str = "SHOP") -> list[nats.js.api.R
 
 PATIENCE = {
     (http_guard, "_LOOK_UP_SECONDS"): 30.0,
-    (http_guard, "_CONNECT_SECONDS"): 30.0,
+    (http_guard, "CONNECT_SECONDS"): 30.0,
     (dial, "CONNECT_SECONDS"): 30.0,
     (connection, "CONNECT_SECONDS"): 30.0,
     (connection, "_HANDSHAKE_SECONDS"): 20,

@@ -23,7 +23,7 @@ from .silent_names import silent_name_server
 
 ONLY_PUBLIC = AddressPolicy(private=False)
 # For all addresses together.
-CONNECT_SECONDS = http_guard._CONNECT_SECONDS
+CONNECT_SECONDS = http_guard.CONNECT_SECONDS
 
 
 async def _unauthorized(_: web.Request) -> web.StreamResponse:

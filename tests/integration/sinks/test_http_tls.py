@@ -197,7 +197,7 @@ async def test_an_endpoint_that_does_one_thing_at_a_time_is_well_while_it_answer
         sink = http_sink(url, secrets=authority.secrets, tls=Tls(CA))
         await sink.open()
         assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
-        monkeypatch.setattr(http_guard, "_CONNECT_SECONDS", 0.2)
+        monkeypatch.setattr(http_guard, "CONNECT_SECONDS", 0.2)
         monkeypatch.setattr(http_channel, "_BUSY_SECONDS", 60.0)
         await sink.check()
         monkeypatch.setattr(http_channel, "_BUSY_SECONDS", 0.1)

@@ -10,12 +10,12 @@ import structlog
 
 from ...errors import Reason, SinkError
 from ...event import Event
-from ...sinks.base import DELIVERED, Outcome, Verdict
-from ..decide.looks import LOOK_SECONDS, Looks
+from ...sinks.base import Outcome, Verdict
 from .flow import Flow
 
 log = structlog.get_logger("tablewatcher.listener")
 
+CHECK_SECONDS = 2.0
 LONGEST_WAIT = 1.0
 
 
@@ -25,7 +25,6 @@ class Sending:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._sink = flow.channels.sink
-        self._looks = Looks(self._sink.look_seconds)
         self._calls: set[asyncio.Task[None]] = set()
         self._open = False
         self._running = False
@@ -64,14 +63,13 @@ class Sending:
 
     async def check(self) -> None:
         """Opens the sink, and looks at it every now and then: a fault must show without traffic. Until cancelled."""
-        flow = self._flow
+        flow, sink = self._flow, self._sink
         looked_well = True
         while True:
             try:
-                await self._look()
+                await (sink.check() if self._open else sink.open())
             except SinkError as error:
                 looked_well = False
-                self._looks.doubt()
                 flow.observer.failing(error.reason, error.message)
             else:
                 if not looked_well:
@@ -84,17 +82,7 @@ class Sending:
                 flow.observer.refused(flow.delivery.refused)
                 self._say(well=True)
             await flow.observer.publish()
-            await asyncio.sleep(LOOK_SECONDS)
-
-    async def _look(self) -> None:
-        now = self._flow.now()
-        if not self._open:
-            await self._sink.open()
-        elif self._looks.due(now):
-            await self._sink.check()
-        else:
-            return
-        self._looks.well(now)
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def ended(self) -> None:
         """Waits for the calls under way, as long as the sink may take."""
@@ -131,8 +119,6 @@ class Sending:
             now = flow.now()
             flow.delivery.settle(events, outcomes, now)
             flow.observer.settled(events, outcomes, now - started)
-            if outcomes.count(DELIVERED) < len(events):
-                self._looks.doubt()
             self._say(well=any(outcome.verdict is Verdict.DELIVERED for outcome in outcomes))
             flow.make_room()
             concurrency = self._sink.limits.concurrency

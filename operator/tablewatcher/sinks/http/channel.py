@@ -10,6 +10,7 @@ from ... import __version__
 from ...errors import Reason, SinkError
 from ..address import AddressPolicy
 from ..base import Outcome, Verdict
+from ..shared_look import SharedLooks
 from .endpoint import Endpoint, EndpointSource
 from .fault import fault
 from .guard import Guard, connect_once
@@ -30,10 +31,18 @@ class Channel:
     """The way to the endpoint of `endpoints`, at most `limit` requests at a time. Safe for several `send` at once."""
 
     def __init__(
-        self, endpoints: EndpointSource, addresses: AddressPolicy, *, namespace: str, limit: int, content_type: str
+        self,
+        endpoints: EndpointSource,
+        addresses: AddressPolicy,
+        looks: SharedLooks,
+        *,
+        namespace: str,
+        limit: int,
+        content_type: str,
     ) -> None:
         self._endpoints = endpoints
         self._addresses = addresses
+        self._looks = looks
         self._namespace = namespace
         self._limit = limit
         self._content_type = content_type
@@ -103,7 +112,12 @@ class Channel:
     async def _look_at(self, endpoint: Endpoint, *, busy: bool = False) -> None:
         """busy: it may be, with requests of ours."""
         try:
-            await connect_once(endpoint.host, endpoint.port, endpoint.tls, self._guard_of(endpoint))
+            # What the address policy says of an endpoint depends on the namespace, too.
+            await self._looks.at(
+                (endpoint.peer, self._namespace),
+                lambda: connect_once(endpoint.host, endpoint.port, endpoint.tls, self._guard_of(endpoint)),
+                by=self,
+            )
         except (OSError, TimeoutError) as error:
             if busy and isinstance(error, TimeoutError) and self._answered_within(_BUSY_SECONDS):
                 return

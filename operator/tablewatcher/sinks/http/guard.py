@@ -20,7 +20,7 @@ from .race import first_of
 
 # The system's own patience with a name server that says nothing.
 _LOOK_UP_SECONDS = 5.0
-_CONNECT_SECONDS = 2.0
+CONNECT_SECONDS = 2.0
 _NEXT_SECONDS = 0.25
 _REFUSAL_SECONDS = 0.05
 
@@ -116,7 +116,7 @@ async def connect_once(host: str, port: int, tls: ssl.SSLContext | None, guard: 
     found = await first_of(
         [partial(_connect, address, port, tls, host) for address in found_at],
         step=_NEXT_SECONDS,
-        seconds=_CONNECT_SECONDS,
+        seconds=CONNECT_SECONDS,
         fault=OSError,
         failures=failures,
     )

@@ -14,6 +14,7 @@ from ...spec.model import Format, Table
 from ...spec.model import HttpSink as HttpSpec
 from ..base import DELIVERED, Limits, Outcome
 from ..binary_mode import ce_headers
+from ..shared_look import SharedLooks
 from .batch import BATCH_CONTENT_TYPE, Call, batch_body, batch_id
 from .body_length import BodyLength
 from .channel import Channel
@@ -41,6 +42,7 @@ class HttpSink:
         table: Table,
         secrets: Secrets,
         addresses: AddressPolicy,
+        looks: SharedLooks | None = None,
     ) -> None:
         self._batched = spec.batch.max_events > 1
         self._binary = format is Format.BINARY
@@ -59,6 +61,7 @@ class HttpSink:
         self._channel = Channel(
             EndpointSource(spec, secrets),
             addresses,
+            looks or SharedLooks(),
             namespace=namespace,
             limit=spec.concurrency,
             content_type=BATCH_CONTENT_TYPE if self._batched else alone,
@@ -69,11 +72,6 @@ class HttpSink:
         if not self._length.is_bounded:
             return self._limits
         return replace(self._limits, max_bytes=_bodies(self._length.most(time.monotonic())))
-
-    @property
-    def look_seconds(self) -> float:
-        # A connection and a TLS handshake for nothing: the endpoint may be somebody else's.
-        return 30.0
 
     @property
     def timeout(self) -> float:

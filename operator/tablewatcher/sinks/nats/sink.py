@@ -77,11 +77,6 @@ class NatsSink:
         return self._way.limits
 
     @property
-    def look_seconds(self) -> float:
-        # What the streams allow decides how the next events are published.
-        return 2.0
-
-    @property
     def timeout(self) -> float:
         return DEADLINE_SECONDS
 
