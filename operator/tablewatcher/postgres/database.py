@@ -100,22 +100,24 @@ def _said(columns: Iterable[str]) -> str:
     )
 
 
-# Rings have few statistics or none: without these a planner may well read a whole gigabyte for one row.
+# Rings have few statistics or none: without these a planner may well read a whole gigabyte for one row. And all
+# watchers of the database wait behind one whose table somebody has locked.
 _READER = {
     "enable_seqscan": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
     "work_mem": "16MB",
+    "lock_timeout": "1s",
     "idle_in_transaction_session_timeout": "60s",
 }
 # Losing the last cursor commits in a crash of the database costs repeats only; a lease is written safely.
 # Frozen in the middle of taking the lease, we must not keep it from others. And a listener that is told to end must not
-# wait for ever for a table that somebody has locked.
+# wait for ever for a table that somebody has locked; while it waits, no other lease of this database is proved.
 _WRITER = {
     "enable_seqscan": "off",
     "jit": "off",
     "synchronous_commit": "off",
-    "lock_timeout": "5s",
+    "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "5s",
 }
 
