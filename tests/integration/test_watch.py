@@ -94,6 +94,38 @@ async def test_delivered_rows_stay_as_long_as_they_are_wanted(
     await poll(lambda: is_empty(held), 40)
 
 
+async def test_a_long_log_of_cursors_takes_no_delivered_rows_away(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten changes a second fill one within half an hour. What it is turned for are not the rows beside it."""
+    monkeypatch.setattr(turning, "MOST_TURN_SECONDS", 1e9)
+    monkeypatch.setattr(keeping, "UPKEEP_SECONDS", 0.01)
+    running = await run()
+    await database.execute("INSERT INTO t VALUES (1, 'kept')")
+    await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == 1, 40)
+    hash_of = running.rings[0].removeprefix("tablewatcher.ring_")[:-2]
+
+    async def slot() -> int:
+        return int((await database.execute(f"SELECT last_value FROM tablewatcher.slot_{hash_of}"))[0][0])
+
+    async def held() -> int:
+        return int((await database.execute(f"SELECT count(*) FROM {running.rings[0]}"))[0][0])
+
+    for written in (0, 1, 2):
+        await poll(lambda written=written: at_last(slot, written), 40)
+        # Of an epoch before all: nobody reads them.
+        await database.execute(
+            f"INSERT INTO tablewatcher.cursor_{hash_of}_{written} (epoch, n, holder, expires_at, prev, after_id)"
+            " SELECT 1, n, repeat('x', 50), '-infinity', '1:1:', 0 FROM generate_series(1, 30000) AS n"
+        )
+    for _ in range(50):
+        assert (await slot(), await held()) == (2, 1)
+        await asyncio.sleep(0.02)
+    await database.execute(f"UPDATE {running.rings[0]} SET at = at - interval '11 minutes'")
+    await poll(lambda: at_last(slot, 0), 40)
+    assert not await held()
+
+
 async def at_last(slot: Callable[[], Awaitable[int]], wanted: int) -> bool:
     return await slot() == wanted
 

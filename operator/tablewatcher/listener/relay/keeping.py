@@ -112,8 +112,9 @@ class Keeping:
         flow, ring, cursor = self._flow, self._flow.channels.ring, self._flow.channels.cursor
         async with flow.turning:
             tight = gauge.stopped_at > 0 or gauge.bytes > self._room * HELD_SHARE
-            full = tight or await ring.is_turn_due(cursor.slot, self._room)
-            if not full and not self._turning.due(flow.now(), gauge.last_id):
+            written = await ring.written(cursor.slot)
+            full = tight or written.is_full(self._room)
+            if not (full or written.is_long or self._turning.due(flow.now(), gauge.last_id)):
                 return ""
             # Delivered rows are kept for a while, and where they are to be sent again; never at the price of capture.
             held = flow.holds > 0 and not tight

@@ -23,7 +23,10 @@ from .unread import Unread, unread
 
 # Of the bound: three slots of this share, with their indexes, stay within it.
 _TURN_SHARE = 3 / 16
-_LOG_BYTES = 3 << 20
+# A log of cursors that is so long goes on to the next slot if what is delivered in that may go; from the share on, or
+# three times as long in a small ring, it does so for itself.
+_LOG_BYTES = 1 << 20
+_LOG_SHARE = 1 / 16
 _STILL_NEEDED = "TW001"
 
 
@@ -37,6 +40,23 @@ class Gauge:
     stopped_at: int
     gaps: int
     skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Bytes of the slot that is written, without indexes: of changes, and of cursors."""
+
+    ring: int
+    log: int
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is time to go on to the next for the cursors."""
+        return self.log > _LOG_BYTES
+
+    def is_full(self, room: int) -> bool:
+        """Whether the next has to be written now, in a ring of `room` bytes, whatever it holds that is delivered."""
+        return self.ring > room * _TURN_SHARE or self.log > max(room * _LOG_SHARE, 3 * _LOG_BYTES)
 
 
 class Ring:
@@ -88,8 +108,8 @@ class Ring:
         return target
 
     @translating
-    async def is_turn_due(self, slot: int, room: int) -> bool:
-        """Whether the slot that is written is full enough to go on to the next, in a ring of `room` bytes."""
+    async def written(self, slot: int) -> Written:
+        """The size of the slot that is written."""
         sizes = [
             f"coalesce(pg_catalog.pg_relation_size('{ours(names[slot])}'), 0) AS {name}"
             for name, names in (("ring", self._names.rings), ("log", self._names.cursors))
@@ -98,7 +118,7 @@ class Ring:
         query = f"SELECT {', '.join(sizes)}"
         async with self._lock:
             found = await self._connection.one(query)
-        return bool(found["ring"] > room * _TURN_SHARE or found["log"] > _LOG_BYTES)
+        return Written(**found)
 
     @translating
     async def gauge(self) -> Gauge:
