@@ -128,7 +128,9 @@ async def _require(connection: Connection, names: WatcherNames) -> None:
 
 
 async def _is_active(connection: Connection, names: WatcherNames) -> bool:
-    return bool((await connection.one(newest(names, "expires_at > pg_catalog.clock_timestamp() AS active")))["active"])
+    query = newest(names, "expires_at > pg_catalog.clock_timestamp() AS active")
+    row = await (await connection.execute(query.encode())).fetchone()
+    return row is not None and bool(row["active"])
 
 
 async def _refuse_unknown(connection: Connection, names: WatcherNames, key: str | None, event_id: str | None) -> None:
