@@ -166,3 +166,15 @@ def test_one_that_is_told_to_end_leaves_no_tests_behind(tmp_path: Path, tier: st
         assert program.wait(60) == 128 + number
     assert (tmp_path / "put away").exists()
     assert wait_gone([int(began.read_text())], 0)
+
+
+def test_programs_are_compiled_once_where_python_may_write_no_bytecode(tmp_path: Path) -> None:
+    for source, text in (("operator/program.py", ""), ("tests/unit/test_any.py", "def test_any():\n    pass\n")):
+        (tmp_path / source).parent.mkdir(parents=True)
+        (tmp_path / source).write_text(text)
+    (tmp_path / "hack").mkdir()
+    shutil.copy(ROOT / "hack" / "tests", tmp_path / "hack" / "tests")
+    done = run(tmp_path, "unit", PYTHONDONTWRITEBYTECODE="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(tmp_path.glob("operator/__pycache__/program.*.pyc"))
+    assert not list(tmp_path.glob("tests/**/*.pyc"))
