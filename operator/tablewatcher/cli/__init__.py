@@ -42,5 +42,9 @@ def _commands() -> None:
     if sys.argv[1:2] == ["listen"]:
         from .listen import app
     else:
+        import gc
+
+        # A command loads, answers and ends: to look for garbage meanwhile is a tenth of what it takes.
+        gc.set_threshold(200_000)
         from .app import app
     app()
