@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from ..conftest import Database, HttpReceiver, ReceivedRequest, Stream
+from tablewatcher.embedded import free_port
+
+from ..conftest import Database, HttpReceiver, ReceivedRequest, Stream, poll
 from .commands import manifest, tablewatcher, write
 from .programs import PROGRAM, running
 from .terminal import terminal
@@ -35,11 +36,7 @@ async def piled_up(database: Database, folder: Path, sink: dict[str, Any], rows:
 
 @pytest.mark.timeout(240)
 async def test_a_person_sees_a_line_while_a_backlog_is_drained(
-    database: Database,
-    stream: Stream,
-    tmp_path: Path,
-    free_port: Callable[[], int],
-    eventually: Callable[..., Awaitable[Any]],
+    database: Database, stream: Stream, tmp_path: Path
 ) -> None:
     rows = 300_000
     sink = {"nats": {"servers": [stream.url], "subject": f"{stream.prefix}.{{action}}"}}
@@ -51,13 +48,13 @@ async def test_a_person_sees_a_line_while_a_backlog_is_drained(
             async def drained() -> bool:
                 return await stream.count() == rows
 
-            await eventually(lambda: PROGRESS.search(screen.text), 40)
+            await poll(lambda: PROGRESS.search(screen.text), 40)
             # While the line is there: what is logged must not be written into it.
             (files / "broken.yaml").write_text("a: [")
-            await eventually(drained, 120)
+            await poll(drained, 120)
             # Where the machine is so quick that it comes after the line, only that it comes.
-            await eventually(lambda: "1 error in the manifest" in screen.text, 40)
-            await eventually(lambda: not PROGRESS.search("\n".join(screen.lines()[0])), 40)
+            await poll(lambda: "1 error in the manifest" in screen.text, 40)
+            await poll(lambda: not PROGRESS.search("\n".join(screen.lines()[0])), 40)
         await screen.finished()
         lines, states = screen.lines()
     shown = [(state, found) for state in states if (found := PROGRESS.search(state))]
@@ -72,13 +69,7 @@ async def test_a_person_sees_a_line_while_a_backlog_is_drained(
     assert any(line.endswith("1 error in the manifest") and re.match(r"\d{4}-", line) for line in lines), lines
 
 
-async def test_a_log_is_told_now_and_then(
-    database: Database,
-    http_receiver: HttpReceiver,
-    tmp_path: Path,
-    free_port: Callable[[], int],
-    eventually: Callable[..., Awaitable[Any]],
-) -> None:
+async def test_a_log_is_told_now_and_then(database: Database, http_receiver: HttpReceiver, tmp_path: Path) -> None:
     rows, is_told = 3_000, asyncio.Event()
 
     async def slow(_: ReceivedRequest) -> web.Response:
@@ -91,9 +82,9 @@ async def test_a_log_is_told_now_and_then(
     files = await piled_up(database, tmp_path / "manifests", sink, rows)
     async with running(PROGRAM, "listen", "-f", files, "--dsn", database.dsn, "--http-port", free_port()) as listener:
         # Not in the first line where the machine stood still just before it.
-        await eventually(lambda: '"seconds_left"' in listener.err, 40)
+        await poll(lambda: '"seconds_left"' in listener.err, 40)
         is_told.set()
-        await eventually(lambda: '"drained"' in listener.err, 40)
+        await poll(lambda: '"drained"' in listener.err, 40)
         log = listener.out + listener.err
     assert "\x1b" not in log
     draining = [found for found in map(json.loads, log.splitlines()) if found["event"] == "draining"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from tablewatcher.embedded import free_port
 from tablewatcher.naming import watcher_names
 from tablewatcher.postgres.standing import LONG_SECONDS
 
-from ..conftest import Database, Stream
+from ..conftest import Database, Stream, poll
 from .commands import Answer, manifest, tablewatcher, write
 from .programs import PROGRAM, Program, running, started
 from .terminal import terminal
@@ -65,13 +65,7 @@ async def state(files: Path, dsn: str) -> dict[str, Any]:
     return answer.watchers["shop/orders"]
 
 
-async def test_a_watcher_that_is_well(
-    shop: Database,
-    files: Path,
-    stream: Stream,
-    free_port: Callable[[], int],
-    eventually: Callable[..., Awaitable[Any]],
-) -> None:
+async def test_a_watcher_that_is_well(shop: Database, files: Path, stream: Stream) -> None:
     assert (await state(files, shop.dsn))["state"] == "not installed"
     await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
     assert (await state(files, shop.dsn))["state"] == "no listener"
@@ -83,7 +77,7 @@ async def test_a_watcher_that_is_well(
             found = await state(files, shop.dsn)
             return bool(found["state"] == "forwarding" and found["waiting"] == 0)
 
-        await eventually(quiet, 40)
+        await poll(quiet, 40)
         found, answer, text, table = await asyncio.gather(
             state(files, shop.dsn),
             doctor(files, shop.dsn, "-o", "json"),
@@ -187,13 +181,7 @@ async def test_drift_and_what_is_not_installed(shop: Database, files: Path) -> N
     assert lines["triggers"]["reason"] == "TriggersDrifted"
 
 
-async def test_a_watcher_whose_name_was_changed_is_told(
-    shop: Database,
-    files: Path,
-    tmp_path: Path,
-    free_port: Callable[[], int],
-    eventually: Callable[..., Awaitable[Any]],
-) -> None:
+async def test_a_watcher_whose_name_was_changed_is_told(shop: Database, files: Path, tmp_path: Path) -> None:
     """It goes on to capture, and nobody delivers it: said before the other is applied, and after."""
     await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
     renamed = write(tmp_path / "renamed", manifest("sales", sink=manifest()["spec"]["sink"]))
@@ -201,7 +189,8 @@ async def test_a_watcher_whose_name_was_changed_is_told(
 
     async def told(*manifests: Path) -> list[bool]:
         given = [word for path in manifests for word in ("-f", path)]
-        answers = [await tablewatcher(word, *given, "--dsn", shop.dsn) for word in ("status", "doctor")]
+        words = ("status", "doctor")
+        answers = await asyncio.gather(*(tablewatcher(word, *given, "--dsn", shop.dsn) for word in words))
         return [said in answer.out and "metadata.name: orders" in answer.out for answer in answers]
 
     assert await told(renamed) == [True, True]
@@ -214,7 +203,7 @@ async def test_a_watcher_whose_name_was_changed_is_told(
         async def is_quiet() -> bool:
             return await told(renamed) == [False, False]
 
-        await eventually(is_quiet, 40)
+        await poll(is_quiet, 40)
     await tablewatcher("destroy", "-f", files, "--dsn", shop.dsn)
     assert await told(renamed) == [False, False]
 
@@ -251,9 +240,7 @@ async def test_the_transaction_that_holds_the_ring_is_named(shop: Database, file
         await shop.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-async def test_all_that_is_wrong_has_a_line_of_its_own(
-    shop: Database, tmp_path: Path, free_port: Callable[[], int]
-) -> None:
+async def test_all_that_is_wrong_has_a_line_of_its_own(shop: Database, tmp_path: Path) -> None:
     await shop.execute("CREATE TABLE keyless (v int); CREATE PUBLICATION everything FOR ALL TABLES")
     sink = {"nats": {"servers": [f"nats://127.0.0.1:{free_port()}"], "subject": "x"}}
     bad = write(tmp_path / "bad", manifest(table={"name": "keyless"}, columns=["nothing"], sink=sink))
@@ -270,9 +257,7 @@ async def test_all_that_is_wrong_has_a_line_of_its_own(
     assert (text.code, text.out.count("\n  fail  ")) == (7, 3)
 
 
-async def test_a_database_that_is_away_hides_no_other_fault(
-    tmp_path: Path, files: Path, free_port: Callable[[], int]
-) -> None:
+async def test_a_database_that_is_away_hides_no_other_fault(tmp_path: Path, files: Path) -> None:
     (files / "broken.yaml").write_text("spec: [")
     dsn = f"postgresql://u@127.0.0.1:{free_port()}/x"
     answer, text, status = await asyncio.gather(

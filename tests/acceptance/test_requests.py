@@ -13,8 +13,28 @@ from aiohttp import web
 from ..conftest import Database, HttpReceiver, poll
 from .arrivals import Endpoint
 from .conftest import MakeListener
+from .listeners import Listener
 from .parking import changes, command, is_aside, put_aside, watched
 from .writers import put
+
+
+@pytest.fixture
+def endpoint(http_receiver: HttpReceiver) -> Endpoint:
+    return Endpoint(http_receiver)
+
+
+@pytest.fixture
+async def manifest(tmp_path: Path, database: Database, endpoint: Endpoint) -> Path:
+    """A watcher that gives an event up after two refusals."""
+    return await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
+
+
+@pytest.fixture
+def listener(manifest: Path, database: Database, make_listener: MakeListener) -> Listener:
+    """It is started."""
+    found = make_listener(manifest, database.dsn)
+    found.start()
+    return found
 
 
 async def states(database: Database) -> dict[Any, Any]:
@@ -24,17 +44,9 @@ async def states(database: Database) -> dict[Any, Any]:
 
 @pytest.mark.parametrize("waiting", [("parked", "replay"), ("replay", "--since", "1h")], ids=["parked", "delivered"])
 async def test_a_skip_waits_for_no_endpoint(
-    tmp_path: Path,
-    database: Database,
-    http_receiver: HttpReceiver,
-    make_listener: MakeListener,
-    waiting: tuple[str, ...],
+    database: Database, endpoint: Endpoint, manifest: Path, listener: Listener, waiting: tuple[str, ...]
 ) -> None:
     """What another request has in delivery is taken back; what is left of it arrives in order when it can."""
-    endpoint = Endpoint(http_receiver)
-    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
-    listener = make_listener(manifest, database.dsn)
-    listener.start()
     await put_aside(database, endpoint, "bad", "worse")
     await put(database, "bad", "bad")
     await poll(lambda: is_aside(database, "bad", "bad", "bad", "worse"), 40)
@@ -72,13 +84,9 @@ async def _begun(database: Database, kind: str) -> bool:
 
 
 async def test_a_request_that_gets_nowhere_lets_others_by(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    database: Database, endpoint: Endpoint, http_receiver: HttpReceiver, manifest: Path, listener: Listener
 ) -> None:
     """The endpoint answers 500 to one event, and nothing else is there that could prove it guilty."""
-    endpoint = Endpoint(http_receiver)
-    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
-    listener = make_listener(manifest, database.dsn)
-    listener.start()
     await put_aside(database, endpoint, "bad", "fine")
     endpoint.refused = set()
     accept, broken = http_receiver.respond, True
@@ -103,13 +111,9 @@ async def test_a_request_that_gets_nowhere_lets_others_by(
 
 
 async def test_a_row_that_takes_a_key_meanwhile_overtakes_nothing_of_its_own(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    database: Database, endpoint: Endpoint, manifest: Path, listener: Listener
 ) -> None:
     """While what is aside of one key is sent, another row with events aside gets that key: it stays behind these."""
-    endpoint = Endpoint(http_receiver)
-    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
-    listener = make_listener(manifest, database.dsn)
-    listener.start()
     await put_aside(database, endpoint, "bad", "fine")
     await database.execute(
         'BEGIN; SET LOCAL tablewatcher.context = \'{"versions": {"fine": 2}}\';'
@@ -140,11 +144,8 @@ async def test_a_row_that_takes_a_key_meanwhile_overtakes_nothing_of_its_own(
 
 
 async def test_how_many_rows_are_put_aside_again_is_told_where_they_are_many(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    database: Database, endpoint: Endpoint, manifest: Path, listener: Listener
 ) -> None:
-    endpoint = Endpoint(http_receiver)
-    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
-    make_listener(manifest, database.dsn).start()
     bad = [f"bad{nth:02}" for nth in range(12)]
     await put_aside(database, endpoint, *bad)
     answer = await command(manifest, database, "parked", "replay")
@@ -153,12 +154,9 @@ async def test_how_many_rows_are_put_aside_again_is_told_where_they_are_many(
 
 
 async def test_a_row_that_has_taken_a_key_waits_for_what_is_refused_of_its_own(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+    database: Database, endpoint: Endpoint, manifest: Path, listener: Listener
 ) -> None:
     """So many events are aside of the key that its change comes only with the second piece of them."""
-    endpoint = Endpoint(http_receiver)
-    manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
-    make_listener(manifest, database.dsn).start()
     await put_aside(database, endpoint, "bad", "fine")
     await database.execute(
         "DO $$ BEGIN FOR n IN 2..520 LOOP UPDATE account SET version = n WHERE key = 'fine'; END LOOP;"
