@@ -57,11 +57,14 @@ settings.load_profile("unhurried")
 def pytest_configure(config: pytest.Config) -> None:
     for tier in TIERS:
         config.addinivalue_line("markers", f"{tier}: every test below tests/{tier}")
+    # Else one of several could be given the port of a server that another has stopped, or is about to start.
+    number, _, count = os.environ.get("TABLEWATCHER_TEST_PORTS", "0/1").partition("/")
+    shares = [(int(number), int(count))]
     worker = getattr(config, "workerinput", None)
     if worker is not None:
-        # Else one worker could be given the port of a server that another has stopped, or is about to start.
-        number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
-        ports.PORTS = ports.PORTS[number::count]
+        shares.append((int(worker["workerid"].removeprefix("gw")), worker["workercount"]))
+    for nth, of in shares:
+        ports.PORTS = ports.PORTS[nth::of]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -141,31 +141,39 @@ SLOW = """
 import os, pathlib, time
 
 def test_slow():
+    tier = pathlib.Path(__file__).parent.name
     try:
-        pathlib.Path("began").write_text(str(os.getpid()))
+        pathlib.Path(f"{tier} began").write_text(str(os.getpid()))
         time.sleep(100)
     finally:
-        pathlib.Path("put away").touch()
+        pathlib.Path(f"{tier} put away").touch()
 """
 
 
-@pytest.mark.parametrize(("tier", "number"), [("unit", signal.SIGINT), ("integration", signal.SIGTERM)])
-def test_one_that_is_told_to_end_leaves_no_tests_behind(tmp_path: Path, tier: str, number: signal.Signals) -> None:
-    """Of tests in its own process, and of some in workers."""
+@pytest.mark.parametrize(
+    ("tiers", "number"),
+    [(["unit"], signal.SIGINT), (["integration"], signal.SIGTERM), (["controller", "e2e"], signal.SIGTERM)],
+)
+def test_one_that_is_told_to_end_leaves_no_tests_behind(
+    tmp_path: Path, tiers: list[str], number: signal.Signals
+) -> None:
+    """Of tests in its own process, of some in workers, and of two tiers side by side."""
     (tmp_path / "hack").mkdir()
     shutil.copy(ROOT / "hack" / "tests", tmp_path / "hack" / "tests")
-    (tmp_path / "tests" / tier).mkdir(parents=True)
-    (tmp_path / "tests" / tier / "test_slow.py").write_text(SLOW)
-    command = [sys.executable, tmp_path / "hack" / "tests", tier, "unit"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
-        began, deadline = tmp_path / "began", time.monotonic() + 60
-        while not (began.exists() and began.read_text()):
+    for tier in tiers:
+        (tmp_path / "tests" / tier).mkdir(parents=True)
+        (tmp_path / "tests" / tier / "test_slow.py").write_text(SLOW)
+    command = [sys.executable, tmp_path / "hack" / "tests", *tiers, "unit"]
+    environment = os.environ | {"CI": ""}  # with which a Kubernetes would be built
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+        began, deadline = [tmp_path / f"{tier} began" for tier in tiers], time.monotonic() + 60
+        while not all(each.exists() and each.read_text() for each in began):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         program.send_signal(number)
         assert program.wait(60) == 128 + number
-    assert (tmp_path / "put away").exists()
-    assert wait_gone([int(began.read_text())], 0)
+    assert all((tmp_path / f"{tier} put away").exists() for tier in tiers)
+    assert wait_gone([int(each.read_text()) for each in began], 0)
 
 
 def test_programs_are_compiled_once_where_python_may_write_no_bytecode(tmp_path: Path) -> None:
@@ -178,3 +186,33 @@ def test_programs_are_compiled_once_where_python_may_write_no_bytecode(tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("operator/__pycache__/program.*.pyc"))
     assert not list(tmp_path.glob("tests/**/*.pyc"))
+
+
+MEETING = """
+import pathlib, time
+
+def test_meeting():
+    pathlib.Path("{own}").touch()
+    deadline = time.monotonic() + 60
+    while not pathlib.Path("{other}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    print("{own} has met {other}")
+    assert "{own}" == "controller"
+"""
+
+
+def test_tiers_on_kubernetes_run_side_by_side_and_are_told_of_one_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "hack").mkdir()
+    shutil.copy(ROOT / "hack" / "tests", tmp_path / "hack" / "tests")
+    for own, other in (("controller", "e2e"), ("e2e", "controller")):
+        (tmp_path / "tests" / own).mkdir(parents=True)
+        (tmp_path / "tests" / own / "test_meeting.py").write_text(MEETING.format(own=own, other=other))
+    done = run(tmp_path, "controller", "e2e", CI="")
+    assert done.returncode == 1
+    told = [
+        done.stdout.index(text) for text in ("== controller ==", "== e2e ==", "e2e has met controller", "== tiers ==")
+    ]
+    assert told == sorted(told)
+    assert "controller       1 passed in" in done.stdout
+    assert "e2e              0 passed, 1 failed in" in done.stdout
