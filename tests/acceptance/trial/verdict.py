@@ -70,13 +70,15 @@ async def verdict(world: World, writers: Writers, seconds: float) -> list[str]:
     world.say(f"{len(changes)} changes, {Counter(each.action for each in changes)}")
     tables = by_table(changes)
     await _drained(world, tables, seconds)
+    # What is left is counted about: the last of it may still be on its way, and these wait for that.
+    told = await _told(world)
     found += [fault for name, each in world.watchers.items() for fault in _of_watcher(world, name, tables[each.table])]
     found += [f"writer: {text}" for text in Counter(writers.faults)]
     malformed = [*world.endpoint.malformed, *world.reader.malformed]
     found += [f"malformed: {text}" for text in malformed[:_TOLD]]
     if world.reader.skipped:
         found.append(f"{world.reader.skipped} messages were gone before they were read")
-    return [*found, *world.faults[:_TOLD], *await _told(world), *at_rest(world), *_logged(world)]
+    return [*found, *world.faults[:_TOLD], *told, *at_rest(world), *_logged(world)]
 
 
 async def _core_is_alive(world: World, seconds: float) -> list[str]:
