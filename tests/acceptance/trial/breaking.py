@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import AsyncIterator
 
 from .consumers import MOODS, OK
 from .world import World
@@ -57,6 +58,7 @@ async def freeze_listener(world: World, chance: random.Random) -> None:
         world.say(f"freeze listener {nth} for {seconds} s")
         world.listeners[nth].send(signal.SIGSTOP)
         await asyncio.sleep(seconds)
+        world.owners.awake[nth] = time.monotonic()
         world.listeners[nth].send(signal.SIGCONT)
         world.say(f"listener {nth} goes on")
 
@@ -86,14 +88,63 @@ async def end_writer(world: World, chance: random.Random) -> None:
 
 async def shut_gate(world: World, chance: random.Random) -> None:
     """Nothing passes between a listener and its database; then all of it, or nothing any more."""
-    seconds = chance.choice([0.5, 3, 8, 18])
-    world.say(f"gate is shut for {seconds} s")
-    world.gate.is_open.clear()
-    await asyncio.sleep(seconds)
-    if chance.random() < 0.5:
-        await world.gate.cut()
-    world.gate.is_open.set()
-    world.say("gate is open")
+    async with world.locks["gate"]:
+        seconds = chance.choice([0.5, 3, 8, 18])
+        world.say(f"gate is shut for {seconds} s")
+        world.gate.is_open.clear()
+        await asyncio.sleep(seconds)
+        if chance.random() < 0.5:
+            await world.gate.cut()
+        world.gate.is_open.set()
+        world.say("gate is open")
+
+
+@contextlib.asynccontextmanager
+async def undisturbed(world: World) -> AsyncIterator[None]:
+    """Nobody else breaks listeners and database meanwhile: what takes long would seldom come to its end."""
+    async with contextlib.AsyncExitStack() as stack:
+        for lock in (*world.listener_locks, world.locks["postgres"]):
+            await stack.enter_async_context(lock)
+        yield
+
+
+async def cut_off(world: World, chance: random.Random) -> None:
+    """The first listener has no database for longer than its leases last, and events to try again all the while."""
+    if not world.long:
+        return
+    async with world.locks["gate"], undisturbed(world):
+        if not world.owners.of(0):
+            await _hand_over(world)
+        names = world.owners.of(0)
+        world.say(f"listener 0 is cut off, and {names} are unwell")
+        world.endpoint.unwell.update(names)
+        try:
+            await _is_refused(world)
+            world.gate.is_open.clear()
+            await asyncio.sleep(chance.choice([15, 19]))
+        finally:
+            world.gate.is_open.set()
+            world.endpoint.unwell.difference_update(names)
+        world.say("listener 0 is back")
+
+
+async def _is_refused(world: World) -> None:
+    """Returns when the first listener has got an answer or two: then it has something to send."""
+    since = time.monotonic() + 0.5
+    for _ in range(40):
+        await asyncio.sleep(0.3)
+        if world.endpoint.latest.get(0, 0.0) > since:
+            return
+
+
+async def _hand_over(world: World) -> None:
+    """The first listener gets what the other one has."""
+    await world.listeners[1].terminate()
+    for _ in range(20):
+        if world.owners.of(0):
+            break
+        await asyncio.sleep(0.3)
+    world.listeners[1].start()
 
 
 async def restart_postgres(world: World, chance: random.Random) -> None:

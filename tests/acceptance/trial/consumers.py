@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 
 from tablewatcher.embedded import free_port
 
+from .leases import Call
 from .truth import Arrival
 from .wide import loads
 
@@ -26,6 +28,8 @@ OK = "ok"
 # Takes nothing.
 REFUSING = "429"
 MOODS = ("500", "503", "429", "410", "401", "408", "hang", "reset", "late", "close")
+# The header in which each listener says which one it is.
+LISTENER = "X-Listener"
 _ACTIONS = {"inserted": "insert", "updated": "update", "deleted": "delete", "truncated": "truncate", "gap": "gap"}
 
 
@@ -74,19 +78,23 @@ def binary(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
 class Endpoint:
     """moods: of each watcher; what is not named is well. refused: keys whose events it answers with 400.
 
-    unwell: watchers of whom it takes nothing.
+    refused_by: of some watchers alone, in every mood.
+    unwell: watchers of whom it takes nothing. calls: all requests since somebody has last looked;
+    latest: when the newest came of each listener.
     """
 
     def __init__(self, seed: str) -> None:
         self.port = free_port()
         self.moods: dict[str, str] = {}
         self.refused: set[str] = set()
+        self.refused_by: dict[str, set[str]] = {}
         self.unwell: set[str] = set()
         self.attempts: dict[str, list[Arrival]] = defaultdict(list)
         self.ids: dict[str, set[str]] = defaultdict(set)
         self.gaps: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.malformed: list[str] = []
-        self.open = 0
+        self.calls: list[Call] = []
+        self.latest: dict[int, float] = {}
         self._chance = random.Random(f"{seed}/endpoint")
         self._runner: web.AppRunner | None = None
 
@@ -107,6 +115,9 @@ class Endpoint:
 
     async def _receive(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
+        listener, now = int(request.headers[LISTENER]), time.monotonic()
+        self.calls.append(Call(name, listener, now))
+        self.latest[listener] = now
         body = await request.read()
         mood = REFUSING if name in self.unwell else self.moods.get(name, OK)
         try:
@@ -115,7 +126,7 @@ class Endpoint:
             self.malformed.append(f"{error!r} in {body[:500]!r}")
             return web.Response(status=204)
         keys = {key for _, each, _ in found for key in (each.key, each.old_key)}
-        if mood == OK and keys & self.refused:
+        if (mood == OK and keys & self.refused) or keys & self.refused_by.get(name, set()):
             self._keep(name, found, accepted=False)
             return web.Response(status=400)
         # Of faults it may have taken them all the same: the sender cannot know.

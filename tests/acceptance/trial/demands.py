@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import time
 from typing import Any
@@ -12,49 +11,10 @@ from typing import Any
 import psycopg
 
 from .breaking import end_session
-from .changing import HOT, Work, write_all
+from .changing import Work, write_all
 from .watchers import AGAIN, Watcher
 from .wide import migration
 from .world import OURS, World
-
-
-async def refuse(world: World, chance: random.Random) -> None:
-    """Some rows are refused until they are put aside, and then brought back, or dropped; perhaps too early."""
-    own = [*(f"w{n}-{k}" for n in range(6) for k in range(10)), "0,w0-1", "1,w1-2", "2,w2-3"]
-    keys = {*chance.sample(own, 6), chance.choice(HOT)}
-    world.say(f"refuse {sorted(keys)}")
-    world.endpoint.refused |= keys
-    await asyncio.sleep(chance.choice([1, 4, 8]))
-    if chance.random() < 0.4:
-        await (skip_parked if chance.random() < 0.5 else replay_parked)(world, chance)
-        await asyncio.sleep(chance.choice([0, 1, 3]))
-    world.endpoint.refused -= keys
-    world.say("refuse no more")
-    await (skip_parked if chance.random() < 0.3 else replay_parked)(world, chance)
-
-
-async def replay_parked(world: World, chance: random.Random) -> None:
-    await world.command("parked replay", chance.choice([name for name, each in world.watchers.items() if each.http]))
-
-
-async def skip_parked(world: World, chance: random.Random) -> None:
-    """Something that is aside is dropped: an event, or a key. It may come all the same, and at any time."""
-    watcher = world.watchers[chance.choice([name for name, each in world.watchers.items() if each.asking.parks])]
-    names = world.names(watcher.name)
-    aside = await world.sql(
-        "SELECT event_id, key, data FROM tablewatcher.parked WHERE hash = %s ORDER BY n", names.hash
-    )
-    if not aside:
-        return
-    event_id, key, data = chance.choice(aside)
-    if chance.random() < 0.5:
-        watcher.asking.dropped.add((str(json.loads(data)["source"]["txId"]), key))
-        await world.skip(watcher.name, event_id=event_id)
-        return
-    # Whatever comes for it until the listener has dropped what there is.
-    watcher.asking.dropped_keys[key] = float("inf")
-    if await world.skip(watcher.name, key=key):
-        watcher.asking.dropped_keys[key] = time.time()
 
 
 async def write_much(world: World, chance: random.Random) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from .demands import applied
 from .growth import grown
-from .troubles import trouble
+from .owners import owned
+from .troubles import rare, trouble
 from .verdict import verdict, waits
 from .world import OURS, World
 from .writing import Writers
@@ -27,10 +28,11 @@ async def run(folder: Path, seed: str, seconds: float, *, patience: float) -> Se
     world = World(folder, seed, long=seconds >= LONG)
     async with world.standing():
         writers, stop = Writers(world, seed), asyncio.Event()
-        async with grown(world), waits(world), writers.running():
+        async with grown(world), waits(world), owned(world), writers.running():
             async with asyncio.TaskGroup() as group:
                 for nth in range(TROUBLES):
-                    group.create_task(trouble(world, stop, f"{seed}/{nth}"))
+                    first = rare(world, seed) if nth == 0 else ()
+                    group.create_task(trouble(world, stop, f"{seed}/{nth}", first))
                 await asyncio.sleep(seconds)
                 stop.set()
             await _make_peace(world)
@@ -48,6 +50,7 @@ async def _make_peace(world: World) -> None:
     world.say("peace")
     world.endpoint.moods.clear()
     world.endpoint.refused.clear()
+    world.endpoint.refused_by.clear()
     world.endpoint.unwell.clear()
     await world.sql(f"ALTER ROLE {OURS} RESET ALL")
     for watcher in world.watchers.values():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import nats
 import nats.js.errors
 import psycopg
 
-from . import breaking, demands
+from . import breaking, demands, refusing
 from .world import World
 
 Trouble = Callable[[World, random.Random], Awaitable[None]]
@@ -23,6 +23,7 @@ TROUBLES: dict[Trouble, int] = {
     breaking.cancel_session: 2,
     breaking.end_writer: 2,
     breaking.shut_gate: 4,
+    breaking.cut_off: 4,
     breaking.restart_postgres: 4,
     breaking.restart_nats: 5,
     breaking.freeze_nats: 3,
@@ -31,10 +32,12 @@ TROUBLES: dict[Trouble, int] = {
     breaking.moody: 10,
     breaking.unwell_for_long: 3,
     breaking.endpoint_away: 4,
-    demands.refuse: 9,
-    demands.replay_parked: 3,
     demands.replay: 6,
-    demands.skip_parked: 3,
+    refusing.refuse: 9,
+    refusing.replay_parked: 3,
+    refusing.skip_parked: 3,
+    refusing.ask_again_and_again: 4,
+    refusing.halt: 4,
     demands.write_much: 4,
     demands.change_manifest: 8,
     demands.make_again: 3,
@@ -46,11 +49,23 @@ TROUBLES: dict[Trouble, int] = {
 }
 
 
-async def trouble(world: World, stop: asyncio.Event, seed: str) -> None:
-    """One after the other, until told to stop. What fails since something else is broken was trouble all the same."""
-    chance = random.Random(seed)
+# Each shows faults of its own, and comes too seldom by chance alone: a long trial has two of them in any case.
+RARE = (breaking.cut_off, refusing.halt, refusing.ask_again_and_again)
+
+
+def rare(world: World, seed: str) -> list[Trouble]:
+    """Those that this trial has in any case, in order."""
+    return random.Random(f"{seed}/rare").sample(RARE, 2) if world.long else []
+
+
+async def trouble(world: World, stop: asyncio.Event, seed: str, first: Sequence[Trouble] = ()) -> None:
+    """`first`, then one after the other, until told to stop.
+
+    What fails since something else is broken was trouble all the same.
+    """
+    chance, due = random.Random(seed), list(first)
     while not stop.is_set():
-        (chosen,) = chance.choices(list(TROUBLES), list(TROUBLES.values()))
+        chosen = due.pop(0) if due else chance.choices(list(TROUBLES), list(TROUBLES.values()))[0]
         own = random.Random(chance.random())
         try:
             await chosen(world, own)

@@ -167,6 +167,8 @@ async def _untrue(world: World) -> list[str]:
             wrong.append("a listener is not ready")
     if sums != Counter(listener_connected=len(world.watchers)):
         wrong.append(f"metrics: {sums}")
+    open_ = await world.sql("SELECT id, kind, state FROM tablewatcher.request WHERE state IN ('asked', 'running')")
+    wrong += [f"requests: {open_}"] if open_ else []
     if not wrong:
         answer = await tablewatcher("status", "-f", world.folder / "manifests", "--dsn", world.own_dsn, "-o", "json")
         told = json.loads(answer.out)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from .consumers import CORE
+from .consumers import CORE, LISTENER
 from .truth import Asked, Asking
 
 NAMESPACE = "trial"
@@ -16,6 +16,10 @@ NAMESPACE = "trial"
 AGAIN = "again"
 # All columns of the table that has odd ones, at all times.
 WIDE = "wide"
+# Stops at what is refused.
+HALTS = "halts"
+# The Secret that tells a listener which one it is.
+WHO = "who"
 # At most once.
 CORE_WATCHER = "core"
 SMALL = 3 << 20
@@ -80,7 +84,9 @@ class Makes:
     def over_http(self, name: str, table: str, fields: dict[str, Any], **spec: Any) -> Watcher:
         """fields: of the sink."""
         url = f"http://127.0.0.1:{self._port}/{name}"
-        return self._watcher(name, table, True, {"http": {"url": url, "timeoutSeconds": 2, **fields}}, spec)
+        who = {"name": LISTENER, "valueFrom": {"secretKeyRef": {"name": WHO, "key": "listener"}}}
+        sink = {"url": url, "timeoutSeconds": 2, "headers": [who], **fields}
+        return self._watcher(name, table, True, {"http": sink}, spec)
 
     def over_nats(self, name: str, table: str, subject: str = "", *, core: bool = False, **spec: Any) -> Watcher:
         """subject: what follows name and action. core: without JetStream."""
@@ -140,7 +146,7 @@ class Makes:
             self.over_http("single", "account", {"concurrency": 8}, columns=["version"], format=either),
             self.over_http("batches", "account", {"batch": batch}, columns=["version", "note"], includeBefore=True),
             self.over_http("partsweb", "parted", {"batch": batch}, columns=["*"], actions=ROWS),
-            self.over_http("halts", "account", {"batch": batch}, columns=["version"], delivery={"onExhausted": "Halt"}),
+            self.over_http(HALTS, "account", {"batch": batch}, columns=["version"], delivery={"onExhausted": "Halt"}),
             self._loose(batch),
             self.over_nats(CORE_WATCHER, "account", columns=["version"], core=True),
             self._bulk(self.over_nats("bulk", "bulk", columns=["version"])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -26,12 +27,13 @@ from tablewatcher.spec.parse import parse_manifest
 
 from ...relay import Relay
 from ...versions import newest_postgres, older_postgres
-from ..commands import put
+from ..commands import put, write_secret
 from ..listeners import Listener
 from . import wide
 from .consumers import Endpoint, Reader
+from .leases import Owners
 from .truth import TABLES, Arrival, Change
-from .watchers import NAMESPACE, Makes, Watcher
+from .watchers import NAMESPACE, WHO, Makes, Watcher
 
 OURS = "tw"
 ROLES = (
@@ -46,13 +48,14 @@ SETTINGS |= {"wal_buffers": "32MB", "wal_writer_flush_after": "1GB"}
 
 @asynccontextmanager
 async def meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """It goes on beside what is done inside, and is cancelled after that."""
+    """It goes on beside what is done inside, and is cancelled after that. Raises what has ended it by then."""
     task = asyncio.create_task(work)
     try:
         yield
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 class Gate(Relay):
@@ -90,8 +93,9 @@ class World:
         self.endpoint = Endpoint(seed)
         self.watchers: dict[str, Watcher] = {}
         self.listeners: list[Listener] = []
+        self.owners = Owners()
         # Whoever does something to a server, or to a listener, has it for itself meanwhile.
-        self.locks = {name: asyncio.Lock() for name in ("postgres", "nats", "endpoint", "ddl", "bulk", "wide")}
+        self.locks = {name: asyncio.Lock() for name in ("postgres", "nats", "endpoint", "gate", "ddl", "bulk", "wide")}
         self.listener_locks = [asyncio.Lock(), asyncio.Lock()]
         self.faults: list[str] = []
         self.versions = itertools.count(1)
@@ -150,10 +154,10 @@ class World:
             finally:
                 await _cancelled(reading)
 
-    async def command(self, word: str, name: str, seconds: float = 0.0) -> bool:
+    async def command(self, word: str, name: str, seconds: float = 0.0, **meant: str) -> bool:
         """Does what a command does, without a process of its own: that takes less time. False: it was refused.
 
-        word: apply, destroy, `parked replay`, or `replay` (since so many seconds).
+        word: apply, destroy, `parked replay` (of what is meant, as `ask` has it), or `replay` (since so many seconds).
         """
         spec = parse_manifest(self.watchers[name].manifest())
         names = self.names(name)
@@ -165,11 +169,11 @@ class World:
             elif word == "replay":
                 await ask(self.own_dsn, names, Kind.REPLAY, since=datetime.now(UTC) - timedelta(seconds=seconds))
             else:
-                await ask(self.own_dsn, names, Kind.PARKED)
+                await ask(self.own_dsn, names, Kind.PARKED, **meant)
         except TableWatcherError as error:
             self.say(f"{word} {name}: {error.reason}: {error.message[:200]}")
             return False
-        self.say(f"{word} {name}")
+        self.say(f"{word} {name} {meant or ''}".rstrip())
         return True
 
     async def skip(self, name: str, **meant: str) -> bool:
@@ -224,7 +228,10 @@ class World:
         """The first of them reaches the database through the gate."""
         gated = self.own_dsn.replace(f":{self.postgres.port}/", f":{self.gate.port}/")
         for nth, dsn in enumerate((gated, self.own_dsn)):
-            self.listeners.append(Listener(self.folder / "manifests", dsn, self.folder / f"listener-{nth}.log"))
+            secrets = self.folder / f"secrets-{nth}"
+            options = ("--secrets-dir", write_secret(secrets, WHO, listener=str(nth)))
+            log = self.folder / f"listener-{nth}.log"
+            self.listeners.append(Listener(self.folder / "manifests", dsn, log, options))
             self.listeners[nth].start()
 
     async def _end(self) -> None:
