@@ -14,6 +14,7 @@ from ..event import ACTION_NAMES, Event
 from ..metrics import Metrics
 from ..postgres.database import Progress
 from ..postgres.parked import Held
+from ..postgres.ring.cursor_log import LEASE_SECONDS
 from ..postgres.ring.position import Rest
 from ..postgres.ring.unread import Unread
 from ..postgres.ring.upkeep import Gauge
@@ -22,6 +23,7 @@ from ..spec.model import NatsSink, WatcherSpec
 from .decide.behind import Behind
 
 _REFUSED = "an event is refused and tried again, and later ones of its row wait behind it"
+_SILENT = f"the database has not answered for {LEASE_SECONDS:.0f} s, so nothing is sent: check the server"
 
 log = structlog.get_logger("tablewatcher.listener")
 
@@ -44,6 +46,7 @@ class Observer:
         self._log = log.bind(watcher=spec.qualified_name)
         self._stopped = self._drifted = ""
         self._ended_by: DatabaseError | None = None
+        self._answers = True
         self._newest_at = 0.0
         self.behind = Behind()
         self._sink_says = (False, Reason.RECONCILING, "starting")
@@ -57,13 +60,13 @@ class Observer:
 
     def leased(self, epoch: int, write: Callable[[Progress], Awaitable[None]], *, polls: bool = False) -> None:
         """From now on this process speaks for the watcher. polls: nobody can wake it."""
-        self._epoch, self._write, self._said = epoch, write, None
+        self._epoch, self._write, self._said, self._answers = epoch, write, None, True
         self._way = "by polling, since the connection leads through a pooler by transaction" if polls else ""
         self._set(False, Reason.RECONCILING, "connecting to the sink")
 
     def unleased(self, reason: Reason, message: str, *, ready: bool = False) -> None:
         """From now on it does not: a fault, or another listener is the active one."""
-        self._write = None
+        self._write, self._answers = None, True
         self._stopped = self._drifted = self._refused = ""  # no longer ours to know
         if reason is Reason.RECONCILING:
             self._ended_by = None
@@ -85,6 +88,15 @@ class Observer:
         """Says at once what delivery ended with before, until something can be read."""
         if self._ended_by is not None:
             await self.publish()
+
+    def database(self, *, answers: bool) -> None:
+        """Whether it proves the lease: while it does not, nothing is sent, and nobody else has said why."""
+        if answers == self._answers:
+            return
+        self._answers = answers
+        self._set(*self._sink_says)
+        if self.reason in (Reason.FORWARDING, Reason.EVENTS_PARKED):
+            self.forwarding()  # what has become known of events meanwhile
 
     def reads(self) -> None:
         """The ring can be read."""
@@ -206,7 +218,7 @@ class Observer:
     async def publish(self) -> None:
         """Writes the row if what it says has changed."""
         says = (self._spec.generation, self.ready, self.reason, self.message)
-        if self._write is not None and says != self._said:
+        if self._write is not None and self._answers and says != self._said:
             refused = bool(self._refused) and self.message == self._refused
             await self._write(Progress(self._epoch, self._holder, says[0], says[1], str(says[2]), says[3], refused))
             self._said = says
@@ -220,7 +232,9 @@ class Observer:
     def _set(self, ready: bool, reason: Reason, message: str, *, anew: bool = False) -> None:
         self._sink_says = (ready, reason, message)
         fault = self._drifted or self._stopped
-        if self._ended_by is not None:
+        if not self._answers:
+            ready, reason, message = False, Reason.DATABASE_UNREACHABLE, _SILENT
+        elif self._ended_by is not None:
             ready, reason, message = False, self._ended_by.reason, self._ended_by.message
         elif fault:
             # Before whatever the sink says: changes are missed now.
@@ -229,7 +243,8 @@ class Observer:
         if anew or (ready, reason) != (self.ready, self.reason):
             (self._log.info if ready else self._log.warning)(message or "forwarding", reason=str(reason))
         self.ready, self.reason, self.message = ready, reason, message
-        self._metrics.listener_connected.labels(*self._labels).set(1 if self._sink_says[0] and self._write else 0)
+        connected = self._sink_says[0] and self._write is not None and self._answers
+        self._metrics.listener_connected.labels(*self._labels).set(1 if connected else 0)
 
 
 def _stopped(holder: str, parked: Held) -> str:

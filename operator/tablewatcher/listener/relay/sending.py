@@ -50,6 +50,7 @@ class Sending:
         flow.changed.clear()
         if self._fault is not None:
             raise self._fault
+        flow.observer.database(answers=flow.leased)
         # Limits may change when the sink has been opened: they are asked for anew.
         while len(self._calls) < self._sink.limits.concurrency and (events := self._next()):
             call = asyncio.create_task(self._deliver(events))

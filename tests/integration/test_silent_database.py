@@ -1,0 +1,80 @@
+"""A database that says nothing while its connections stand: whoever asks how a watcher does is told within seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+
+from tablewatcher.errors import Reason
+from tablewatcher.listener.observe import Observer
+from tablewatcher.listener.relay.sending import LONGEST_WAIT
+from tablewatcher.listener.target import Target
+from tablewatcher.listener.watch import Watch
+from tablewatcher.metrics import Metrics
+from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.ring.cursor_log import LEASE_SECONDS
+from tablewatcher.sinks.address import AddressPolicy
+from tablewatcher.spec.model import HttpSink
+
+from ..conftest import Database, HttpReceiver, poll
+from .capturing import names_of, spec_of
+from .running import running_time
+from .sinks.events import MemorySecrets
+
+# Of what stands still, on a busy machine, beside what is waited for.
+_SLACK = 2.0
+
+
+@contextlib.contextmanager
+def frozen(pids: list[int]) -> Iterator[None]:
+    """Server processes that do nothing; their connections stay open."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def backends(database: Database, application: str) -> list[int]:
+    """Process ids of those that serve `application`."""
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s"
+    return [pid for (pid,) in await database.execute(query, f"{application}%")]
+
+
+async def test_a_listener_says_so_and_is_well_again_by_itself(database: Database, http_receiver: HttpReceiver) -> None:
+    """It said Forwarding for as long as that lasted: every part of it waited for an answer."""
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    spec, registry = spec_of(sink=HttpSink(http_receiver.url)), CollectorRegistry()
+    await apply(database.dsn, spec, names_of(spec))
+    target, observer = Target(lambda: database.dsn), Observer(spec, Metrics(registry), "here")
+    watch = Watch(spec, names_of(spec), target, MemorySecrets(), observer, addresses=AddressPolicy())
+    labels = {"watcher_namespace": "shop", "watcher": "w"}
+
+    async def is_well() -> bool:
+        connected = registry.get_sample_value("tablewatcher_listener_connected", labels)
+        return (observer.ready, observer.reason, connected) == (True, Reason.FORWARDING, 1)
+
+    async def is_told() -> bool:
+        connected = registry.get_sample_value("tablewatcher_listener_connected", labels)
+        return (observer.ready, observer.reason, connected) == (False, Reason.DATABASE_UNREACHABLE, 0)
+
+    try:
+        await poll(is_well, 40)
+        with frozen(await backends(database, "tablewatcher listener")):
+            async with running_time() as passed:
+                await poll(is_told, 40)
+            assert passed.seconds < LEASE_SECONDS + LONGEST_WAIT + _SLACK
+        await poll(is_well, 40)
+        await database.execute("INSERT INTO t VALUES (1)")
+        await http_receiver.wait_for(1)
+        (said,) = await database.execute("SELECT reason FROM tablewatcher.progress")
+        assert said == ("Forwarding",)
+    finally:
+        await watch.stop()
+        await target.close()
