@@ -3,15 +3,12 @@ mounts, too; and none has it read files of its own."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from aiohttp import web
-from kubernetes.aio.client import ApiClient, Configuration
 from psycopg.conninfo import conninfo_to_dict
 
 from tablewatcher.controller.client import Cluster
@@ -22,6 +19,7 @@ from tablewatcher.errors import Reason, SecretError
 from tablewatcher.spec.model import Header, HttpSink, SecretKey, WatcherSpec
 
 from ..conftest import Database
+from .api_server import Kept, serving_secrets
 from .capturing import names_of, spec_of
 
 LABEL = {"tablewatcher.io/allow": "true"}
@@ -29,8 +27,6 @@ PLAIN = HttpSink(url="https://hooks.example.com/")
 SENDS = replace(PLAIN, headers=(Header("X-Key", secret=SecretKey("someone", "password")),))
 SIGNS = replace(PLAIN, signing=(SecretKey("someone", "password"),))
 NAMED = replace(PLAIN, url="", url_secret=SecretKey("someone", "password"))
-
-Kept = dict[str, tuple[dict[str, str], dict[str, str]]]
 
 
 @pytest.fixture
@@ -42,23 +38,8 @@ async def kept(database: Database) -> Kept:
 
 @pytest.fixture
 async def cluster(kept: Kept, free_port: Callable[[], int]) -> AsyncIterator[Cluster]:
-    async def secret(request: web.Request) -> web.Response:
-        if request.match_info["name"] not in kept:
-            return web.json_response({"message": "not found"}, status=404)
-        labels, values = kept[request.match_info["name"]]
-        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-        return web.json_response({"metadata": {"labels": labels}, "data": data})
-
-    application = web.Application()
-    application.router.add_get("/api/v1/namespaces/shop/secrets/{name}", secret)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    found = Cluster(ApiClient(Configuration(host=f"http://127.0.0.1:{port}")))
-    yield found
-    await found.close()
-    await runner.cleanup()
+    async with serving_secrets(kept, free_port()) as found:
+        yield found
 
 
 async def looked_at(cluster: Cluster, *specs: WatcherSpec, require_label: bool = True) -> WatchedDatabase:

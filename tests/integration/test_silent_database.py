@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import pytest
 from prometheus_client import CollectorRegistry
 
-from tablewatcher.errors import Reason
+from tablewatcher.controller.database import WatchedDatabase
+from tablewatcher.controller.poll import Polls
+from tablewatcher.controller.reconcile import PAUSE_SECONDS
+from tablewatcher.controller.secret import SecretReader
+from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.listener.observe import Observer
 from tablewatcher.listener.relay.sending import LONGEST_WAIT
 from tablewatcher.listener.target import Target
@@ -21,6 +27,7 @@ from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.spec.model import HttpSink
 
 from ..conftest import Database, HttpReceiver, poll
+from .api_server import serving_secrets
 from .capturing import names_of, spec_of
 from .running import running_time
 from .sinks.events import MemorySecrets
@@ -78,3 +85,36 @@ async def test_a_listener_says_so_and_is_well_again_by_itself(database: Database
     finally:
         await watch.stop()
         await target.close()
+
+
+async def test_the_operator_says_so_before_it_looks_itself(database: Database, free_port: Callable[[], int]) -> None:
+    """Which takes as long again, or, as here, finds that another connection is answered."""
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    spec, changed, polls = spec_of(), asyncio.Event(), Polls()
+    async with serving_secrets({"secret": ({}, {"uri": database.dsn})}, free_port()) as cluster:
+        reader = SecretReader(cluster, require_label=False)
+        found = WatchedDatabase(reader, polls, names_of(spec), changed.set)
+        await found.look(spec)
+
+        async def has_read() -> bool:
+            return found.subscription.report is not None
+
+        async def is_well() -> bool:
+            with contextlib.suppress(DatabaseError):
+                await found.look(spec)
+                return True
+            return False
+
+        try:
+            await poll(has_read, 20)
+            changed.clear()
+            with frozen(await backends(database, "tablewatcher operator")):
+                async with running_time() as passed:
+                    await changed.wait()
+                    with pytest.raises(DatabaseError, match="does not answer"):
+                        await found.look(spec)
+                assert passed.seconds + PAUSE_SECONDS * 5 / 4 < 8
+                await poll(is_well, 20)
+        finally:
+            await found.close()
+            await polls.close()

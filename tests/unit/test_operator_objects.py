@@ -263,7 +263,7 @@ def report(**changes: Any) -> Report:
     ],
 )
 def test_what_the_listener_says(found: Report | None, holds: bool | None, reason: Reason) -> None:
-    subscription = Subscription(watcher_names("uid", "shop", "orders"), lambda: None, lambda: None)
+    subscription = Subscription(watcher_names("uid", "shop", "orders"), lambda: None, print)
     subscription.take(found, 100.0)
     stopped, sink = listener_word(subscription, 3)
     assert stopped is None
@@ -271,7 +271,7 @@ def test_what_the_listener_says(found: Report | None, holds: bool | None, reason
 
 
 def test_capture_that_has_stopped_is_the_triggers_fault() -> None:
-    subscription = Subscription(watcher_names("uid", "shop", "orders"), lambda: None, lambda: None)
+    subscription = Subscription(watcher_names("uid", "shop", "orders"), lambda: None, print)
     subscription.take(report(forwarding=False, reason="CaptureStopped", message="full"), 100.0)
     stopped, sink = listener_word(subscription, 3)
     assert stopped == status.Verdict(False, Reason.CAPTURE_STOPPED, "full")
@@ -280,7 +280,7 @@ def test_capture_that_has_stopped_is_the_triggers_fault() -> None:
 
 def test_a_lease_that_is_not_proven_any_more_is_none_and_each_change_is_told_once() -> None:
     told: list[int] = []
-    subscription = Subscription(watcher_names("uid", "shop", "orders"), lambda: told.append(1), lambda: None)
+    subscription = Subscription(watcher_names("uid", "shop", "orders"), lambda: told.append(1), print)
     for now in (0.0, 2.0, 4.0):
         subscription.take(report(), now)
     assert subscription.leased
@@ -313,7 +313,7 @@ def test_the_sql_by_hand_fits_into_an_event_and_keeps_what_is_to_stay() -> None:
 
 
 def test_parked_events_show_in_their_condition_and_leave_the_watcher_ready() -> None:
-    subscription = Subscription(watcher_names("uid", "shop", "orders"), lambda: None, lambda: None)
+    subscription = Subscription(watcher_names("uid", "shop", "orders"), lambda: None, print)
     subscription.take(report(reason="EventsParked", message="some are put aside"), 100.0)
     stopped, sink = listener_word(subscription, 3)
     assert stopped is None

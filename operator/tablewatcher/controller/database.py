@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ..errors import DatabaseError, Reason, TableWatcherError
 from ..naming import WatcherNames
 from ..postgres.install.apply import Applied, apply
+from ..postgres.progress import NoAnswer
 from ..spec.model import WatcherSpec
 from .client import ApiError
 from .poll import Polls, Subscription
@@ -24,6 +25,7 @@ FAULTY_SECONDS = 10.0
 # All of it has to show in status within eight seconds.
 APPLY_SECONDS = 7.0
 LOCK_PATIENCE = 4.0
+SAID_FIRST_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -33,7 +35,7 @@ class _Due:
 
 
 class WatchedDatabase:
-    """`changed` is called when the listener's word changes; `lost` when the connection is lost."""
+    """`changed` is called when the listener's word changes, and when the database is lost."""
 
     def __init__(self, secrets: SecretReader, polls: Polls, names: WatcherNames, changed: Callable[[], None]) -> None:
         self._secrets = secrets
@@ -146,8 +148,12 @@ class WatchedDatabase:
             self._polls.subscribe(self._conninfo, self.subscription)
             self._subscribed = self._conninfo
 
-    def _lost(self) -> None:
+    def _lost(self, why: TableWatcherError) -> None:
         self.demand()
+        if isinstance(why, NoAnswer):
+            # A look of our own may take as long again: it comes after what is known has been said.
+            self._fault = why
+            self._due.catalog = asyncio.get_running_loop().time() + SAID_FIRST_SECONDS
         self._changed()
 
 

@@ -1,4 +1,4 @@
-"""What listeners say, polled: one query every two seconds for all watchers of a database."""
+"""What listeners say, polled: one query every one and a half seconds for all watchers of a database."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from ..errors import TableWatcherError
 from ..naming import WatcherNames
 from ..postgres.progress import ProgressReader, Report
 
-POLL_SECONDS = 2.0
-# A lease is proven within two seconds; a listener that has not done so for longer is not there any more.
-STALE_SECONDS = 6.0
+POLL_SECONDS = 1.5
+# A lease is proven within two seconds; a listener that has not done so for longer is not there any more. That is to be
+# in status within eight seconds of when it died, which may be just before a look that finds its last proof.
+STALE_SECONDS = 4.5
 
 log = structlog.get_logger("tablewatcher.operator")
 
 
 @dataclass(slots=True)
 class Subscription:
-    """One watcher's place in a poll. `changed` is called with every change, `failed` when the database is lost."""
+    """One watcher's place in a poll. `changed` is called with every change, `failed` with why the database is lost."""
 
     names: WatcherNames
     changed: Callable[[], None]
-    failed: Callable[[], None]
+    failed: Callable[[TableWatcherError], None]
     report: Report | None = None
     proven_at: float = float("-inf")
     _leased: bool = False
@@ -108,7 +109,7 @@ class Polls:
                 for subscription in list(poll.subscriptions.values()):
                     subscription.silent(now)
                     if well:
-                        subscription.failed()
+                        subscription.failed(error)
                 if well:
                     log.warning("progress cannot be read", reason=str(error.reason))
                 well = False

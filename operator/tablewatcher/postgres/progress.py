@@ -16,7 +16,12 @@ from .quoting import literal, ours
 from .ring.cursor_sql import SECONDS_LEFT, newest, with_undelivered
 
 POLL_SECONDS = 0.2
-_STATEMENT_SECONDS = 5.0
+# With the waits before and after it, what does not answer has to show in status within eight seconds.
+ANSWER_SECONDS = 4.0
+
+
+class NoAnswer(DatabaseError):
+    """The database lets us in, or had done so, and says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +54,19 @@ class ProgressReader:
         wanted = sorted(watchers, key=lambda names: names.hash)
         if not wanted:
             return {}
+        reading = asyncio.create_task(self._opened_and_read(wanted))
+        reading.add_done_callback(_retrieve)
         try:
-            async with asyncio.timeout(_STATEMENT_SECONDS * 2):
-                if self._connection is None:
-                    self._connection = await connect(self._conninfo, application="tablewatcher operator")
-                return await self._read(self._connection, wanted)
-        except TimeoutError:
-            await self.close()
-            raise DatabaseError(
-                Reason.DATABASE_UNREACHABLE, "the database accepts connections but does not answer"
-            ) from None
+            answered, _ = await asyncio.wait([reading], timeout=ANSWER_SECONDS)
+        finally:
+            if not reading.done():
+                # Hung up on first: psycopg waits ten seconds more for the end of a statement that is cancelled.
+                await self.close()
+                reading.cancel()
+        if not answered:
+            raise NoAnswer(Reason.DATABASE_UNREACHABLE, "the database accepts connections but does not answer")
+        try:
+            return reading.result()
         except BaseException:
             await self.close()
             raise
@@ -70,6 +78,11 @@ class ProgressReader:
             with contextlib.suppress(Exception):
                 await connection.close()
 
+    async def _opened_and_read(self, wanted: list[WatcherNames]) -> dict[str, Report]:
+        if self._connection is None:
+            self._connection = await connect(self._conninfo, application="tablewatcher operator")
+        return await self._read(self._connection, wanted)
+
     async def _read(self, connection: Connection, wanted: list[WatcherNames]) -> dict[str, Report]:
         with translated():
             try:
@@ -78,6 +91,12 @@ class ProgressReader:
                 # Somebody's ring is not there: ask for those that are.
                 there = await installed(connection, wanted)
                 return await _reports(connection, there) if there else {}
+
+
+def _retrieve(reading: asyncio.Task[dict[str, Report]]) -> None:
+    """Of one that nobody waits for any more, nobody hears why it failed."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 async def drained(conninfo: str, names: WatcherNames, *, seconds: float) -> bool:

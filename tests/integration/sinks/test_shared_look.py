@@ -8,11 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tablewatcher.controller.poll import POLL_SECONDS
-from tablewatcher.controller.reconcile import PAUSE_SECONDS
 from tablewatcher.errors import SinkError
-from tablewatcher.listener.relay.sending import CHECK_SECONDS
-from tablewatcher.sinks.http.guard import CONNECT_SECONDS
 from tablewatcher.sinks.shared_look import FRESH_SECONDS, SharedLooks
 
 from .conftest import http_sink
@@ -75,8 +71,3 @@ async def test_who_stops_takes_the_look_from_nobody() -> None:
         await first
     ended.set()
     await second
-
-
-def test_a_condition_tells_of_an_idle_endpoint_within_eight_seconds() -> None:
-    """From when it has gone: until the next look, which may be another's; it says nothing; the operator reads it."""
-    assert CHECK_SECONDS + FRESH_SECONDS + CONNECT_SECONDS + POLL_SECONDS + PAUSE_SECONDS < 8
