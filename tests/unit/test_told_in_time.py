@@ -9,6 +9,7 @@ from tablewatcher.controller.reconcile import PAUSE_SECONDS
 from tablewatcher.listener.relay.keeping import RENEW_SECONDS, UPKEEP_SECONDS
 from tablewatcher.listener.relay.sending import CHECK_SECONDS
 from tablewatcher.postgres.progress import ANSWER_SECONDS
+from tablewatcher.sinks.http import channel
 from tablewatcher.sinks.http.guard import CONNECT_SECONDS
 from tablewatcher.sinks.shared_look import FRESH_SECONDS
 
@@ -22,6 +23,10 @@ READ = POLL_SECONDS + WRITTEN
 def test_an_idle_endpoint_that_has_gone() -> None:
     """Until the next look, which may be another's; it says nothing."""
     assert CHECK_SECONDS + FRESH_SECONDS + CONNECT_SECONDS + READ < WITHIN
+
+
+def test_an_endpoint_that_goes_right_after_an_answer() -> None:
+    assert channel.FRESH_SECONDS + CONNECT_SECONDS + READ < WITHIN
 
 
 def test_a_ring_that_is_full() -> None:

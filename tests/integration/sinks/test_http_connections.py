@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from tablewatcher.errors import SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.sinks.http import channel as http_channel
 
@@ -223,7 +224,7 @@ async def test_connections_are_used_again(http_server: HttpServer) -> None:
 
 
 async def test_a_look_at_an_endpoint_that_answers_costs_it_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_channel, "_FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(http_channel, "FRESH_SECONDS", 0.5)
     connections = 0
 
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -239,9 +240,26 @@ async def test_a_look_at_an_endpoint_that_answers_costs_it_nothing(monkeypatch: 
         await sink.check()
         await until(lambda: connections == 2)
         await sink.deliver([event(1)])
-        for _ in range(5):
-            await sink.check()
-        await sink.deliver([event(2)])
+        looking = asyncio.create_task(sink.check())
+        sent = 1
+        while not looking.done():
+            sent += 1
+            await sink.deliver([event(sent)])
+        await looking
         await sink.close()
     assert connections == 3
-    assert len(wire.requests) == 2
+    assert len(wire.requests) == sent
+
+
+async def test_one_that_goes_right_after_an_answer_is_told_by_the_next_look(
+    http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shortly before the answer was old the look was left out, and only the one after that told."""
+    monkeypatch.setattr(http_channel, "FRESH_SECONDS", 1.0)
+    sink = http_sink(http_server.url)
+    await sink.open()
+    assert (await sink.deliver([event(1)]))[0].verdict is Verdict.DELIVERED
+    await http_server.stop()
+    with pytest.raises(SinkError):
+        await sink.check()
+    await sink.close()

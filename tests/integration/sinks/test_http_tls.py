@@ -178,7 +178,7 @@ async def test_an_endpoint_that_does_one_thing_at_a_time_is_well_while_it_answer
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It shakes no hands beside a connection that it serves; a look at it is for when it does not answer either."""
-    monkeypatch.setattr(http_channel, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(http_channel, "FRESH_SECONDS", 0.0)
     context = authority.server_context(tmp_path)
 
     def serve(listening: socket.socket) -> None:

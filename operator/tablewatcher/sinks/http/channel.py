@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,8 @@ from .status import clocks_apart, outcome
 
 # What the endpoint refuses may be what a Secret held before it was changed.
 _REFUSED_STATUS = frozenset({401, 403, 410})
-_FRESH_SECONDS = 2.0
+# For so long after an answer nobody looks.
+FRESH_SECONDS = 2.0
 # An endpoint that does one thing at a time shakes no hands beside a request. No longer than from an answer to the end
 # of the next look: one that is gone is told as soon as it was.
 _BUSY_SECONDS = 4.0
@@ -67,9 +69,12 @@ class Channel:
     async def check(self) -> None:
         """Resolve, connect, shake hands, send nothing; not even that where answers come. SinkError if any fails.
 
-        Silence is no fault of an endpoint that has answered a moment ago: it may be busy with what was sent.
+        Silence is no fault of an endpoint that has answered a moment ago: it may be busy with what was sent. So it is
+        waited until that is a moment longer ago, or there is another answer: the next look may come late.
         """
-        if self._pool is None or not self._answered_within(_FRESH_SECONDS):
+        if self._pool is not None and (left := self._answered + FRESH_SECONDS - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+        if self._pool is None or not self._answered_within(FRESH_SECONDS):
             await self._look_at(self._endpoints.current(), busy=self._pool is not None)
 
     def _answered_within(self, seconds: float) -> bool:
