@@ -49,7 +49,7 @@ async def test_a_dump_that_runs_over_a_full_ring_is_named(
     )
     async with await database.connect() as dump, writers.running():
         await dump.execute(f"BEGIN; LOCK TABLE {tables[0][0]} IN ACCESS SHARE MODE".encode())
-        await flood(writers, 8000)
+        await flood(writers, 20_000)
         await poll(lambda: is_full(listener), 40)
 
         async def named() -> bool:
