@@ -157,16 +157,36 @@ async def test_one_that_was_removed_is_the_only_one_that_fails(any_database: Dat
     await all_proved(leased[1:])
 
 
-async def test_what_is_prepared_stays_little(session: Session, leased: list[Leased]) -> None:
-    """The text is another one after each turn of a ring, and each takes memory of the server."""
+async def turns(leased: list[Leased]) -> None:
+    """Of their rings, in turn, each with some proofs."""
     for nth in range(12):
         leased[nth % 3].log.slot = nth // 3 % 3
         for _ in range(3):
             await all_proved(leased)
+
+
+async def test_what_is_prepared_stays_little(session: Session, leased: list[Leased]) -> None:
+    """The text is another one after each turn of a ring, and each takes memory of the server."""
+    await turns(leased)
     query = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'WITH asked%'"
     async with session.writer_lock:
         found = await (await session.writer.execute(query)).fetchall()
     assert 0 < len(found) <= 2
+
+
+@pytest.mark.parametrize("dsn", ["pooled"], indirect=True)
+async def test_what_others_have_prepared_behind_a_pooler_stays(any_database: Database, leased: list[Leased]) -> None:
+    """Its connections to the server are theirs as well."""
+    await any_database.execute("ALTER SYSTEM SET log_statement = 'all'")
+    try:
+        await any_database.execute("SELECT pg_reload_conf()")
+        await turns(leased)
+        told = any_database.server.log.read_text()
+    finally:
+        await any_database.execute("ALTER SYSTEM RESET log_statement")
+        await any_database.execute("SELECT pg_reload_conf()")
+    assert "WITH asked AS" in told
+    assert "DEALLOCATE" not in told[told.index("WITH asked AS") :]
 
 
 async def test_no_proof_follows_a_release(session: Session, leased: list[Leased]) -> None:

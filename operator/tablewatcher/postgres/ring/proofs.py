@@ -88,8 +88,8 @@ class Proofs:
             return
         text = _statement([each.log for each in kept])
         # To plan it takes five times as long as to run it; but it is another one whenever a ring turns, or others are
-        # idle, and need not be kept then.
-        prepare = hash(text) in self._texts
+        # idle, and need not be kept then. Through a pooler nothing is: it would be others' statements that are dropped.
+        prepare = hash(text) in self._texts and not self._connection.pooled
         if prepare:
             await self._make_room_for(hash(text))
         rows = [each.log.proof() for each in kept]
