@@ -33,8 +33,12 @@ def main() -> None:
 
 
 def _commands() -> None:
+    import gc
     import logging
 
+    # A command loads, answers and ends, or makes way for the listener, which begins anew: to look for garbage meanwhile
+    # is a tenth of what it takes.
+    gc.set_threshold(200_000)
     if logging.lastResort is not None:
         # What libraries warn of among themselves (a TLS connection that ends) is no answer to a command.
         logging.lastResort.setLevel(logging.ERROR)
@@ -42,9 +46,5 @@ def _commands() -> None:
     if sys.argv[1:2] == ["listen"]:
         from .listen import app
     else:
-        import gc
-
-        # A command loads, answers and ends: to look for garbage meanwhile is a tenth of what it takes.
-        gc.set_threshold(200_000)
         from .app import app
     app()
