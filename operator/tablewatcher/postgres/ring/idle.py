@@ -24,6 +24,8 @@ from .snapshot import Snapshot, late_commits
 RINGS_A_QUERY = 64
 # Asking takes this part of the time at the most, however many rings there are.
 _SHARE = 0.1
+# Where it fails, it may have waited for a lock on one ring, which costs nothing: others do not wait ten times as long.
+_LONGEST_AFTER_FAULT = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -85,8 +87,9 @@ class IdleRings:
                     await self._sleep(None if due is None else due - loop.time())
                     continue
                 began = loop.time()
-                await self._ask(began)
-                await asyncio.sleep((loop.time() - began) / _SHARE)
+                answered = await self._ask(began)
+                pause = (loop.time() - began) / _SHARE
+                await asyncio.sleep(pause if answered else min(pause, _LONGEST_AFTER_FAULT))
         finally:
             self._wake(self._waiting)
 
@@ -99,8 +102,9 @@ class IdleRings:
             pass
 
     @translating
-    async def _ask(self, now: float) -> None:
-        """One look at every ring that waits: those that are not due yet cost next to nothing more."""
+    async def _ask(self, now: float) -> bool:
+        """One look at every ring that waits: those that are not due yet cost next to nothing more. False: it failed."""
+        answered = True
         for hashes, query in self._texts():
             asked = {name: self._waiting.get(name) for name in hashes}
             if not any(asked.values()):
@@ -112,9 +116,11 @@ class IdleRings:
                 self._wake(await self._unseen(hashes, query, list(asked.values())))
             except psycopg.Error:
                 # A watcher was removed, say: each looks for itself, and its own says what is missing.
+                answered = False
                 self._wake(hashes)
                 if self._connection.closed:
                     raise
+        return answered
 
     async def _unseen(self, hashes: Sequence[str], query: str, asked: Sequence[_Waiting | None]) -> list[str]:
         bounds = [None if each is None else str(each.prev.xmax) for each in asked]
