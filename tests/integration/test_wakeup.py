@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.postgres.database import open_session
+from tablewatcher.postgres.ring import wakeup
 from tablewatcher.postgres.ring.upkeep import Ring
 from tablewatcher.spec.model import Capture, Granularity
 
@@ -33,6 +37,32 @@ async def test_nobody_is_asked_while_another_session_fills_the_queue(server_dire
             await poll(session.wakeup.usable)
         finally:
             await session.close()
+
+
+async def test_a_server_that_answers_nothing_is_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its system acknowledges what is sent, as a proxy does before a host that is gone."""
+    monkeypatch.setattr(wakeup, "_PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(wakeup, "_ANSWER_SECONDS", 1.0, raising=False)
+    session = await open_session(database.dsn)
+    ours = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'tablewatcher listener%' AND datname = "
+    pids = [pid for (pid,) in await database.execute(f"{ours} current_database()")]
+    assert len(pids) == 3
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        waiting = [asyncio.create_task(each.execute("SELECT 1")) for each in (session.reader, session.writer)]
+        done, _ = await asyncio.wait(waiting, timeout=20)
+        assert len(done) == 2
+        assert all(isinstance(task.exception(), psycopg.OperationalError) for task in done)
+
+        async def is_over() -> bool:
+            return not session.alive
+
+        await poll(is_over)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        await session.close()
 
 
 WRITES = ["INSERT INTO t SELECT g FROM generate_series(1, 50) AS g", "UPDATE t SET n = 1", "DELETE FROM t"]

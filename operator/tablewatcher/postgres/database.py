@@ -145,7 +145,7 @@ async def open_session(conninfo: str) -> Session:
             with contextlib.suppress(Exception):
                 await connection.close()
         raise
-    wakeup = NoWakeup() if listener is None else Wakeup(listener)
+    wakeup = NoWakeup() if listener is None else Wakeup(listener, beside=(reader, writer))
     return _session(reader, writer, wakeup, database=str(row["name"]), pooling=found, opened=tuple(opened))
 
 

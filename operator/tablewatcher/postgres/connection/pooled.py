@@ -139,14 +139,14 @@ class Connection(AsyncConnection[DictRow]):
             async with asyncio.timeout(_PATIENCE):
                 await self.lock.acquire()
         except TimeoutError:
-            self._hang_up()
+            self.hang_up()
             await self.lock.acquire()
         try:
             await super().close()
         finally:
             self.lock.release()
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
         """Ends the conversation: whoever waits for an answer is told at once that there is none."""
         with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.fileno())) as ours:
             ours.shutdown(socket.SHUT_RDWR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 import psycopg
@@ -13,15 +14,21 @@ from ...errors import DatabaseError, Reason
 from ..connection.session import Connection, translating
 
 _PROBE_SECONDS = 10
+# What is asked here takes no time: who does not answer for so long never will.
+_ANSWER_SECONDS = 30.0
 _PID = "SELECT pg_catalog.pg_backend_pid() AS pid"
 _QUEUE_LIMIT = 0.25
 
 
 class Wakeup:
-    """Wakes watchers by channel, over one connection for all watchers of a database."""
+    """Wakes watchers by channel, over one connection for all watchers of a database.
 
-    def __init__(self, connection: Connection) -> None:
+    beside: the others to this database. Where nobody answers, whoever waits on those would wait for ever.
+    """
+
+    def __init__(self, connection: Connection, beside: Sequence[Connection] = ()) -> None:
         self._connection = connection
+        self._all = (connection, *beside)
         # Watchers come and go while the connection stays: whoever still waits for a channel holds its event.
         self._events: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._heard: set[str] = set()
@@ -83,8 +90,17 @@ class Wakeup:
             os.close(descriptor)
 
     async def _pid(self) -> int:
-        async with self._lock:
-            return int((await self._connection.one(_PID))["pid"])
+        # Not a timeout: a statement that is cancelled waits for its end all the same.
+        giving_up = asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._hang_up)
+        try:
+            async with self._lock:
+                return int((await self._connection.one(_PID))["pid"])
+        finally:
+            giving_up.cancel()
+
+    def _hang_up(self) -> None:
+        for connection in self._all:
+            connection.hang_up()
 
     def _readable(self) -> None:
         if self._lock.locked():
