@@ -7,7 +7,6 @@ import contextlib
 import random
 import time
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 
 from tablewatcher.embedded import free_port
 
+from .events import binary, parsed
 from .leases import Call
 from .truth import Arrival
 from .wide import loads
@@ -30,49 +30,6 @@ REFUSING = "429"
 MOODS = ("500", "503", "429", "410", "401", "408", "hang", "reset", "late", "close")
 # The header in which each listener says which one it is.
 LISTENER = "X-Listener"
-_ACTIONS = {"inserted": "insert", "updated": "update", "deleted": "delete", "truncated": "truncate", "gap": "gap"}
-
-
-def parsed(event: Mapping[str, Any], *, accepted: bool) -> tuple[str, Arrival, dict[str, Any]]:
-    """The watcher of a structured event, what it tells, and its data."""
-    data = event["data"]
-    action = _ACTIONS[event["type"].rpartition(".")[2]]
-    watcher = event["source"].rpartition("/")[2]
-    key = _key(data.get("key"))
-    old = None
-    if action == "update" and "before" in data:
-        names = data["key"].keys()
-        old = _key({name: data["before"].get(name) for name in names})
-    version = (data.get("after") or {}).get("version")
-    part = data.get("partition")
-    return (
-        watcher,
-        Arrival(
-            event["id"],
-            action,
-            key if part is None else part["table"],
-            None if old == key else old,
-            str(data["source"]["txId"]),
-            version,
-            data.get("filter"),
-            int(event.get("replay", 0)),
-            accepted,
-            data.get("after") if data["source"]["table"] == "wide" else None,
-        ),
-        data,
-    )
-
-
-def _key(key: Mapping[str, Any] | None) -> str:
-    if not key:
-        return ""
-    return ",".join(str(key[name]) for name in ("part", "key") if name in key)
-
-
-def binary(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """An event whose attributes are headers, as a structured one."""
-    found: dict[str, Any] = {name[3:]: text for name, text in headers.items() if name.startswith("ce-")}
-    return {**found, "data": loads(body)}
 
 
 class Endpoint:
@@ -185,7 +142,6 @@ class Reader:
         self.gaps: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.malformed: list[str] = []
         self.skipped = 0
-        self.subjects: set[str] = set()
 
     async def make(self, *, allow_batched: bool) -> None:
         async with await nats.connect(self._url) as client:
@@ -280,7 +236,7 @@ class Reader:
             watcher, each, data = parsed(event, accepted=True)
             if name != (f"{each.event_id}/r{each.replay}" if each.replay else each.event_id):
                 raise ValueError(f"id {name} beside {each.event_id}")
-            self.subjects.add(message.subject)
+            each = replace(each, subject=message.subject)
         except Exception as error:  # noqa: BLE001
             self.malformed.append(f"{error!r} in {message.subject} {message.data[:500]!r}")
             return

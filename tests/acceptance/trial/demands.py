@@ -38,6 +38,7 @@ async def change_manifest(world: World, chance: random.Random) -> None:
     async with watcher.lock:
         changed = changes_of(watcher, chance)
         world.say(f"manifest of {watcher.name}: {changed}")
+        watcher.rerouted |= "sink" in changed
         watcher.spec |= changed
         await applied(world, watcher)
     if watcher.spec.get("suspend"):
@@ -45,6 +46,20 @@ async def change_manifest(world: World, chance: random.Random) -> None:
         async with watcher.lock:
             watcher.spec["suspend"] = False
             await applied(world, watcher)
+
+
+async def reroute(world: World, chance: random.Random) -> None:
+    """A subject names one column, then another, and what has been sent by then is sent again."""
+    found = [each for each in world.watchers.values() if not each.http and each.table == "account"]
+    watcher, columns = chance.choice(found), ["version", "kind"]
+    for name in chance.sample(columns, 2):
+        async with watcher.lock:
+            world.say(f"subject of {watcher.name}: {name}")
+            watcher.rerouted = True
+            watcher.spec |= {"columns": columns, "sink": _with_subject(watcher, f".{{column:{name}}}")}
+            await applied(world, watcher)
+        await asyncio.sleep(chance.choice([0.5, 2]))
+    await world.command("replay", watcher.name, 20)
 
 
 def changes_of(watcher: Watcher, chance: random.Random) -> dict[str, Any]:
@@ -60,22 +75,34 @@ def changes_of(watcher: Watcher, chance: random.Random) -> dict[str, Any]:
         many = chance.choice([1, 2, 100]) if watcher.table != "bulk" else 1000
         batch = {"maxEvents": many, "lingerMilliseconds": chance.choice([0, 20])}
         sink = {"http": {**spec["sink"]["http"], "batch": batch, "concurrency": chance.choice([1, 4, 32])}}
-        form = "Structured"
+        other, form = sink, "Structured"
     else:
-        above = spec["sink"]["nats"]["subject"].partition(".")[0]
-        subject = f"{above}.{watcher.name}.{{action}}" + chance.choice(["", ".{key}", ".{table}"])
-        sink, form = {"nats": {**spec["sink"]["nats"], "subject": subject}}, chance.choice(["Structured", "Binary"])
-    found: list[dict[str, Any]] = [
         # {column:kind} in a subject wants the column.
+        sink, form = _to_nats(watcher, columns, chance), chance.choice(["Structured", "Binary"])
+        other = _to_nats(watcher, spec.get("columns", []), chance)
+    found: list[dict[str, Any]] = [
         {"columns": columns, "sink": sink, "format": form},
         {"includeBefore": not spec.get("includeBefore", False)},
         {"where": where},
-        {"sink": sink, "format": form},
+        {"sink": other, "format": form},
         {"capture": {"granularity": chance.choice(["Auto", "Row"])}},
         {"delivery": {**spec["delivery"], **retention}},
         {"suspend": True},
     ]
     return chance.choice(found)
+
+
+def _to_nats(watcher: Watcher, columns: list[str], chance: random.Random) -> dict[str, Any]:
+    """Its sink with another subject. columns: those that are sent."""
+    named = [f".{{column:{name}}}" for name in ("kind", "version") if name in columns or "*" in columns]
+    return _with_subject(watcher, chance.choice(["", ".{key}", ".{table}", *named, *named]))
+
+
+def _with_subject(watcher: Watcher, last: str) -> dict[str, Any]:
+    """last: what follows name and action."""
+    sink = watcher.spec["sink"]["nats"]
+    above = sink["subject"].partition(".")[0]
+    return {"nats": {**sink, "subject": f"{above}.{watcher.name}.{{action}}{last}"}}
 
 
 async def applied(world: World, watcher: Watcher) -> None:

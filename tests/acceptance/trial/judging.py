@@ -83,7 +83,8 @@ def _identities(arrivals: Iterable[Arrival]) -> Iterable[str]:
             yield f"id {each.event_id} is of {first} and of {what}"
 
 
-def _matches(change: Change, each: Arrival) -> bool:
+def matches(change: Change, each: Arrival) -> bool:
+    """Whether the event may tell of this change."""
     if (change.action, change.key, change.xid) != (each.action, each.key, each.xid):
         return False
     return change.action == "delete" or each.version is None or each.version == change.n
@@ -95,11 +96,11 @@ def _compared(
     place = 0
     for nth, each in enumerate(actual):
         at = place
-        while at < len(wanted) and not _matches(wanted[at][0], each):
+        while at < len(wanted) and not matches(wanted[at][0], each):
             at += 1
         near = _near(wanted, actual, place, nth)
         if at == len(wanted):
-            late = any(_matches(change, each) for change, _ in wanted[:place])
+            late = any(matches(change, each) for change, _ in wanted[:place])
             yield f"key {key}: {each} {'came late, or twice' if late else 'was never made'}; {near}"
             return
         if passed := [change for change, must in wanted[place:at] if must]:
@@ -121,7 +122,7 @@ def _counted(
         left[change.action, change.key, change.xid].append((change, must))
     for each in actual:
         alike = left[each.action, each.key, each.xid]
-        matching = [pair for pair in alike if _matches(pair[0], each)]
+        matching = [pair for pair in alike if matches(pair[0], each)]
         if not matching:
             yield f"{each} was never made, or came twice"
             continue

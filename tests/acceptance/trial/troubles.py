@@ -40,6 +40,7 @@ TROUBLES: dict[Trouble, int] = {
     refusing.halt: 4,
     demands.write_much: 4,
     demands.change_manifest: 8,
+    demands.reroute: 3,
     demands.make_again: 3,
     demands.migrate: 5,
     demands.change_wide: 5,
@@ -50,7 +51,7 @@ TROUBLES: dict[Trouble, int] = {
 
 
 # Each shows faults of its own, and comes too seldom by chance alone: a long trial has two of them in any case.
-RARE = (breaking.cut_off, refusing.halt, refusing.ask_again_and_again)
+RARE = (breaking.cut_off, refusing.halt, refusing.ask_again_and_again, demands.reroute)
 
 
 def rare(world: World, seed: str) -> list[Trouble]:

@@ -50,7 +50,8 @@ class Change:
 class Arrival:
     """version: None where it is not sent. filter: the word of an update, where there is a condition.
 
-    replay: its number, 0 where it is none. after: the row, of table `wide`; None where it is not sent.
+    replay: its number, 0 where it is none. after: the row, of table `wide`; None where it is not sent. source: the
+    table it names; token: its key as one word; subject: of NATS.
     """
 
     event_id: str
@@ -63,6 +64,9 @@ class Arrival:
     replay: int
     accepted: bool
     after: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    source: str = field(default="", compare=False, repr=False)
+    token: str = field(default="", compare=False, repr=False)
+    subject: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

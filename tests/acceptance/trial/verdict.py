@@ -16,6 +16,7 @@ import psycopg
 from ..commands import tablewatcher
 from .growth import at_rest
 from .judging import faults, wanted
+from .routes import misrouted
 from .stretches import holes
 from .truth import Change, by_table
 from .watchers import CORE_WATCHER, WIDE
@@ -144,6 +145,8 @@ def _of_watcher(world: World, name: str, changes: list[Change]) -> list[str]:
     if watcher.asking.ordered:
         gone = {(each.xid, each.key) for each in changes if watcher.asking.was_dropped(each)}
         wrong += holes([each for each in tried if (each.xid, each.key) not in gone])
+    if not watcher.http:
+        wrong += misrouted(name, changes, world.arrivals(watcher), changed=watcher.rerouted)
     wrong += unlike(changes, [*world.arrivals(watcher), *tried], every=name == WIDE)
     found = [f"{name}: {text}" for text in wrong[:_TOLD]]
     return found + ([f"{name}: {len(wrong)} faults in all"] if len(wrong) > _TOLD else [])

@@ -31,13 +31,14 @@ ROWS = ["insert", "update", "delete"]
 
 @dataclass(slots=True)
 class Watcher:
-    """name; table; http: whether the sink is; spec: as the manifest has it now."""
+    """name; table; http: whether the sink is; spec: as the manifest has it now; rerouted: its sink was another."""
 
     name: str
     table: str
     http: bool
     spec: dict[str, Any]
     asking: Asking
+    rerouted: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def asked(self) -> Asked:
