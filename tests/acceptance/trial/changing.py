@@ -214,14 +214,17 @@ async def truncate(work: Work, keys: Sequence[str]) -> None:
     await work.note("account", [(n, "truncate", "", None, None, None)])
 
 
-async def write_all(work: Work, size: int) -> None:
-    """Of table `bulk`, which nobody else writes: its rows come where there are none, else all of them change or go."""
-    ((there, kind),) = await work.execute("SELECT count(*)::int, min(kind) FROM bulk")
+async def write_all(work: Work, name: str, size: int) -> None:
+    """Of table `bulk`, which nobody else writes: its rows come where there are none, else all of them change or go.
+
+    name: what it is called now.
+    """
+    ((there, kind),) = await work.execute(f"SELECT count(*)::int, min(kind) FROM {name}")
     rows, first, new = there or size, work.version(), work.kind()
     for _ in range(rows):
         work.version()
     action = "insert" if not there else work.chance.choice(["update", "update", "delete", "truncate"])
-    await work.execute(_ALL[action], *_values(action, first, new, rows))
+    await work.execute(_ALL[action].format(name), *_values(action, first, new, rows))
     if action == "truncate":
         await work.note("bulk", [(first, action, "", None, None, None)])
         return
@@ -241,11 +244,11 @@ def _values(action: str, first: int, kind: str, rows: int) -> list[object]:
 
 
 _ALL = {
-    "insert": "INSERT INTO bulk (key, version, kind) SELECT 'b-' || i, %s::bigint + i, %s"
+    "insert": "INSERT INTO {} (key, version, kind) SELECT 'b-' || i, %s::bigint + i, %s"
     " FROM generate_series(1, %s::int) AS i",
-    "update": "UPDATE bulk SET version = %s::bigint + substr(key, 3)::int, kind = %s",
-    "delete": "DELETE FROM bulk",
-    "truncate": "TRUNCATE bulk",
+    "update": "UPDATE {} SET version = %s::bigint + substr(key, 3)::int, kind = %s",
+    "delete": "DELETE FROM {}",
+    "truncate": "TRUNCATE {}",
 }
 
 

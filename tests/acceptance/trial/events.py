@@ -8,6 +8,7 @@ from typing import Any
 from .truth import Arrival
 from .wide import loads
 
+_TABLES = ("account", "parted", "bulk", "wide")
 _ACTIONS = {"inserted": "insert", "updated": "update", "deleted": "delete", "truncated": "truncate", "gap": "gap"}
 
 
@@ -22,6 +23,8 @@ def parsed(event: Mapping[str, Any], *, accepted: bool) -> tuple[str, Arrival, d
         names = data["key"].keys()
         old = _key({name: data["before"].get(name) for name in names})
     table = data["source"]["table"]
+    if table not in _TABLES:
+        raise ValueError(f"no watcher has table {table}")
     version = (data.get("after") or {}).get("version")
     part = data.get("partition")
     return (
