@@ -97,6 +97,23 @@ async def test_delivered_rows_stay_as_long_as_they_are_wanted(
     await poll(lambda: is_empty(held), 40)
 
 
+async def test_what_was_rolled_back_is_not_told_as_waiting(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ids are drawn and come to nothing. A listener that is woken by who commits does not look for that."""
+    monkeypatch.setattr(keeping, "UPKEEP_SECONDS", 0.01)
+    running = await run()
+    for number in (1, 2):
+        await database.execute(f"INSERT INTO t VALUES ({number}, 'kept')")
+        await poll(
+            lambda number=number: running.sample("events_delivered_total", action="insert", sink="http") == number, 40
+        )
+        await asyncio.sleep(0.5)  # by now who commits is asked to wake it
+    await database.execute("BEGIN; INSERT INTO t SELECT g, 'gone' FROM generate_series(3, 40) AS g; ROLLBACK")
+    await asyncio.sleep(0.5)
+    assert running.sample("ring_rows") == 0
+
+
 async def test_a_long_log_of_cursors_takes_no_delivered_rows_away(
     database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ class Reading:
             await asyncio.sleep(self._pace.busy_step)
         elif self._pace.armed(self._flow.now()):
             # Whatever commits after this page's snapshot notifies us: no need to look before it does.
+            self._flow.observer.behind.caught_up()
             await self._idle(woken, position)
 
     async def _idle(self, woken: asyncio.Event, position: Position) -> None:
