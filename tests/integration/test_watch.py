@@ -33,6 +33,7 @@ from .sinks.events import MemorySecrets
 class Running:
     """A watcher of table `t` that runs, and its metrics."""
 
+    database: Database
     rings: tuple[str, ...]
     registry: CollectorRegistry
 
@@ -40,6 +41,15 @@ class Running:
         """A metric of the watcher, 0 where nothing was counted yet."""
         known = {"watcher_namespace": "shop", "watcher": "w", **labels}
         return self.registry.get_sample_value(f"tablewatcher_{name}", known) or 0.0
+
+    async def slot(self) -> int:
+        """The one that is written."""
+        turned = self.rings[0].replace("ring_", "slot_")[:-2]
+        return int((await self.database.execute(f"SELECT last_value FROM {turned}"))[0][0])
+
+    async def held(self) -> int:
+        """Rows in the first slot."""
+        return int((await self.database.execute(f"SELECT count(*) FROM {self.rings[0]}"))[0][0])
 
 
 Run = Callable[..., Awaitable[Running]]
@@ -63,7 +73,7 @@ async def run(database: Database, http_receiver: HttpReceiver) -> AsyncIterator[
             observer = Observer(spec, Metrics(registry), "here")
             watch = Watch(spec, names, target, MemorySecrets(), observer, addresses=AddressPolicy())
             stack.push_async_callback(watch.stop)
-            return Running(tuple(f"tablewatcher.{ring}" for ring in names.rings), registry)
+            return Running(database, tuple(f"tablewatcher.{ring}" for ring in names.rings), registry)
 
         yield start
 
@@ -77,24 +87,16 @@ async def test_delivered_rows_stay_as_long_as_they_are_wanted(
     running = await run()
     await database.execute("INSERT INTO t VALUES (1, 'kept')")
     await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == 1, 40)
-    turned = f"SELECT last_value FROM {running.rings[0].replace('ring_', 'slot_')[:-2]}"
-
-    async def slot() -> int:
-        return int((await database.execute(turned))[0][0])
-
-    async def held() -> int:
-        return int((await database.execute(f"SELECT count(*) FROM {running.rings[0]}"))[0][0])
-
-    await poll(lambda: at_last(slot, 2), 40)
+    await poll(lambda: at_last(running.slot, 2), 40)
     # The next turn would be into the slot that the row is in.
     refused = database.server.log.read_text().count("TW001")
     for _ in range(50):
-        assert (await slot(), await held()) == (2, 1)
+        assert (await running.slot(), await running.held()) == (2, 1)
         await asyncio.sleep(0.02)
     # It is tried every five seconds, for a year where they are wanted for so long: no errors in somebody's log.
     assert database.server.log.read_text().count("TW001") == refused
     await database.execute(f"UPDATE {running.rings[0]} SET at = at - interval '11 minutes'")
-    await poll(lambda: is_empty(held), 40)
+    await poll(lambda: is_empty(running.held), 40)
 
 
 async def test_what_was_rolled_back_is_not_told_as_waiting(
@@ -123,27 +125,19 @@ async def test_a_long_log_of_cursors_takes_no_delivered_rows_away(
     running = await run()
     await database.execute("INSERT INTO t VALUES (1, 'kept')")
     await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == 1, 40)
-    hash_of = running.rings[0].removeprefix("tablewatcher.ring_")[:-2]
-
-    async def slot() -> int:
-        return int((await database.execute(f"SELECT last_value FROM tablewatcher.slot_{hash_of}"))[0][0])
-
-    async def held() -> int:
-        return int((await database.execute(f"SELECT count(*) FROM {running.rings[0]}"))[0][0])
-
-    for written in (0, 1, 2):
-        await poll(lambda written=written: at_last(slot, written), 40)
+    for written, ring in enumerate(running.rings):
+        await poll(lambda written=written: at_last(running.slot, written), 40)
         # Of an epoch before all: nobody reads them.
         await database.execute(
-            f"INSERT INTO tablewatcher.cursor_{hash_of}_{written} (epoch, n, holder, expires_at, prev, after_id)"
+            f"INSERT INTO {ring.replace('ring_', 'cursor_')} (epoch, n, holder, expires_at, prev, after_id)"
             " SELECT 1, n, repeat('x', 50), '-infinity', '1:1:', 0 FROM generate_series(1, 30000) AS n"
         )
     for _ in range(50):
-        assert (await slot(), await held()) == (2, 1)
+        assert (await running.slot(), await running.held()) == (2, 1)
         await asyncio.sleep(0.02)
     await database.execute(f"UPDATE {running.rings[0]} SET at = at - interval '11 minutes'")
-    await poll(lambda: at_last(slot, 0), 40)
-    assert not await held()
+    await poll(lambda: at_last(running.slot, 0), 40)
+    assert not await running.held()
 
 
 async def at_last(slot: Callable[[], Awaitable[int]], wanted: int) -> bool:
