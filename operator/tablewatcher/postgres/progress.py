@@ -11,6 +11,7 @@ import psycopg
 
 from ..errors import DatabaseError, Reason
 from ..naming import SCHEMA, WatcherNames
+from ..tasks import heard
 from .connection.session import Connection, connect, connected, translated
 from .quoting import literal, ours
 from .ring.cursor_sql import SECONDS_LEFT, newest, with_undelivered
@@ -55,7 +56,7 @@ class ProgressReader:
         if not wanted:
             return {}
         reading = asyncio.create_task(self._opened_and_read(wanted))
-        reading.add_done_callback(_retrieve)
+        reading.add_done_callback(heard)
         try:
             answered, _ = await asyncio.wait([reading], timeout=ANSWER_SECONDS)
         finally:
@@ -91,12 +92,6 @@ class ProgressReader:
                 # Somebody's ring is not there: ask for those that are.
                 there = await installed(connection, wanted)
                 return await _reports(connection, there) if there else {}
-
-
-def _retrieve(reading: asyncio.Task[dict[str, Report]]) -> None:
-    """Of one that nobody waits for any more, nobody hears why it failed."""
-    if not reading.cancelled():
-        reading.exception()
 
 
 async def drained(conninfo: str, names: WatcherNames, *, seconds: float) -> bool:

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 
+from ..tasks import heard
+
 # What a look has found is passed on for so long. It adds to how late a fault is told.
 FRESH_SECONDS = 0.5
 
@@ -36,12 +38,6 @@ class SharedLooks:
         found = self._latest.get(place)
         if found is None or found.by is by:
             found = self._latest[place] = _Look(now, by, asyncio.create_task(look()))
-            found.task.add_done_callback(_retrieve)
+            found.task.add_done_callback(heard)
         # Whoever is cancelled leaves the look to the others.
         await asyncio.shield(found.task)
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Everybody who waited for it may have been cancelled: that nobody heard of a fault is not worth a warning then."""
-    if not task.cancelled():
-        task.exception()

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from socket import AF_UNSPEC, SOCK_STREAM
 
+from ...tasks import heard
+
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 _Question = tuple[asyncio.AbstractEventLoop, str, int, int]
 
@@ -32,5 +34,4 @@ async def _ask(loop: asyncio.AbstractEventLoop, name: str, port: int, family: in
 
 def _answered(question: _Question, task: asyncio.Task[Sequence[AddressInfo]]) -> None:
     del _asked[question]
-    if not task.cancelled():
-        task.exception()  # or else, where nobody waits any more, asyncio complains of it
+    heard(task)
