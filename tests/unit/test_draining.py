@@ -52,6 +52,16 @@ def test_where_writers_are_as_fast_no_end_is_promised() -> None:
     assert (last.rate, last.left) == (1_000, None)
 
 
+def test_a_watcher_that_begins_anew_counts_what_is_delivered_from_then_on() -> None:
+    """With another manifest, in the middle of a backlog that is told."""
+    draining = Draining()
+    before = [(8_000 - 500 * nth, 4_000 + 500 * nth) for nth in range(8)]
+    anew = [(4_000 - 500 * nth, 500 * nth) for nth in range(6)]
+    for nth, counted in enumerate([*before, *anew]):
+        found = draining.look([Figures("shop/orders", *counted)], 1000 + nth * STEP)
+    assert [(each.delivered, each.rate, each.done) for each in found] == [(2_500, 2_000, 0.625)]
+
+
 def backlog(name: str, left: float | None, done: float = 0.5) -> Backlog:
     return Backlog(name, 1_234_567, 1_000, 2_500.4, left, done, 3)
 

@@ -58,9 +58,11 @@ class Draining:
         """The backlogs that are worth a word now: those that have been there for LEAST_SECONDS."""
         found, tracks = [], {}
         for each in figures:
-            track = self._tracks.get(each.name) or _Track(now, each.delivered)
+            track = self._tracks.get(each.name)
+            if track is None or each.delivered < track.points[-1][2]:  # it begins anew, with another manifest
+                track = _Track(now, each.delivered)
             backlog = _measured(track, each, now)
-            told = each.name in self._tracks and backlog.age >= LEAST_SECONDS
+            told = backlog.age >= LEAST_SECONDS
             over = each.waiting <= backlog.rate * (OVER_SECONDS if told else LEAST_SECONDS)
             if over or each.waiting < (1 if told else LEAST_EVENTS):
                 continue
