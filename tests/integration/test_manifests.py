@@ -43,6 +43,15 @@ async def test_a_reader_that_dies_is_no_answer(tmp_path: Path, monkeypatch: pyte
         await read([tmp_path], require_secret=False)
 
 
+async def test_where_no_process_can_be_started_there_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would end a listener that delivers, for a change of one manifest."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(NotRead, match="No such file"):
+        await read([tmp_path], require_secret=False)
+
+
 async def test_modules_of_the_directory_it_is_started_in_are_not_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

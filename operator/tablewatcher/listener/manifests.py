@@ -25,17 +25,20 @@ class NotRead(Exception):
 
 async def read(paths: Sequence[Path], *, require_secret: bool) -> Manifests:
     """As `load`, in another process. Raises NotRead."""
-    # A session of its own: what a terminal sends to stop us must not end it halfway.
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # else a yaml.py of the directory we were started in would be run
-        "-m",
-        f"{__package__}.load",
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    try:
+        # A session of its own: what a terminal sends to stop us must not end it halfway.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # else a yaml.py of the directory we were started in would be run
+            "-m",
+            f"{__package__}.load",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:  # as many processes as there may be, say
+        raise NotRead(f"no process can be started: {error.strerror}") from None
     try:
         async with asyncio.timeout(LONGEST):
             answer, said = await process.communicate(pickle.dumps((list(paths), require_secret)))
