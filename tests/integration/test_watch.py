@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tablewatcher.listener import watch
 from tablewatcher.listener.decide import turning
 from tablewatcher.listener.decide.pace import LARGEST_PAGE
 from tablewatcher.listener.observe import Observer
@@ -22,7 +23,7 @@ from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.ring.lineage import Lineage
 from tablewatcher.postgres.ring.upkeep import Gauge, Ring
 from tablewatcher.sinks.address import AddressPolicy
-from tablewatcher.spec.model import Batch, HttpSink
+from tablewatcher.spec.model import Backoff, Batch, HttpSink
 
 from ..conftest import Database, HttpReceiver, ReceivedRequest, poll
 from .capturing import names_of, spec_of
@@ -222,6 +223,23 @@ async def test_nothing_is_sent_once_the_lease_is_not_proved(
         await asyncio.sleep(1)
         assert len(http_receiver.requests) == 1
     await http_receiver.wait_for(2, 40)
+
+
+async def test_a_connection_that_has_broken_often_is_made_again_at_once(
+    database: Database, run: Run, http_receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all was well in between. A listener runs for months."""
+    monkeypatch.setattr(watch, "_RECONNECT", Backoff(initial_milliseconds=100, max_seconds=60))
+    monkeypatch.setattr(watch, "_LONG_SECONDS", 0.0)
+    await run()
+    for number in range(9):
+        await database.execute(f"INSERT INTO t VALUES ({number}, 'x')")
+        text = f'"after":{{"id":{number},'.encode()
+        await poll(lambda text=text: any(text in request.body for request in http_receiver.requests), 6)
+        await database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name LIKE 'tablewatcher listener%'"
+        )
 
 
 async def test_a_lease_counts_from_when_it_was_asked_for(

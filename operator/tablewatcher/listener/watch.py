@@ -38,6 +38,8 @@ log = structlog.get_logger("tablewatcher.listener")
 
 # For connecting again, to the database or to a sink that cannot even be made; deliveries have the watcher's own.
 _RECONNECT = Backoff(initial_milliseconds=250, max_seconds=5)
+# What ends after so long had gone well: the wait begins anew, however often that has been so before.
+_LONG_SECONDS = 30.0
 _WAIT_SECONDS = 1.0
 # For one more attempt to release the lease, where the database was lost and we are told to end.
 _FAREWELL_SECONDS = 5.0
@@ -77,23 +79,25 @@ class Watch:
         await self._task
 
     async def _run(self) -> None:
-        failures = 0
+        failures, clock = 0, asyncio.get_running_loop().time
         while not self._stop.is_set():
+            began = clock()
             try:
                 await self._serve()
                 failures = 0
+                continue
             except LeaseLost:
                 self._owns = False
                 self.observer.unleased(Reason.RECONCILING, "another listener has taken over")
+                continue
             except TableWatcherError as error:
-                failures += 1
-                self.observer.unleased(error.reason, error.message)
-                await self._pause(delay(_RECONNECT, failures, random.uniform(0.5, 1.0)))  # noqa: S311
+                reason, message = error.reason, error.message
             except Exception as error:
-                failures += 1
                 log.exception("unexpected fault; trying again", watcher=self.spec.qualified_name)
-                self.observer.unleased(Reason.RECONCILING, f"unexpected fault: {type(error).__name__}")
-                await self._pause(delay(_RECONNECT, failures, random.uniform(0.5, 1.0)))  # noqa: S311
+                reason, message = Reason.RECONCILING, f"unexpected fault: {type(error).__name__}"
+            failures = 1 if clock() - began > _LONG_SECONDS else failures + 1
+            self.observer.unleased(reason, message)
+            await self._pause(delay(_RECONNECT, failures, random.uniform(0.5, 1.0)))  # noqa: S311
         if self._owns:
             await self._let_go()
 
