@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from tablewatcher.listener.target import Target
 from tablewatcher.listener.watch import Watch
 from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.install.apply import apply
+from tablewatcher.postgres.parked import Held, Parked, Row
 from tablewatcher.postgres.ring.lineage import Lineage
 from tablewatcher.postgres.ring.upkeep import Gauge, Ring
 from tablewatcher.sinks.address import AddressPolicy
@@ -223,6 +224,33 @@ async def test_nothing_is_sent_once_the_lease_is_not_proved(
         await asyncio.sleep(1)
         assert len(http_receiver.requests) == 1
     await http_receiver.wait_for(2, 40)
+
+
+async def test_what_is_put_aside_without_end_keeps_no_lease_from_being_proved(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a row that changes much, more comes while some of it is written down."""
+    monkeypatch.setattr(flow, "LEASE_SECONDS", 2.0)
+    write, changes, connected = Parked.write, iter(range(15)), list[float]()
+
+    async def meanwhile(parked: Parked, epoch: int, rows: Sequence[Row]) -> Held | None:
+        found = await write(parked, epoch, rows)
+        if (change := next(changes, None)) is not None:
+            await database.execute(f"UPDATE t SET v = '{change}'")
+            await poll(lambda: running.sample("events_captured_total", action="update") > change, 40)
+            await asyncio.sleep(0.2)
+            connected.append(running.sample("listener_connected"))
+        return found
+
+    monkeypatch.setattr(Parked, "write", meanwhile)
+    running = await run(
+        "INSERT INTO tablewatcher.parked"
+        " (hash, ring_id, event_id, op, key, time, captured_at, sequence, data, attempts, reason, message)"
+        " SELECT hash, 0, '', 'u', '1', '', 0, '', '{}', 1, '', '' FROM tablewatcher.watcher"
+    )
+    await database.execute("INSERT INTO t VALUES (1, '')")
+    await poll(lambda: len(connected) == 15, 40)
+    assert connected == [1] * 15
 
 
 async def test_a_connection_that_has_broken_often_is_made_again_at_once(

@@ -132,7 +132,9 @@ class Aside:
 
     async def _write(self) -> None:
         delivery = self._flow.delivery
-        while delivery.aside:
+        # What is given up meanwhile is for the next time, or there might be no end: the lease has to be proved, too.
+        left = len(delivery.aside)
+        while left > 0 and delivery.aside:
             # However full the ring is: what waits for room there keeps the ring from being emptied.
             room = self._flow.spec.delivery.overflow_bytes // 2 - self._held.bytes
             piece = that_fits(delivery.aside, room, self._back)[:PIECE_EVENTS]
@@ -149,6 +151,7 @@ class Aside:
                     self._back.discard(parking.event)
                     self.failed.update(parking.event.lane_keys)
             delivery.put_aside(piece)
+            left -= len(piece)
 
     async def _try_again(self) -> None:
         """Sends what there is no room for as if it had never failed, where nothing of its keys is written down.
