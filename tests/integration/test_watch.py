@@ -24,7 +24,7 @@ from tablewatcher.postgres.parked import Held, Parked, Row
 from tablewatcher.postgres.ring.lineage import Lineage
 from tablewatcher.postgres.ring.upkeep import Gauge, Ring
 from tablewatcher.sinks.address import AddressPolicy
-from tablewatcher.spec.model import Backoff, Batch, HttpSink
+from tablewatcher.spec.model import Backoff, Batch, DeliveryPolicy, HttpSink
 
 from ..conftest import Database, HttpReceiver, ReceivedRequest, poll
 from .capturing import names_of, spec_of
@@ -224,6 +224,33 @@ async def test_nothing_is_sent_once_the_lease_is_not_proved(
         await asyncio.sleep(1)
         assert len(http_receiver.requests) == 1
     await http_receiver.wait_for(2, 40)
+
+
+async def test_who_may_not_send_does_not_look_for_what_to_send(
+    run: Run, database: Database, http_receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is due for another attempt while the lease is not proved."""
+    monkeypatch.setattr(flow, "LEASE_SECONDS", 0.5)
+    look, looks = Observer.database, 0
+
+    def counted(observer: Observer, *, answers: bool) -> None:
+        nonlocal looks
+        looks += 1
+        look(observer, answers=answers)
+
+    monkeypatch.setattr(Observer, "database", counted)
+    http_receiver.respond = lambda _: 500
+    running = await run(
+        "INSERT INTO t VALUES (1, 'refused')", delivery=DeliveryPolicy(backoff=Backoff(initial_milliseconds=1))
+    )
+    await http_receiver.wait_for(2, 40)
+    cursors = ", ".join(ring.replace("ring_", "cursor_") for ring in running.rings)
+    async with await database.connect() as hindering, hindering.transaction():
+        await hindering.execute(f"LOCK TABLE {cursors} IN ACCESS EXCLUSIVE MODE".encode())
+        await asyncio.sleep(1.0)
+        before = looks
+        await asyncio.sleep(0.5)
+        assert looks - before < 50
 
 
 async def test_what_is_put_aside_without_end_keeps_no_lease_from_being_proved(

@@ -56,7 +56,8 @@ class Sending:
             call = asyncio.create_task(self._deliver(events))
             self._calls.add(call)
             call.add_done_callback(self._ended)
-        wake_at = flow.delivery.wake_at()
+        # Without the lease nothing goes before that is proved again, which wakes us.
+        wake_at = flow.delivery.wake_at() if flow.leased else None
         wait = LONGEST_WAIT if wake_at is None else min(max(wake_at - flow.now(), 0.001), LONGEST_WAIT)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
