@@ -61,6 +61,39 @@ async def _checks(sink: NatsSink) -> Reason:
     return Reason.ACKNOWLEDGED
 
 
+class _OddSecrets(MemorySecrets):
+    """odd: reading fails as nobody has foreseen. tried: how often it was."""
+
+    odd, tried = False, 0
+
+    def read(self, name: str) -> dict[str, str]:
+        if self.odd:
+            self.tried += 1
+            raise RuntimeError("a loop of links")
+        return super().read(name)
+
+
+async def test_an_unforeseen_fault_is_no_end_of_connecting(server: NatsServer, eventually: Eventually) -> None:
+    """Also where there is nothing to send, and looks alone tell that it is away."""
+    server.start()
+    await add_stream(server)
+    secrets = _OddSecrets({"nats": {"token": "t"}})
+    sink = nats_sink(server.url, secrets=secrets, auth=NatsAuth(token=SecretKey("nats", "token")))
+    await sink.open()
+    secrets.odd = True
+    server.kill()
+    await eventually(lambda: secrets.tried, SECONDS)
+    assert await _checks(sink) is Reason.SINK_UNREACHABLE
+    secrets.odd = False
+    server.start()
+    await eventually(lambda: _is_well(sink), SECONDS)
+    await sink.close()
+
+
+async def _is_well(sink: NatsSink) -> bool:
+    return await _checks(sink) is Reason.ACKNOWLEDGED
+
+
 @pytest.mark.parametrize("fast", [False, True])
 async def test_a_right_that_is_granted_is_used_at_once(server: NatsServer, eventually: Eventually, fast: bool) -> None:
     server.configure(_rights('"$JS.API.>"'))

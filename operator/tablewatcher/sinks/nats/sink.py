@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from ...spec.secrets import Secrets
 
+_log = logging.getLogger(__name__)
 _RECONNECT_FIRST_SECONDS = 0.1
 _RECONNECT_MAX_SECONDS = 2.0
 
@@ -188,9 +190,6 @@ class NatsSink:
         """Publish `events` and wait for every acknowledgement, 5 s at most."""
         connection = self._connection
         if connection is None or connection.lost:
-            if self._reconnecting is not None and self._reconnecting.done():
-                # It ends by itself only when connected: whatever stopped it must not stop delivery for good.
-                self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
             # Whoever tries again at once must not keep the event loop from connecting.
             await asyncio.sleep(0)
             return [self._down] * len(events)
@@ -232,13 +231,15 @@ class NatsSink:
                 connection = await self._connect()
             except SinkError as error:
                 self._down = self._not_connected(error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load only
-                pause = min(pause * 2, _RECONNECT_MAX_SECONDS)
-                continue
-            if not connection.lost:
-                self._connection, self._reconnecting = connection, None
-                return
-            await connection.close()
+            except Exception:  # noqa: BLE001 - whatever it is, it must not be the end of connecting
+                _log.exception("unexpected fault in connecting to NATS; trying again")
+            else:
+                if not connection.lost:
+                    self._connection, self._reconnecting = connection, None
+                    return
+                await connection.close()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load only
+            pause = min(pause * 2, _RECONNECT_MAX_SECONDS)
 
     def _not_connected(self, error: SinkError | None) -> Outcome:
         if error is not None:
