@@ -21,6 +21,7 @@ from tablewatcher.event import Event
 from tablewatcher.listener.health import HealthServer
 from tablewatcher.listener.observe import Observer
 from tablewatcher.metrics import Metrics
+from tablewatcher.postgres.database import Progress
 from tablewatcher.postgres.parked import Held
 from tablewatcher.postgres.ring.chunks import IDS_A_ROW
 from tablewatcher.postgres.ring.position import Rest
@@ -74,6 +75,22 @@ def test_a_listener_that_stands_by_tells_nothing_of_the_ring() -> None:
     assert told() == [4096, 8192, 0, 0, 0, 1], "it is still ours"
     observer.unleased(Reason.RECONCILING, "standing by", ready=True)
     assert told() == [None] * 6
+
+
+def test_a_sink_that_takes_events_counts_as_connected_with_no_room_for_those_that_it_refuses() -> None:
+    """Or an alert says that nobody delivers."""
+    metrics = Metrics(CollectorRegistry())
+    observer = Observer(SPEC, metrics, "here")
+    labels = {"watcher_namespace": SPEC.namespace, "watcher": SPEC.name}
+
+    async def write(_: Progress) -> None:
+        """Nobody reads it."""
+
+    observer.leased(1, write)
+    observer.forwarding()
+    observer.parked(Held(1, 1 << 20), full=True)
+    assert (observer.ready, observer.reason) == (False, Reason.EVENTS_PARKED)
+    assert metrics.registry.get_sample_value("tablewatcher_listener_connected", labels) == 1
 
 
 def test_a_backlog_is_old_while_all_that_was_read_is_delivered() -> None:

@@ -243,7 +243,9 @@ class Observer:
         if anew or (ready, reason) != (self.ready, self.reason):
             (self._log.info if ready else self._log.warning)(message or "forwarding", reason=str(reason))
         self.ready, self.reason, self.message = ready, reason, message
-        connected = self._sink_says[0] and self._write is not None and self._answers
+        # Where there is no room for more that is refused, all else goes on.
+        takes = self._sink_says[0] or self._sink_says[1] is Reason.EVENTS_PARKED
+        connected = takes and self._write is not None and self._answers
         self._metrics.listener_connected.labels(*self._labels).set(1 if connected else 0)
 
 
