@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -101,3 +102,22 @@ async def test_a_listener_ends_in_order(
         f"SELECT expires_at = '-infinity' FROM tablewatcher.{cursor[0]} ORDER BY epoch DESC, n DESC LIMIT 1"
     )
     assert lease == (True,)
+
+
+async def test_a_listener_ends_while_a_manifest_is_read(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    """For as long as it may take: of a share that does not answer, or, as here, of whoever is to write it."""
+    pipe = tmp_path / "orders.yaml"
+    os.mkfifo(pipe)
+
+    def is_read() -> int:
+        with contextlib.suppress(OSError):
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        return 0
+
+    dsn = f"postgresql://127.0.0.1:{free_port()}/none"
+    with started(PROGRAM, "listen", "-f", pipe, "--dsn", dsn, "--http-port", free_port()) as program:
+        writing = await poll(is_read, 40)
+        try:
+            assert await program.end(signal.SIGINT) == 0, program.tail()
+        finally:
+            os.close(writing)
