@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from .aside import Aside
 from .flow import Flow
@@ -39,17 +40,18 @@ class Relay:
         }
         await self._aside.begin()
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(self._abandon)
+            stack.push_async_callback(self._sending.abandon)
             tasks = [
                 asyncio.create_task(part(), name=f"{self._flow.spec.qualified_name} {name}")
                 for name, part in parts.items()
             ]
             stack.push_async_callback(_cancelled, tasks)
-            stopper = asyncio.create_task(_until(stop))
+            stopper = asyncio.create_task(stop.wait())
             stack.push_async_callback(_cancelled, [stopper])
-            done, _ = await asyncio.wait([*tasks, stopper], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopper}:
-                task.result()
+            await asyncio.wait([*tasks, stopper], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
             await self._drain(tasks)
 
     async def _drain(self, tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -83,15 +85,8 @@ class Relay:
         while self._flow.delivery.waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
-    async def _abandon(self) -> None:
-        await self._sending.abandon()
 
-
-async def _until(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -103,7 +103,7 @@ class Sending:
         if not call.cancelled() and (fault := call.exception()) is not None:
             # Its events would stay in flight for ever: end the relay, and start again from the cursor.
             self._fault = fault
-            self._flow.changed.set()
+        self._flow.changed.set()
 
     def _next(self) -> Sequence[Event]:
         """The events of the next call; none where there are none, or nothing may be sent."""
@@ -127,10 +127,6 @@ class Sending:
             events = self._next() if self._running and len(self._calls) <= concurrency else ()
             if len(self._calls) < concurrency:
                 flow.changed.set()  # what has become free may be more than one call takes
-        call = asyncio.current_task()
-        if call is not None:
-            self._calls.discard(call)  # before the sender looks again, not after this task has ended
-        flow.changed.set()
 
     async def _outcomes(self, events: Sequence[Event]) -> Sequence[Outcome]:
         try:
