@@ -83,7 +83,7 @@ def test_a_repeat_that_is_stored_is_delivered_and_one_that_is_only_noted_is_not(
 def test_an_event_that_is_only_noted_is_never_given_up_and_holds_up_no_other() -> None:
     blame = Blame(DeliveryPolicy(), lambda: 0.5, lambda _: 0.0)
     for nth in range(100):
-        blame.delivered([event(1000 + nth)], 1)
+        blame.delivered([event(1000 + nth)])
         wait = blame.failed(event_in_process, IN_PROCESS, float(nth), company=1, first=True)
         assert wait is not None
         assert wait >= 2.0

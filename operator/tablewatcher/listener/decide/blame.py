@@ -8,7 +8,7 @@ open: one probe at a time, after a growing wait, and nothing is given up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ...errors import Reason
@@ -61,10 +61,10 @@ class Blame:
     accepted: int = 0
     _refused: set[Event] = field(default_factory=set)
 
-    def delivered(self, events: Iterable[Event], count: int) -> None:
-        """The endpoint has accepted `count` events."""
+    def delivered(self, events: Sequence[Event]) -> None:
+        """The endpoint has accepted these."""
         self.circuit.failures = 0
-        self.accepted += count
+        self.accepted += len(events)
         if self._refused:
             self._refused.clear()
         if self.records:

@@ -242,7 +242,7 @@ class Delivery(Generic[P]):
         return self.waiting
 
     def _delivered(self, events: Sequence[Event]) -> None:
-        self._blame.delivered(events, len(events))
+        self._blame.delivered(events)
         self.pages.outstanding.difference_update(events)
         self._backlog.settled(events)
         guilty, passed = self.witness.accept(events)
