@@ -29,6 +29,7 @@ print(type(sink).__name__, "{other}.connector" in sys.modules or "{other}.js" in
     ("sink", "name", "other"),
     [
         ('model.HttpSink("https://hooks.example.com/orders")', "HttpSink", "nats"),
+        ('model.NatsSink(("nats://127.0.0.1:4222",), "shop")', "NatsSink", "aiohttp"),
     ],
 )
 def test_the_other_client_is_not_loaded(sink: str, name: str, other: str) -> None:

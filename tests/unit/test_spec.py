@@ -416,6 +416,15 @@ def test_no_message_repeats_a_password(document: dict[str, Any]) -> None:
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Host", "content-length", "Content-Type", "connection", "Transfer-Encoding", "webhook-id", "ce-id", "traceparent"],
+)
+def test_no_header_for_a_manifest_to_set(name: str) -> None:
+    with pytest.raises(ValueError, match="ours to set"):
+        checks.header_name(name)
+
+
 def test_a_header_without_a_value() -> None:
     """Else the request would go without it."""
     for field in ("value", "valueFrom"):

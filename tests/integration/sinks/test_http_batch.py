@@ -12,11 +12,10 @@ from aiohttp import web
 from cloudevents.core.bindings import http as cloudevents_http
 from standardwebhooks import Webhook
 
-from tablewatcher.errors import Reason, SinkError
 from tablewatcher.event import Event
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.sinks.http.sink import HttpSink
-from tablewatcher.spec.model import Batch, Format
+from tablewatcher.spec.model import Batch
 
 from ..running import running_time
 from .conftest import HOOK, SIGNING_SECRET, http_sink
@@ -235,10 +234,3 @@ async def test_a_slow_endpoint_that_refuses_is_looked_through_over_several_calls
             left = [one for one, outcome in zip(left, outcomes, strict=True) if outcome.verdict is Verdict.RETRY]
     await sink.close()
     assert refused == [sent[5]]
-
-
-async def test_binary_has_no_batches(http_server: HttpServer) -> None:
-    with pytest.raises(SinkError) as caught:
-        _sink(http_server, form=Format.BINARY)
-    assert caught.value.reason is Reason.SPEC_INVALID
-    assert _sink(http_server, max_events=1, form=Format.BINARY).limits.max_batch == 1

@@ -59,17 +59,6 @@ async def test_what_a_secret_holds_is_read_again_after_a_while(
     assert [request.headers["x-token"] for request in http_server.received] == ["two", "two", "two", "four"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["Host", "content-length", "Content-Type", "connection", "Transfer-Encoding", "webhook-id", "ce-id", "traceparent"],
-)
-async def test_a_header_of_ours_cannot_be_set(http_server: HttpServer, name: str) -> None:
-    with pytest.raises(SinkError) as caught:
-        await http_sink(http_server.url, headers=(Header(name, "x"),)).open()
-    assert caught.value.reason is Reason.SPEC_INVALID
-    assert name in caught.value.message
-
-
 async def test_a_header_value_that_would_start_another_header_is_refused_and_not_shown(http_server: HttpServer) -> None:
     secrets = MemorySecrets({"hook": {"token": "s3cret\r\nwebhook-id: forged"}})
     with pytest.raises(SinkError) as caught:

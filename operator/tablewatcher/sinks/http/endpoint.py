@@ -123,10 +123,6 @@ class EndpointSource:
             raise SinkError(Reason.SPEC_INVALID, f"spec.sink.http.url {checks.URL_FORM}") from None
 
     def _header(self, header: Header) -> tuple[str, str]:
-        try:
-            checks.header_name(header.name)
-        except ValueError as error:
-            raise SinkError(Reason.SPEC_INVALID, f"spec.sink.http.headers: {header.name} {error}") from None
         value = header.value or ""
         if header.secret is not None:
             # `kubectl create secret --from-file` often ends in a newline that nobody meant.

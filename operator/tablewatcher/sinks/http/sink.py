@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...errors import Reason, SinkError
 from ...event import DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE, Event, attributes
 from ...naming import token
 from ...spec.model import Format, Table
@@ -46,10 +45,6 @@ class HttpSink:
     ) -> None:
         self._batched = spec.batch.max_events > 1
         self._binary = format is Format.BINARY
-        if self._batched and self._binary:
-            raise SinkError(
-                Reason.SPEC_INVALID, "spec.format: a batch is always Structured: remove Binary, or batch.maxEvents"
-            )
         self._limits = _limits(spec)
         self._seconds = float(spec.timeout_seconds)
         self._length = BodyLength(spec.batch.max_bytes)

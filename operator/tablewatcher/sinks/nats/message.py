@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ...errors import Reason, SinkError
+from ...errors import Reason
 from ...event import ACTION_NAMES, DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE, TYPES, Event
 from ...naming import token
 from ...spec.model import Format, NatsSink, Table
@@ -14,7 +14,6 @@ from ..binary_mode import header_value
 from .subject import MAX_BYTES, Subject, subject
 
 _TOKEN = re.compile(r"[A-Za-z0-9_%,-]+\Z")
-_STREAM = re.compile(r"[^\s.*>/\\\x00-\x1f\x7f]+\Z")
 # More than the headers of a message ever take: only bodies this near to a bound are looked at closely.
 _HEADERS_BYTES = 32 << 10
 
@@ -51,12 +50,6 @@ class MessageWriter:
         content_type = DATA_CONTENT_TYPE if self._binary else STRUCTURED_CONTENT_TYPE
         self._head = f"NATS/1.0\r\nContent-Type: {content_type}\r\n"
         if spec.jet_stream and spec.stream is not None:
-            if not _STREAM.match(spec.stream):
-                raise SinkError(
-                    Reason.SPEC_INVALID,
-                    f"spec.sink.nats.jetStream.stream: {spec.stream!r} is no stream name: "
-                    "leave out spaces, dots, slashes and wildcards",
-                )
             # Only where the manifest names one: whoever runs NATS may move a subject between streams.
             self._head += f"Nats-Expected-Stream: {spec.stream}\r\n"
         self._head += "Nats-Msg-Id: "
