@@ -67,6 +67,8 @@ class Deliveries(RuleBasedStateMachine):
         taken = self.delivery.take(self.now, self.limits(limit))
         assert len(taken) <= limit
         if not taken:
+            wake = self.delivery.wake_at()
+            assert wake is None or wake > self.now, "the sender would look again at once, and again"
             return
         if circuit.failures or proving:
             assert not self.flying, "one probe at a time"
