@@ -16,31 +16,9 @@ SESSION_SETTINGS = {
 }
 _SETTLED_TYPES = frozenset(
     [
-        "int2",
-        "int4",
-        "int8",
-        "oid",
-        "numeric",
-        "bool",
-        "text",
-        "varchar",
-        "bpchar",
-        "char",
-        "name",
-        "uuid",
-        "json",
-        "jsonb",
-        "date",
-        "timestamp",
-        "time",
-        "timetz",
-        "inet",
-        "cidr",
-        "macaddr",
-        "macaddr8",
-        "bit",
-        "varbit",
-        "xml",
+        *("int2", "int4", "int8", "oid", "numeric", "bool", "text", "varchar", "bpchar", "char", "name", "uuid"),
+        *("json", "jsonb", "date", "timestamp", "time", "timetz", "inet", "cidr", "macaddr", "macaddr8"),
+        *("bit", "varbit", "xml"),
     ]
 )
 _HARMLESS_TYPES = (_SETTLED_TYPES - {"jsonb", "bit", "varbit", "xml"}) | frozenset(

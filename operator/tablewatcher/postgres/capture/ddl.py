@@ -27,6 +27,10 @@ from .function_source import CaptureSource
 from .granularity import as_set, by_statement
 from .triggers import WantedTrigger, wanted_triggers
 
+# A body that captures nothing: the first step of removal, without a lock on the table.
+NEUTRAL_SOURCE = "BEGIN RETURN NULL; END"
+SEARCH_PATH = "search_path=pg_catalog, pg_temp"
+
 
 @dataclass(frozen=True, slots=True)
 class Desired:
@@ -49,25 +53,14 @@ def desired(spec: WatcherSpec, shape: TableShape, names: WatcherNames) -> Desire
 
 def create_function(names: WatcherNames, source: str, settings: Iterable[str]) -> str:
     """CREATE OR REPLACE of the capture function; takes no lock on the table."""
-    clauses = "".join(f"\n  SET {name} = {_setting_value(value)}" for name, _, value in map(_split, settings))
+    given = (setting.partition("=") for setting in settings)
+    values = ((name, value if name == "search_path" else literal(value)) for name, _, value in given)
+    clauses = "".join(f"\n  SET {name} = {value}" for name, value in values)
     return (
         f"CREATE OR REPLACE FUNCTION {ours(names.function)}() RETURNS trigger\n"
         f"  LANGUAGE plpgsql SECURITY DEFINER{clauses}\n"
         f"  AS {literal(source)}"
     )
-
-
-def neutral_source() -> str:
-    """A body that captures nothing: the first step of removal, without a lock on the table."""
-    return "BEGIN RETURN NULL; END"
-
-
-def _split(setting: str) -> tuple[str, str, str]:
-    return setting.partition("=")
-
-
-def _setting_value(value: str) -> str:
-    return value if value == "pg_catalog, pg_temp" else literal(value)
 
 
 def _settings(source: CaptureSource) -> tuple[str, ...]:
@@ -76,7 +69,7 @@ def _settings(source: CaptureSource) -> tuple[str, ...]:
         *(column.key_settings for column in (*source.key_columns, *source.routed_columns, *source.compared_columns)),
     )
     pinned = [f"{name}={value}" for name, value in SESSION_SETTINGS.items() if name in needed]
-    return ("search_path=pg_catalog, pg_temp", *pinned)
+    return (SEARCH_PATH, *pinned)
 
 
 def source_digest(source: str) -> str:

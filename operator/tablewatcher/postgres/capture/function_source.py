@@ -59,7 +59,7 @@ class CaptureSource:
         self._row_as_is = self._width == len(stored)
         wanted = stored if spec.columns == WHOLE_ROW else [*self._key, *spec.columns]
         self._sent = tuple(dict.fromkeys(wanted))
-        self.sent_columns = tuple(by_name[name] for name in dict.fromkeys([*self._sent, *self._key]))
+        self.sent_columns = tuple(by_name[name] for name in self._sent)
         self.key_columns = tuple(by_name[name] for name in self._key)
         self.routed_columns = tuple(by_name[name] for name in spec.routing_columns)
         self.compared_columns = tuple(by_name[name] for name in dict.fromkeys(each.column for each in spec.where))
@@ -73,7 +73,7 @@ class CaptureSource:
             self._filter,
             key=self.key_columns,
             never_null=frozenset(shape.primary_key),
-            sent=tuple(by_name[name] for name in self._sent),
+            sent=self.sent_columns,
             routed=self.routed_columns,
             watched=tuple(by_name[name] for name in spec.trigger_columns),
             stored=narrow_first,
@@ -184,7 +184,6 @@ class CaptureSource:
             "slot": sequence(self._names.slot),
             "wake": sequence(self._names.wake),
             "ids": sequence(self._names.ids),
-            "skips": sequence(self._names.skips),
             "ring": f"{SCHEMA}.ring_{self._names.hash}",
             "ring_size": " + ".join(
                 f"pg_total_relation_size('{SCHEMA}.{name}'::regclass)" for name in self._names.rings

@@ -15,23 +15,18 @@ from .statement_source import TRANSITION_TABLE
 
 @dataclass(frozen=True, slots=True)
 class WantedTrigger:
-    """One trigger. `table` qualified and quoted; `type` as pg_trigger.tgtype; new_table, old_table: names of its
-    transition tables."""
+    """One trigger. `table` qualified and quoted; `type` as pg_trigger.tgtype; new_table: of its transition table."""
 
     name: str
     table_oid: int
     table: str
     type: int
     new_table: str | None = None
-    old_table: str | None = None
 
     def create(self, names: WatcherNames, *, replace: bool) -> str:
         """The statement that makes it."""
         events = " OR ".join(action.value.upper() for action, bit in BITS.items() if self.type & bit)
-        tables = [
-            f"{side} TABLE AS {name}" for side, name in (("OLD", self.old_table), ("NEW", self.new_table)) if name
-        ]
-        referencing = f" REFERENCING {' '.join(tables)}" if tables else ""
+        referencing = f" REFERENCING NEW TABLE AS {self.new_table}" if self.new_table else ""
         level = "ROW" if self.type & ROW_BIT else "STATEMENT"
         return (
             f"CREATE {'OR REPLACE ' if replace else ''}TRIGGER {identifier(self.name)} AFTER {events} ON {self.table}"

@@ -12,6 +12,7 @@ from ...spec.model import Table
 from ..connection.session import Connection
 from ..ring.home import Home
 from ..shape import Column, TableShape
+from ..shared import SHARED_FUNCTIONS, SHARED_TABLES
 from ..sql import QUERIES
 from .grants import Grantee, Right, needed, to_capture
 
@@ -89,7 +90,6 @@ class Trigger:
     enabled: str
     touched: bool = False
     new_table: str | None = None
-    old_table: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +143,11 @@ async def observe(
     facts, owner = await _table(connection, table)
     (version,) = await _all(connection, "schema_version")
     function = await _function(connection, names, owner)
-    (shared,) = await _all(connection, "shared_rights")
+    (shared,) = await _all(connection, "shared_rights", tables=list(SHARED_TABLES), functions=list(SHARED_FUNCTIONS))
     readable = version["installed"] and server.may_see_schema is True and shared["readable"] is True
     migrated = await _migrations(connection) if readable else ()
     registered = await _registered(connection, names, readable=readable)
-    objects = await _objects(connection, names)
+    objects = await _all(connection, "owned_objects", names=[*names.rings, *names.cursors, *names.sequences])
     return Observed(
         server=server,
         table=facts,
@@ -174,15 +174,6 @@ async def observe(
         grantee=await _listener(connection, names, listener_role) if listener_role else None,
         capturers=await _capturers(connection, names, server, function),
     )
-
-
-async def owned_objects(connection: Connection, names: WatcherNames) -> dict[str, str | None]:
-    """Which of the ring's relations exist, and whose identity each carries."""
-    return {row["name"]: row["comment"] for row in await _objects(connection, names)}
-
-
-async def _objects(connection: Connection, names: WatcherNames) -> list[dict[str, Any]]:
-    return await _all(connection, "owned_objects", names=[*names.rings, *names.cursors, *names.sequences])
 
 
 async def _similar(connection: Connection, table: Table) -> tuple[str, ...]:

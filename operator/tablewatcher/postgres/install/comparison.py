@@ -89,7 +89,7 @@ def trigger_in_sync(wanted: WantedTrigger, observed: Observed) -> bool:
         trigger.name == wanted.name
         and trigger.table_oid == wanted.table_oid
         and trigger.type == wanted.type
-        and (trigger.new_table, trigger.old_table) == (wanted.new_table, wanted.old_table)
+        and trigger.new_table == wanted.new_table
         and trigger.enabled in _ENABLED
         and not trigger.touched
         for trigger in observed.triggers

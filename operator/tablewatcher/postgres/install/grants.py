@@ -18,7 +18,7 @@ _EVERYTHING = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _RING = {"TABLE": ("SELECT", "INSERT", "TRUNCATE"), "SEQUENCE": ("USAGE", "SELECT", "UPDATE")}
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Right:
     """One privilege on one object: `kind` SCHEMA, TABLE, SEQUENCE or FUNCTION; `name` as in GRANT, without schema."""
 

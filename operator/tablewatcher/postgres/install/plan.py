@@ -15,7 +15,7 @@ from enum import StrEnum
 from ...errors import DatabaseError, Reason
 from ...naming import SCHEMA, WatcherNames
 from ...spec.model import DeletionPolicy, WatcherSpec
-from ..capture.ddl import Desired, create_function, desired, neutral_source, source_digest
+from ..capture.ddl import NEUTRAL_SOURCE, SEARCH_PATH, Desired, create_function, desired, source_digest
 from ..capture.triggers import WantedTrigger
 from ..quoting import identifier, literal, ours
 from ..ring.cursor_sql import free_cursor
@@ -168,7 +168,7 @@ def neutralise(observed: Observed, names: WatcherNames) -> Plan:
         (
             Step(
                 f"stop capture in {names.function}",
-                create_function(names, neutral_source(), ("search_path=pg_catalog, pg_temp",)),
+                create_function(names, NEUTRAL_SOURCE, (SEARCH_PATH,)),
                 Kind.FUNCTION,
             ),
         )
@@ -177,7 +177,7 @@ def neutralise(observed: Observed, names: WatcherNames) -> Plan:
 
 def captures_again(observed: Observed) -> bool:
     """Whether there is a function that captures, although removal has begun: somebody has applied the watcher anew."""
-    return observed.function is not None and observed.function.source != neutral_source()
+    return observed.function is not None and observed.function.source != NEUTRAL_SOURCE
 
 
 def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy) -> Plan:

@@ -120,7 +120,7 @@ def _check_publications(spec: WatcherSpec, observed: Observed) -> None:
         )
 
 
-def _check_table(schema: str, observed: Observed, table: str) -> TableFacts:
+def _check_table(schema: str, observed: Observed, table: str) -> None:
     facts = observed.table
     if facts is None:
         hint = f"; did you mean {' or '.join(observed.similar_tables)}?" if observed.similar_tables else ""
@@ -133,15 +133,13 @@ def _check_table(schema: str, observed: Observed, table: str) -> TableFacts:
             Reason.TABLE_NOT_FOUND,
             f"there is no table {table} (spec.table) in database {observed.server.database!r}{hint}",
         )
-    kind = _KINDS.get(facts.kind, "no table") if facts.kind not in ("r", "p") else ""
-    if kind:
+    if facts.kind not in ("r", "p"):
+        kind = _KINDS.get(facts.kind, "no table")
         raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} is {kind}; watch the table where its rows are written")
-    refused = _refused(schema, facts)
-    if refused:
+    if refused := _refused(schema, facts):
         raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} {refused}")
     if not facts.shape.columns:
         raise DatabaseError(Reason.COLUMN_NOT_FOUND, f"{table} has no columns, so its rows cannot be told apart")
-    return facts
 
 
 def _refused(schema: str, facts: TableFacts) -> str:
@@ -157,9 +155,8 @@ def _refused(schema: str, facts: TableFacts) -> str:
 
 def _check_rights(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> None:
     role = identifier(observed.server.role)
-    wanted = _rights_to_look if spec.management is Management.OBSERVE else _rights_to_apply
-    grants = wanted(spec, observed, role)
-    if grants:
+    looks = spec.management is Management.OBSERVE
+    if grants := _rights_to_look(observed, role) if looks else _rights_to_apply(spec, observed, role):
         harm = ", and writes to the table fail for want of some" if lost_rights(observed, names) else ""
         raise DatabaseError(
             Reason.PERMISSION_DENIED, f"role {role} lacks rights{harm}; the owner must run: {'; '.join(grants)};"
@@ -196,7 +193,7 @@ def check_maker(spec: WatcherSpec, observed: Observed) -> None:
         )
 
 
-def _rights_to_look(spec: WatcherSpec, observed: Observed, role: str) -> list[str]:
+def _rights_to_look(observed: Observed, role: str) -> list[str]:
     """Whoever runs the SQL has the rights for it; we only have to see what is there."""
     grants = []
     if observed.schema_exists and not observed.server.may_see_schema:
@@ -275,8 +272,7 @@ def _check_routing(spec: WatcherSpec, facts: TableFacts) -> None:
 def _check_granularity(spec: WatcherSpec, facts: TableFacts) -> None:
     if spec.capture.granularity is not Granularity.STATEMENT or Action.INSERT not in spec.actions:
         return
-    found = facts.shape.rows_only
-    if found:
+    if found := facts.shape.rows_only:
         raise DatabaseError(
             Reason.SPEC_INVALID,
             f"spec.capture.granularity: Statement would not be exact here: {'; '.join(found)}; leave it to Auto",

@@ -234,21 +234,21 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n 
 
 -- name: shared_rights
 -- tables, functions: those that are there; an earlier version made fewer.
+WITH f AS (
+    SELECT p.oid, p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')' AS name
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'tablewatcher')
 SELECT coalesce(pg_catalog.array_agg(c.relname::text ORDER BY c.relname), '{}') AS tables,
-       ARRAY(SELECT p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')'
-             FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-             WHERE n.nspname = 'tablewatcher' AND p.proname IN ('token', 'utf8') ORDER BY 1) AS functions,
+       ARRAY(SELECT f.name FROM f WHERE f.name = ANY (%(functions)s) ORDER BY 1) AS functions,
        coalesce(pg_catalog.array_agg(DISTINCT pg_catalog.pg_get_userbyid(c.relowner)::text)
          FILTER (WHERE NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')), '{}') AS foreign_owners,
        pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')
          AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
          AND pg_catalog.has_table_privilege(c.oid, 'DELETE'))
-       AND coalesce((SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))
-                     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-                     WHERE n.nspname = 'tablewatcher' AND p.proname IN ('token', 'utf8')), true) AS usable,
+       AND NOT EXISTS (SELECT FROM f WHERE f.name = ANY (%(functions)s)
+                       AND NOT pg_catalog.has_function_privilege(f.oid, 'EXECUTE')) AS usable,
        pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')) FILTER (WHERE c.relname IN ('migration', 'watcher')) AS readable
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'tablewatcher' AND c.relname IN ('migration', 'watcher', 'progress', 'gap', 'parked', 'request')
+WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(tables)s)
 
 -- name: applied_migrations
 SELECT version FROM tablewatcher.migration ORDER BY version
@@ -298,7 +298,7 @@ t.tgenabled = 'O' AND NOT EXISTS (
 -- name: capture_triggers
 -- A trigger that is switched off on one partition alone counts as off.
 WITH ours AS MATERIALIZED (
-    SELECT t.tgname, t.tgrelid, t.tgtype, t.tgenabled, t.tgnewtable, t.tgoldtable, t.tgisinternal, t.tgparentid,
+    SELECT t.tgname, t.tgrelid, t.tgtype, t.tgenabled, t.tgnewtable, t.tgisinternal, t.tgparentid,
            {trigger_is_off} AS is_off, {trigger_was_touched} AS touched
     FROM pg_catalog.pg_trigger t WHERE t.tgfoid = %(function_oid)s
 ), of_name AS (
@@ -307,7 +307,7 @@ WITH ours AS MATERIALIZED (
 )
 SELECT tgname::text AS name, tgrelid::bigint AS table_oid, tgtype::integer AS type,
        CASE WHEN off THEN 'D' ELSE tgenabled::text END AS enabled, any_touched AS touched,
-       tgnewtable::text AS new_table, tgoldtable::text AS old_table
+       tgnewtable::text AS new_table
 FROM of_name WHERE NOT tgisinternal AND tgparentid = 0
 
 -- name: watchers
