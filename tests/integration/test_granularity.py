@@ -334,3 +334,41 @@ async def test_what_another_tables_trigger_does_to_a_new_row_comes_after_it(any_
         )
         found = [(data["action"], data["after"]["n"]) for data in await watched.data()]
     assert found == [("insert", "new"), ("update", "changed")]
+
+
+OF_STATEMENTS = {
+    "of inserts, named first": ('"00_first" AFTER INSERT', "INSERT INTO t VALUES (1, 'a'), (2, 'a')", False),
+    "of inserts, named later": ('"01_later" AFTER INSERT', "INSERT INTO t VALUES (1, 'a'), (2, 'a')", True),
+    "of updates": (
+        "later AFTER INSERT OR UPDATE",
+        "INSERT INTO t VALUES (0, 'b'), (1, 'a') ON CONFLICT (id) DO UPDATE SET n = excluded.n",
+        False,
+    ),
+    "of deletions": (
+        "later AFTER DELETE",
+        "WITH gone AS (DELETE FROM t RETURNING id) INSERT INTO t SELECT id + 1, 'a' FROM gone",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_STATEMENTS)
+async def test_what_a_trigger_for_statements_does_to_new_rows_comes_after_them(
+    name: str, any_database: Database
+) -> None:
+    trigger, statement, is_exact = OF_STATEMENTS[name]
+    await any_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n text); INSERT INTO t VALUES (0, 'a');"
+        " CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        "   IF pg_trigger_depth() = 1 THEN UPDATE t SET n = 'changed'; END IF; RETURN NULL; END $$;"
+        f" CREATE TRIGGER {trigger} ON t FOR EACH STATEMENT EXECUTE FUNCTION f()"
+    )
+    if not is_exact:
+        asked = spec_of(columns=("n",), capture=STATEMENT)
+        with pytest.raises(DatabaseError, match="for statements, which may fire before ours"):
+            await apply(any_database.dsn, asked, names_of(asked))
+    watched = await watch(any_database.dsn, spec_of(columns=("n",)))
+    async with watched.reader:
+        assert await levels(any_database) == {"statement" if is_exact else "row"}
+        await any_database.execute(statement)
+        assert [event.op for event in await watched.events() if event.key == "1"] == ["i", "u"]

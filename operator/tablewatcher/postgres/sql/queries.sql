@@ -158,6 +158,15 @@ JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND n.nspname <> 'tablewatcher'
 HAVING count(*) > 0
 UNION ALL
+-- Of the triggers for statements those of inserts fire in the order of their names, and those of what else the statement
+-- does (ON CONFLICT, WITH) before them.
+(SELECT pg_catalog.format('it has the trigger %%I for statements, which may fire before ours', t.tgname)
+ FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+ JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE t.tgrelid = %(table_oid)s AND NOT t.tgisinternal AND t.tgtype & 67 = 0 AND n.nspname <> 'tablewatcher'
+   AND (t.tgtype & 24 > 0 OR t.tgtype & 4 > 0 AND t.tgname::text COLLATE "C" < '00_tablewatcher_')
+ ORDER BY t.tgname LIMIT 1)
+UNION ALL
 -- In a statement on several tables it may change a row that the same statement has just put into this one. Triggers
 -- that are not AFTER do so before any event of that statement, of whichever kind.
 (SELECT pg_catalog.format('table %%s has the trigger %%I, which may write to this one', t.tgrelid::regclass, t.tgname)
