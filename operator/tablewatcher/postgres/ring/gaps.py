@@ -13,6 +13,7 @@ import asyncio
 from ...naming import RING_SLOTS, SCHEMA, WatcherNames
 from ..connection.session import Connection, translating
 from ..quoting import literal, ours
+from ..sql import QUERIES
 from .gap_sql import gap_events, note_gap
 
 OVERFLOW = "overflow"
@@ -81,9 +82,8 @@ WITH over AS (
           AND held.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
           AND held.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
           AND held.relation IN (
-            SELECT w.table_oid FROM {SCHEMA}.watcher AS w WHERE w.hash = g.hash
-            UNION SELECT p.relid::oid FROM {SCHEMA}.watcher AS w
-              CROSS JOIN pg_catalog.pg_partition_tree(w.table_oid::regclass) AS p WHERE w.hash = g.hash))
+            SELECT p.oid FROM (SELECT w.table_oid AS oid FROM {SCHEMA}.watcher AS w WHERE w.hash = g.hash) AS root
+            CROSS JOIN LATERAL ({QUERIES["partition_tree"]}) AS p))
     RETURNING reason, certain, since, until)
 """
 _OPEN = f"""

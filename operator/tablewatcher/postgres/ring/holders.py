@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ...naming import SCHEMA, WatcherNames
 from ..connection.session import Connection
 from ..quoting import ours
+from ..sql import QUERIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ async def writers(connection: Connection, names: WatcherNames) -> list[Holder]:
 
 
 _RING = "SELECT pg_catalog.to_regclass(name)::oid FROM pg_catalog.unnest(%s::text[]) AS u (name)"
-_WATCHED = f"""SELECT r.oid FROM {SCHEMA}.watcher AS w CROSS JOIN LATERAL (SELECT w.table_oid UNION
-    SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(w.table_oid::regclass) AS p) AS r (oid) WHERE w.hash = %s"""
+_WATCHED = f"""SELECT p.oid FROM (SELECT table_oid AS oid FROM {SCHEMA}.watcher WHERE hash = %s) AS root
+    CROSS JOIN LATERAL ({QUERIES["partition_tree"]}) AS p"""
 _CONTESTED = f"SELECT u.oid FROM pg_catalog.unnest(%s::oid[]) AS u (oid) UNION ALL {_RING}"
 # What CREATE TRIGGER, which lets others read, has to wait for.
 _LOCKING = "AND held.mode NOT IN ('AccessShareLock', 'RowShareLock')"

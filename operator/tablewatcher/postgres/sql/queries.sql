@@ -81,13 +81,22 @@ SELECT c.oid::bigint AS oid, c.relkind::text AS kind, c.relpersistence = 't' AS 
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s::text AND c.relname = %(table)s::text
 
+-- name: partition_tree
+-- The table `root.oid` and all partitions below it. A part of other queries, in a LATERAL subquery. Not by
+-- pg_partition_tree: it locks each, and waits for whoever has locked one of them.
+WITH RECURSIVE tree AS (
+  SELECT root.oid UNION ALL
+  SELECT c.oid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
+  JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition)
+SELECT tree.oid FROM tree
+
 -- name: partitions
 -- Those that may have triggers of their own. Foreign tables have none for TRUNCATE before version 16.
 SELECT c.oid::bigint AS oid, pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS name,
        pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger
-FROM pg_catalog.pg_partition_tree(%(table_oid)s::oid::regclass) AS p
-JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.level > 0 AND (c.relkind IN ('r', 'p')
+FROM (SELECT %(table_oid)s::oid AS oid) AS root CROSS JOIN LATERAL ({partition_tree}) AS p
+JOIN pg_catalog.pg_class c ON c.oid = p.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.oid <> root.oid AND (c.relkind IN ('r', 'p')
   OR c.relkind = 'f' AND pg_catalog.current_setting('server_version_num')::integer >= 160000)
 ORDER BY 2
 
@@ -179,8 +188,8 @@ UNION ALL
 -- What is done to the table without its triggers, or before them. Of many partitions three are named.
 WITH below AS (
     SELECT c.relkind, c.relpersistence, pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS name
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = %(table_oid)s OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(%(table_oid)s::oid::regclass) p)
+    FROM (SELECT %(table_oid)s::oid AS oid) AS root CROSS JOIN LATERAL ({partition_tree}) AS p
+    JOIN pg_catalog.pg_class c ON c.oid = p.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ), named AS (
     SELECT CASE WHEN relkind = 'f' THEN 'foreign' ELSE 'unlogged' END AS kind,
            pg_catalog.array_to_string((pg_catalog.array_agg(name ORDER BY name))[1:3], ', ')
