@@ -90,6 +90,7 @@ DRIFT = {
     " 'BEGIN RETURN NULL; END'",
     "function as invoker": f"ALTER FUNCTION {FUNCTION}() SECURITY INVOKER",
     "search_path": f"ALTER FUNCTION {FUNCTION}() RESET ALL",
+    "function for everybody": f"GRANT EXECUTE ON FUNCTION {FUNCTION}() TO PUBLIC",
     "function dropped": f"DROP FUNCTION {FUNCTION}() CASCADE",
     "rename swap": "CREATE TABLE new (LIKE t INCLUDING ALL); ALTER TABLE t RENAME TO old; ALTER TABLE new RENAME TO t",
     "table made again": "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, n int)",
@@ -118,7 +119,9 @@ INTERRUPTED = {
 
 # What was put right, as the operator counts it. Of triggers a server before PostgreSQL 14 has the function go along.
 COUNTED = {
-    **dict.fromkeys(("function replaced", "function as invoker", "search_path"), (Kind.FUNCTION,)),
+    **dict.fromkeys(
+        ("function replaced", "function as invoker", "search_path", "function for everybody"), (Kind.FUNCTION,)
+    ),
     **{f"{name} dropped": (Kind.RING,) for name in (*NAMES.rings, *NAMES.cursors, *NAMES.sequences)},
     "function dropped": (Kind.FUNCTION, Kind.TRIGGER),
     "registration lost": (Kind.DATABASE,),

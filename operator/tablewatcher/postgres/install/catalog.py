@@ -64,7 +64,8 @@ class Function:
     """A capture function as it is; `comment` names the watcher's identity.
 
     owner: the role that made it; may_change: whether ours may act for that one. owner_may_call: whether the table's
-    owner may call it, which Postgres asks for when they make or attach a partition.
+    owner may call it, which Postgres asks for when they make or attach a partition. all_may_call: whether everybody
+    may, as after a restore without privileges.
     """
 
     oid: int
@@ -75,6 +76,7 @@ class Function:
     owner: str
     may_change: bool
     owner_may_call: bool
+    all_may_call: bool
 
 
 @dataclass(frozen=True, slots=True)

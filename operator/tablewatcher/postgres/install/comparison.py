@@ -79,6 +79,7 @@ def function_in_sync(wanted: Desired, observed: Observed) -> bool:
         and function.source == wanted.function_source
         and function.security_definer
         and function.owner_may_call
+        and not function.all_may_call
         and sorted(function.settings) == sorted(wanted.settings)
     )
 

@@ -297,7 +297,8 @@ SELECT p.oid::bigint AS oid, p.prosrc AS source, p.prosecdef AS security_definer
        pg_catalog.obj_description(p.oid, 'pg_proc') AS comment,
        pg_catalog.pg_get_userbyid(p.proowner)::text AS owner, pg_catalog.pg_has_role(p.proowner, 'USAGE') AS may_change,
        coalesce(pg_catalog.has_function_privilege((SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.oid = %(table_owner)s),
-                                                  p.oid, 'EXECUTE'), true) AS owner_may_call
+                                                  p.oid, 'EXECUTE'), true) AS owner_may_call,
+       pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE') AS all_may_call
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'tablewatcher' AND p.proname = %(function)s AND p.pronargs = 0
 
