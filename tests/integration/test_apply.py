@@ -476,6 +476,8 @@ async def test_what_carries_another_identity_is_left_alone(name: str, database: 
         with pytest.raises(DatabaseError) as refused:
             await action(database.dsn, SPEC, NAMES)
         assert refused.value.reason is Reason.OWNED_ELSEWHERE
+        remedy = "DROP SCHEMA tablewatcher CASCADE" if name == "ring" else "another metadata.name"
+        assert remedy in refused.value.message
     assert await database.execute(CATALOG) == before
 
 

@@ -284,10 +284,14 @@ def refuse_foreign(observed: Observed, names: WatcherNames) -> None:
     comments = dict(observed.objects)
     if observed.function is not None:
         comments[names.function] = observed.function.comment
-    foreign = [f"{name} ({comment or 'no comment'})" for name, comment in comments.items() if comment != names.identity]
+    foreign = {name: comment for name, comment in comments.items() if comment != names.identity}
     if foreign:
+        remedy = "remove that watcher, or give this one another metadata.name or --instance"
+        if None in foreign.values():
+            remedy = f"after a restore without comments, DROP SCHEMA {SCHEMA} CASCADE (all watchers), and apply again"
+        named = ", ".join(f"{name} ({comment or 'no comment'})" for name, comment in foreign.items())
         raise DatabaseError(
             Reason.OWNED_ELSEWHERE,
-            f"objects with our names carry another identity than {names.identity!r} and are left alone:"
-            f" {', '.join(foreign)}",
+            f"objects with our names carry another identity than {names.identity!r} and are left alone: {named};"
+            f" {remedy}",
         )
