@@ -528,9 +528,12 @@ async def test_each_missing_right_is_named_and_its_grant_is_enough(database: Dat
     await database.execute(
         f"REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE ALL ON DATABASE {database.name} FROM PUBLIC"
     )
-    await database.execute(f"GRANT CONNECT ON DATABASE {database.name} TO {quoted}")
+    await database.execute(
+        f"GRANT CONNECT ON DATABASE {database.name} TO {quoted}; REVOKE USAGE ON LANGUAGE plpgsql, sql FROM PUBLIC"
+    )
     assert await granted(database, role) == [
         f'GRANT CREATE ON DATABASE "{database.name}" TO {quoted}',
+        f"GRANT USAGE ON LANGUAGE plpgsql, sql TO {quoted}",
         f'GRANT USAGE ON SCHEMA "public" TO {quoted}',
         f'GRANT TRIGGER ON TABLE "public"."t" TO {quoted}',
     ]

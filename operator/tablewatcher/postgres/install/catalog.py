@@ -25,6 +25,7 @@ class Server:
     """The server and what our role may do there. longest_name: bytes that a name may have; what is longer is cut.
 
     `publications`: those FOR ALL TABLES. subscriptions: those that write to tables in schema tablewatcher.
+    closed_languages: those of our functions that our role may not write any in.
     """
 
     version: int
@@ -39,6 +40,7 @@ class Server:
     may_see_schema: bool | None
     publications: tuple[str, ...]
     subscriptions: tuple[str, ...] = ()
+    closed_languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,7 @@ async def _all(connection: Connection, query: str, **parameters: object) -> list
 
 async def _server(connection: Connection) -> Server:
     (row,) = await _all(connection, "server")
-    return Server(**row | {name: tuple(row[name]) for name in ("publications", "subscriptions")})
+    return Server(**row | {name: tuple(row[name]) for name in ("publications", "subscriptions", "closed_languages")})
 
 
 async def _table(connection: Connection, table: Table) -> tuple[TableFacts | None, int | None]:

@@ -209,6 +209,8 @@ def _rights_to_apply(spec: WatcherSpec, observed: Observed, role: str) -> list[s
         grants.append(f"GRANT CREATE ON DATABASE {identifier(server.database)} TO {role}")
     if observed.schema_exists and not server.may_use_schema:
         grants.append(f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}")
+    if observed.function is None and server.closed_languages:
+        grants.append(f"GRANT USAGE ON LANGUAGE {', '.join(server.closed_languages)} TO {role}")
     if not observed.shared_usable:
         grants.append(shared_grant(observed))
     if facts is None:

@@ -11,6 +11,8 @@ SELECT pg_catalog.current_setting('server_version_num')::integer AS version,
           FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tablewatcher') AS may_use_schema,
        (SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE')
           FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tablewatcher') AS may_see_schema,
+       ARRAY(SELECT l.lanname::text FROM pg_catalog.pg_language l WHERE l.lanname IN ('plpgsql', 'sql')
+             AND NOT pg_catalog.has_language_privilege(l.oid, 'USAGE') ORDER BY 1) AS closed_languages,
        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.puballtables ORDER BY 1) AS publications,
        -- Not of pg_subscription: before version 14 not every role may read its oid.
        ARRAY(SELECT DISTINCT s.subname::text FROM pg_catalog.pg_subscription_rel r
