@@ -6,9 +6,11 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.connection.session import connected
@@ -16,8 +18,9 @@ from tablewatcher.postgres.install.apply import apply, destroy
 from tablewatcher.postgres.install.lock_tries import LONGEST_STATEMENT_MS, LockTries
 from tablewatcher.postgres.ring.holders import Contested
 
-from ..conftest import Database, poll
+from ..conftest import POSTGRES_SETTINGS, Database, poll
 from ..relay import Relay
+from ..versions import newest_postgres
 from .capturing import names_of, opened, plan, spec_of
 from .writing import SHORTLY, writing
 
@@ -152,6 +155,18 @@ async def test_a_far_away_apply_does_not_keep_the_lock_for_its_way(database: Dat
         pass
     assert waits.longest_ever >= way
     assert waits.longest < 3 * way
+
+
+async def test_a_standby_that_is_waited_for_is_not_waited_for_with_the_lock(server_directory: Path) -> None:
+    """A commit has its locks until the standby answers: here never, elsewhere as long as a query there takes."""
+    settings = POSTGRES_SETTINGS | {"synchronous_standby_names": "away"}
+    with newest_postgres(server_directory / "alone", settings) as server:
+        database = Database(server, "postgres")
+        await database.execute("CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int)")
+        dsn = make_conninfo(database.dsn, options="-c synchronous_commit=remote_apply")
+        async with writing(database, "INSERT INTO t (n) VALUES (1)") as waits, asyncio.timeout(10):
+            assert (await apply(dsn, SPEC, NAMES)).plan
+    assert waits.longest < SHORTLY
 
 
 async def test_an_apply_in_the_midst_of_a_removal_has_no_writer_wait_for_it(

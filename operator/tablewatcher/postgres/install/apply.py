@@ -203,6 +203,9 @@ async def _execute(
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
                 await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_FROZEN_MS}")
+                # A commit that waits for a standby keeps its locks meanwhile. The next write that is waited for waits
+                # for this one too.
+                await connection.execute("SET LOCAL synchronous_commit = local")
                 await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_ADVISORY_KEY])
                 seen = await observe(connection, spec, names, listener_role)
                 found = decide(seen)
