@@ -8,13 +8,26 @@ from typing import Any
 
 import pytest
 
-from tablewatcher.cli.checks import Level, pooler_check, sink_checks, span, standing_checks, surrounding_checks
+from tablewatcher.cli.checks import (
+    Level,
+    database_checks,
+    pooler_check,
+    sink_checks,
+    span,
+    standing_checks,
+    surrounding_checks,
+)
 from tablewatcher.cli.status import state
-from tablewatcher.errors import Reason
+from tablewatcher.errors import DatabaseError, Reason
+from tablewatcher.naming import watcher_names
 from tablewatcher.postgres.connection.pooling import Pooling
+from tablewatcher.postgres.install.catalog import Observed
+from tablewatcher.postgres.install.survey import Survey
 from tablewatcher.postgres.ring.holders import Holder
 from tablewatcher.postgres.standing import OpenGap, Standing, Surroundings
 from tablewatcher.spec.model import Action, Database, NatsSink, Table, WatcherSpec
+
+from .test_long_names import SERVER
 
 SPEC = WatcherSpec(
     "shop", "w", Database("s"), Table("public", "t"), frozenset({Action.INSERT}), NatsSink(("nats://n",), "x")
@@ -134,6 +147,15 @@ def test_what_pooler_is_in_between() -> None:
     # Whatever else there is, nobody notifies.
     *_, wakeup = surrounding_checks(Surroundings((), 0, 0.3), Pooling.TRANSACTION)
     assert (wakeup.level, "polling" in wakeup.text) == (Level.OK, True)
+
+
+def test_faults_of_one_kind_are_all_told() -> None:
+    reasons = (Reason.MANUAL_ACTION_REQUIRED, Reason.SPEC_INVALID, Reason.SPEC_INVALID)
+    faults = tuple(DatabaseError(reason, str(nth)) for nth, reason in enumerate(reasons))
+    found = Survey(Observed(SERVER, None), encrypted=True, pooling=Pooling.NONE, faults=faults, plan=None)
+    lines = database_checks(SPEC, found, watcher_names("local", SPEC.namespace, SPEC.name))
+    told = [(check.name, check.text) for check in lines if check.level is Level.FAIL]
+    assert told == [("server", "0"), ("columns", "1"), ("columns", "2")]
 
 
 def test_a_sink_that_would_be_made_is_well() -> None:

@@ -28,6 +28,7 @@ _PLACES = {
     Reason.PERMISSION_DENIED: "rights",
     Reason.TABLE_NOT_FOUND: "table",
     Reason.COLUMN_NOT_FOUND: "columns",
+    Reason.SPEC_INVALID: "columns",
     Reason.PUBLICATION_CONFLICT: "publications",
     Reason.OWNED_ELSEWHERE: "objects",
     Reason.CLONE_REFUSED: "home",
@@ -65,20 +66,20 @@ def database_checks(spec: WatcherSpec, found: Survey, names: WatcherNames) -> It
     else:
         yield Check("connection", Level.WARN, "made, but not encrypted; spec.database.tls, or sslmode, turns that on")
     yield pooler_check("pooler", found.pooling)
-    faults: dict[str, TableWatcherError] = {_PLACES.get(fault.reason, "server"): fault for fault in found.faults}
+    places = [(_PLACES.get(fault.reason, "server"), fault) for fault in found.faults]
     lines = {
         "server": f"PostgreSQL {server.version // 10_000}, database {server.database}, encoding {server.encoding}",
         "primary": "this server takes writes",
         "rights": f"role {server.role} may do what it has to",
         "table": f"{spec.table.schema}.{spec.table.name} is there",
-        "columns": "all that the manifest names are there",
+        "columns": "all that the manifest names are there, and may be used so",
         "publications": "none carries the ring away" if not server.publications else "FOR ALL TABLES, and allowed",
         "objects": "none of our names is taken",
         "home": "this is the database the watcher was made in, or will be",
     }
     for name, text in lines.items():
-        if name in faults:
-            yield Check.fault(name, faults[name])
+        if faults := [fault for place, fault in places if place == name]:
+            yield from (Check.fault(name, fault) for fault in faults)
         elif table is not None or name not in ("table", "columns"):
             yield Check(name, Level.OK, text)
     if table is not None:
