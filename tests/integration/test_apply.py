@@ -402,6 +402,14 @@ async def test_two_applies_at_once(database: Database) -> None:
     assert not await plan(database.dsn, SPEC, NAMES)
 
 
+async def test_another_apply_that_does_not_end_is_told(database: Database) -> None:
+    async with await database.connect() as another:
+        await another.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_KEY])
+        with pytest.raises(DatabaseError, match="or another apply or destroy") as refused:
+            await apply(database.dsn, SPEC, NAMES, patience=0)
+    assert refused.value.reason is Reason.TABLE_LOCKED
+
+
 async def test_a_role_whose_default_is_serializable(database: Database) -> None:
     await database.execute(
         f"ALTER DATABASE {database.name} SET default_transaction_isolation = 'serializable';"

@@ -88,9 +88,10 @@ class TableLocked(DatabaseError):
     """Table `where` stayed locked by `who`, as Holder says it. left: what was changed before."""
 
     def __init__(self, where: str, who: tuple[str, ...], left: str) -> None:
+        told = "; ".join(who) or "gone by now, or another apply or destroy"
         super().__init__(
             Reason.TABLE_LOCKED,
-            f"{where} stayed locked by other transactions ({'; '.join(who) or 'gone by now'});"
+            f"{where} stayed locked by other transactions ({told});"
             f" end them or try again: {left}, and no writer was held up for longer than half a second",
         )
         self.where = where
