@@ -424,6 +424,18 @@ async def test_a_role_whose_default_is_serializable(database: Database) -> None:
         assert [event.key for event in await watched.events()] == ["1"]
 
 
+async def test_what_is_ours_lies_in_heaps(database: Database) -> None:
+    """Whatever tables are made as otherwise, such as by column: rings are read by address, and rows are updated."""
+    await database.execute("CREATE ACCESS METHOD another TYPE TABLE HANDLER heap_tableam_handler")
+    await database.execute(f"ALTER DATABASE {database.name} SET default_table_access_method = 'another'")
+    await apply(database.dsn, SPEC, NAMES)
+    found = await database.execute(
+        "SELECT DISTINCT a.amname FROM pg_class c JOIN pg_am a ON a.oid = c.relam"
+        " WHERE c.relnamespace = 'tablewatcher'::regnamespace AND c.relkind = 'r'"
+    )
+    assert found == [("heap",)]
+
+
 async def test_destroy_leaves_the_catalog_as_it_was(database: Database) -> None:
     before = await database.execute(CATALOG)
     await apply(database.dsn, SPEC, NAMES)

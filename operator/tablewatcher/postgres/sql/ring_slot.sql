@@ -12,7 +12,7 @@ CREATE TABLE tablewatcher.ring_{hash}_{slot} (
     routing text[],
     taken_at timestamptz,
     bodies text[]
-);
+) USING heap;
 -- Adopting a watcher takes rows away, which a publication of all tables forbids where rows have nothing to be known by.
 ALTER TABLE tablewatcher.ring_{hash}_{slot} REPLICA IDENTITY FULL;
 CREATE INDEX ring_{hash}_{slot}_xid ON tablewatcher.ring_{hash}_{slot} (xid);
@@ -25,6 +25,6 @@ CREATE TABLE tablewatcher.cursor_{hash}_{slot} (
     cur pg_snapshot,
     after_id bigint NOT NULL,
     PRIMARY KEY (epoch, n)
-);
+) USING heap;
 COMMENT ON TABLE tablewatcher.ring_{hash}_{slot} IS {identity};
 COMMENT ON TABLE tablewatcher.cursor_{hash}_{slot} IS {identity};

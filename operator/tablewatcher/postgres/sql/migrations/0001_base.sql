@@ -3,7 +3,7 @@
 CREATE TABLE tablewatcher.migration (
     version integer PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
+) USING heap;
 
 -- One row a watcher. Written at install and removal only.
 CREATE TABLE tablewatcher.watcher (
@@ -12,7 +12,7 @@ CREATE TABLE tablewatcher.watcher (
     table_oid oid NOT NULL,
     generation integer NOT NULL DEFAULT 1,
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
+) USING heap;
 
 -- What a listener says of itself, for the operator and for `status`. Written when its content changes, never
 -- as a heartbeat: a row updated every second would bloat while somebody holds a transaction open.
@@ -25,7 +25,7 @@ CREATE TABLE tablewatcher.progress (
     reason text NOT NULL,
     message text NOT NULL,
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
-) WITH (fillfactor = 50);
+) USING heap WITH (fillfactor = 50);
 
 -- A key as one subject token: ASCII letters, digits, `_` and `-` stay, every other UTF-8 byte becomes %XX,
 -- null or empty is `_`, parts are joined by `,`. The same as naming.key_token.

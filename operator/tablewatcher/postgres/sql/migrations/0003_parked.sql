@@ -21,7 +21,7 @@ CREATE TABLE tablewatcher.parked (
     parked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- After a failover that lost rows an id may come again: the event's own id tells the two apart.
     PRIMARY KEY (hash, ring_id, event_id)
-);
+) USING heap;
 CREATE INDEX parked_n ON tablewatcher.parked (hash, n);
 CREATE INDEX parked_key ON tablewatcher.parked (hash, key, n);
 CREATE INDEX parked_old_key ON tablewatcher.parked (hash, old_key, n) WHERE old_key IS NOT NULL;
@@ -41,4 +41,4 @@ CREATE TABLE tablewatcher.request (
     done bigint NOT NULL DEFAULT 0,
     message text NOT NULL DEFAULT '',
     asked_at timestamptz NOT NULL DEFAULT clock_timestamp()
-) WITH (fillfactor = 50);
+) USING heap WITH (fillfactor = 50);

@@ -18,4 +18,4 @@ CREATE TABLE tablewatcher.gap (
     horizon xid8,
     told boolean NOT NULL DEFAULT false,
     PRIMARY KEY (hash, reason)
-);
+) USING heap;
