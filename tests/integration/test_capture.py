@@ -538,6 +538,10 @@ async def test_virtual_generated_column_is_refused(postgres18: EmbeddedPostgres)
         async with watched.reader:
             await database.execute("INSERT INTO t VALUES (1)")
             assert (await watched.data())[0]["after"] == {"id": 1}
+        await database.execute("CREATE TABLE u (v int GENERATED ALWAYS AS (1) VIRTUAL)")
+        spec = spec_of("u", name="nothing")
+        with pytest.raises(DatabaseError, match="has no stored columns"):
+            await apply(database.dsn, spec, names_of(spec))
 
 
 async def test_large_rows_and_keys(database: Database, watching: Watch) -> None:

@@ -138,8 +138,8 @@ def _check_table(schema: str, observed: Observed, table: str) -> None:
         raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} is {kind}; watch the table where its rows are written")
     if refused := _refused(schema, facts):
         raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} {refused}")
-    if not facts.shape.columns:
-        raise DatabaseError(Reason.COLUMN_NOT_FOUND, f"{table} has no columns, so its rows cannot be told apart")
+    if not facts.shape.key:
+        raise DatabaseError(Reason.COLUMN_NOT_FOUND, f"{table} has no stored columns, so its rows cannot be told apart")
 
 
 def _refused(schema: str, facts: TableFacts) -> str:
