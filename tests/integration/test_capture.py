@@ -563,16 +563,19 @@ async def test_large_rows_and_keys(database: Database, watching: Watch) -> None:
     assert (events[3].key, events[3].old_key) == ("short", hashed)
 
 
-CONTEXTS = [
-    ("", None),
-    ('{"user": 7}', {"user": 7}),
-    ("not json", "not json"),
-    ('"\\u0000"', "\x00"),
-    ("[" * 9000 + "]" * 9000, {"truncated": True}),
-]
+CONTEXTS = {
+    "unset": ("", None),
+    "json": ('{"user": 7}', {"user": 7}),
+    "text": ("not json", "not json"),
+    "nul": ('"\\u0000"', "\x00"),
+    "deep": ("[" * 9000 + "]" * 9000, {"truncated": True}),
+    "long": ("é" * 9000, {"truncated": True}),
+    "at the bound": ("x" * 16_382, "x" * 16_382),
+    "past it": ("x" * 16_383, {"truncated": True}),
+}
 
 
-@pytest.mark.parametrize(("given", "expected"), CONTEXTS, ids=["unset", "json", "text", "nul", "long"])
+@pytest.mark.parametrize(("given", "expected"), CONTEXTS.values(), ids=CONTEXTS)
 async def test_transaction_context(given: str, expected: object, database: Database, watching: Watch) -> None:
     await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     watched = await watching()
