@@ -29,6 +29,16 @@ TRAPS = {
     "policy": HOLDS + "CREATE POLICY x ON tablewatcher.watcher USING (public.called());"
     " ALTER TABLE tablewatcher.watcher ENABLE ROW LEVEL SECURITY",
     "check": HOLDS + "ALTER TABLE tablewatcher.progress ADD CHECK (public.called()) NOT VALID",
+    "domain": HOLDS + "CREATE DOMAIN odd AS text; ALTER TABLE tablewatcher.watcher ALTER table_name TYPE odd;"
+    " ALTER DOMAIN odd ADD CHECK (public.called()) NOT VALID",
+    "type with a cast": HOLDS + "CREATE TYPE odd AS (a int); CREATE FUNCTION said(odd) RETURNS json LANGUAGE sql AS"
+    " 'SELECT pg_catalog.to_json(public.called())'; CREATE CAST (odd AS json) WITH FUNCTION said(odd);"
+    " ALTER TABLE tablewatcher.watcher ADD more odd DEFAULT row(1)::odd",
+    "index": HOLDS + "CREATE FUNCTION held(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT public.called()';"
+    " CREATE INDEX x ON tablewatcher.gap (hash) WHERE public.held(hash)",
+    "child": FIRES
+    + "CREATE TABLE child () INHERITS (tablewatcher.gap);"
+    + ON.format("gap").replace("tablewatcher.gap", "child"),
     "default": HOLDS + "ALTER TABLE tablewatcher.gap ALTER COLUMN told SET DEFAULT public.called()",
 }
 

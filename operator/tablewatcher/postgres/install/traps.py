@@ -21,6 +21,6 @@ async def refuse_traps(connection: Connection, names: WatcherNames) -> None:
         raise DatabaseError(
             Reason.OWNED_ELSEWHERE,
             f"{', '.join(found)} of schema {SCHEMA} is not as TableWatcher makes it (no plain table, or with triggers,"
-            " rules, row security, checks, defaults or indexes of somebody's), and could run somebody's code with our"
-            f" rights: take that away, or drop schema {SCHEMA}, if nobody of yours has made it",
+            " rules, row security, checks, defaults, types, indexes or child tables of somebody's), and could run their"
+            f" code with our rights: take that away, or drop schema {SCHEMA}, if nobody of yours has made it",
         )
