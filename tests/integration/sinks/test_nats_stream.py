@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nats
 import pytest
+from nats.aio.msg import Msg
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
@@ -209,3 +210,22 @@ async def test_core_nats_keeps_the_order_of_a_call(nats_server: NatsServer) -> N
     got = [(await subscription.next_msg(5)).headers["Nats-Msg-Id"] for _ in expected]
     assert got == expected
     await listener.close()
+
+
+async def test_a_look_asks_once_for_a_stream_that_takes_all(nats_server: NatsServer) -> None:
+    """Each watcher looks every other second."""
+    await add_stream(nats_server)
+    sink, asked = nats_sink(nats_server.url), list[str]()
+
+    async def note(message: Msg) -> None:
+        asked.append(message.subject)
+
+    await sink.open()
+    async with await nats.connect(nats_server.url) as client:
+        await client.subscribe("$JS.API.>", cb=note)
+        for _ in range(2):  # the library sends its first PING before the subscription
+            await client.flush()
+        await sink.check()
+        await client.flush()
+        assert asked == ["$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.SHOP"]
+    await sink.close()

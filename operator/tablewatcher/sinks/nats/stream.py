@@ -35,8 +35,12 @@ async def find_streams(connection: Connection, patterns: Sequence[str], stream: 
     with _said(connection, patterns[0]):
         if stream is not None:
             return [await _named(connection, patterns, stream)]
-        found = [await _any(connection, pattern) for pattern in patterns]
-        return list({config.name: config for config in found}.values())
+        found: list[StreamConfig] = []
+        for pattern in patterns:
+            # All watchers look, and often: what is taken by a stream that was found is not asked for.
+            if not any(covered(config.subjects or (), pattern) for config in found):
+                found.append(await _any(connection, pattern))
+        return found
 
 
 def _without_leader(error: Exception) -> bool:
