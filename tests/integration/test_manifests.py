@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from tablewatcher.listener import manifests
 from tablewatcher.listener.load import load
 from tablewatcher.listener.manifests import NotRead, read
 
@@ -41,6 +43,13 @@ async def test_a_reader_that_dies_is_no_answer(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(NotRead, match="exit code 1"):
         await read([tmp_path], require_secret=False)
+
+
+async def test_a_file_that_does_not_answer_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "LONGEST", 0.5)
+    os.mkfifo(tmp_path / "orders.yaml")
+    with pytest.raises(NotRead, match="nothing after"):
+        await read([tmp_path / "orders.yaml"], require_secret=False)
 
 
 async def test_where_no_process_can_be_started_there_is_no_answer(

@@ -42,12 +42,12 @@ async def read(paths: Sequence[Path], *, require_secret: bool) -> Manifests:
     try:
         async with asyncio.timeout(LONGEST):
             answer, said = await process.communicate(pickle.dumps((list(paths), require_secret)))
-    except BaseException as error:
-        process.kill()
-        await process.wait()
-        if isinstance(error, TimeoutError):
-            raise NotRead(f"nothing after {LONGEST:.0f} s") from None
-        raise
+    except TimeoutError:
+        raise NotRead(f"nothing after {LONGEST:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode:
         lines = said.decode(errors="replace").strip().splitlines()
         raise NotRead(f"exit code {process.returncode}: {lines[-1] if lines else 'no message'}")

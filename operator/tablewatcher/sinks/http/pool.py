@@ -93,11 +93,9 @@ class Pool:
         return await _post(fresh, url, body, headers)
 
 
-def _is_silent(error: aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) -> bool:
-    """Whether nothing of an answer had come."""
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return isinstance(error.message, str)  # else it is what had come of the answer
-    return not isinstance(error, aiohttp.ClientConnectorError)
+def _is_silent(error: BaseException) -> bool:
+    """As `hung_up`, and nothing of an answer had come: else that is its message."""
+    return hung_up(error) and isinstance(getattr(error, "message", ""), str)
 
 
 async def _post(

@@ -14,7 +14,6 @@ from typing import Any
 from ..base import Outcome, Verdict
 from . import pub_ack
 
-SUFFIX = b".$FI"
 START, APPEND, COMMIT, PING = 0, 1, 2, 4
 # Messages between two acknowledgements that we ask for: the server gives no more to a lone publisher.
 FLOW = 500
@@ -33,7 +32,7 @@ def reply(inbox: str, batch: str) -> str:
 
 def tail(operation: int) -> str:
     """What follows the number in a reply subject."""
-    return f".{operation}{SUFFIX.decode()}"
+    return f".{operation}.$FI"
 
 
 class FastBatch:
