@@ -263,7 +263,9 @@ async def test_triggers_that_fire_always_do_so_when_they_are_made_anew(database:
     await apply(database.dsn, spec, NAMES)
     assert not await plan(database.dsn, spec, NAMES)
     found = await database.execute("SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = 't'::regclass")
-    assert dict(found) == {NAMES.trigger: "A", NAMES.insert_trigger: "O", NAMES.truncate_trigger: "A"}
+    # Version 13 cannot replace a trigger: there all are made anew.
+    insert = "O" if database.server.version >= 14 else "A"
+    assert dict(found) == {NAMES.trigger: "A", NAMES.insert_trigger: insert, NAMES.truncate_trigger: "A"}
 
 
 async def test_changed_actions_and_columns(database: Database) -> None:
