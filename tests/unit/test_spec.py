@@ -180,7 +180,7 @@ MISTAKES = {
     "null below a list": (
         http(headers=[{"name": "X", "valueFrom": {"secretKeyRef": None}}]),
         "spec.sink.http.headers[0].valueFrom.secretKeyRef",
-        "is empty (null): give it a value, or remove the field",
+        "required: such as secretKeyRef: {name: hook, key: token}",
     ),
     "null in a condition": (
         manifest(where=[{"column": "a", "operator": "IsNull", "values": None}]),
@@ -242,7 +242,75 @@ MISTAKES = {
     "number as a column": (manifest(columns=[1]), "spec.columns[0]", "must be text: put it in quotes"),
     "yes as a column": (manifest(columns=[True]), "spec.columns[0]", "must be text: put it in quotes"),
     "text as a switch": (manifest(suspend="true"), "spec.suspend", "must be true or false"),
-    "text as a list": (manifest(columns="a"), "spec.columns", "must be a list, such as [a, b]"),
+    "text as a list": (
+        manifest(columns="*"),
+        "spec.columns",
+        'must be a list, such as columns: [status, total], or ["*"] for the whole row',
+    ),
+    "SQL as conditions": (
+        manifest(where="total > 100"),
+        "spec.where",
+        'must be a list, such as where: [{column: total, operator: GreaterThan, values: ["100"]}]',
+    ),
+    "text as the values of a condition": (
+        manifest(where=[{"column": "a", "operator": "In", "values": "1"}]),
+        "spec.where[0].values",
+        'must be a list, such as values: ["100"]',
+    ),
+    "sign as an operator": (
+        manifest(where=[{"column": "a", "operator": ">", "values": ["1"]}]),
+        "spec.where[0].operator",
+        "must be In, NotIn, GreaterThan, LessThan, IsNull or IsNotNull: did you mean GreaterThan?",
+    ),
+    "operator of another tool": (
+        manifest(where=[{"column": "a", "operator": "Equals", "values": ["1"]}]),
+        "spec.where[0].operator",
+        "must be In, NotIn, GreaterThan, LessThan, IsNull or IsNotNull: did you mean In?",
+    ),
+    "the connection itself": (
+        manifest(database={"secretRef": {"name": "a"}, "uri": "postgresql://u:hunter2@h/d"}),
+        "spec.database.uri",
+        (
+            "unknown field: a manifest holds no connection; name the Secret that does in secretRef, or on the command"
+            " line give --dsn"
+        ),
+    ),
+    "nothing in a required field": (manifest(sink=None), "spec.sink", "required: exactly one of nats and http"),
+    "nothing in a stream to make": (
+        nats(jetStream={"stream": "SHOP", "create": None}),
+        "spec.sink.nats.jetStream.create",
+        "is empty (null): write create: {} to have the stream made, or remove the field",
+    ),
+    "switch as a stream to make": (
+        nats(jetStream={"stream": "SHOP", "create": True}),
+        "spec.sink.nats.jetStream.create",
+        "must be an object with fields of its own: maxBytes, replicas; such as create: {}",
+    ),
+    "misspelt update beside columns that trigger": (
+        manifest(actions=["insert", "updated"], triggerColumns=["a"]),
+        "spec.actions[1]",
+        "must be insert, update, delete or truncate: did you mean update?",
+    ),
+    "number with a fraction": (
+        manifest(delivery={"maxAttempts": 8.5}),
+        "spec.delivery.maxAttempts",
+        "must be a whole number",
+    ),
+    "bytes in megabytes": (
+        manifest(delivery={"overflow": {"maxBytes": "1.5GiB"}}),
+        "spec.delivery.overflow.maxBytes",
+        "must be a whole number of bytes: 1610612736, not 1.5GiB",
+    ),
+    "bytes that are no whole number": (
+        manifest(delivery={"overflow": {"maxBytes": "1.5"}}),
+        "spec.delivery.overflow.maxBytes",
+        "must be a whole number of bytes, in digits alone",
+    ),
+    "seconds as a power": (
+        manifest(delivery={"retentionSeconds": "1e3"}),
+        "spec.delivery.retentionSeconds",
+        "must be a whole number of seconds, in digits alone",
+    ),
     "text as an object": (
         manifest(table="orders"),
         "spec.table",
@@ -331,9 +399,9 @@ MISTAKES = {
         "must be a whole number of bytes: 16777216, not 16Mi",
     ),
     "bytes as no quantity": (
-        manifest(delivery={"overflow": {"maxBytes": "16 M"}}),
+        manifest(delivery={"overflow": {"maxBytes": "16 loaves"}}),
         "spec.delivery.overflow.maxBytes",
-        "must be a whole number without quotes",
+        "must be a whole number of bytes, in digits alone",
     ),
     "long URL": (
         http(url="http://h/" + "a" * 2048),
@@ -698,6 +766,42 @@ def test_there_and_back_as_text(spec: WatcherSpec) -> None:
 def test_there_and_back_as_json(spec: WatcherSpec, ascii_only: bool) -> None:
     # As it stands in a ConfigMap.
     assert load_manifests(json.dumps(to_manifest(spec), ensure_ascii=ascii_only), "orders") == [spec]
+
+
+@pytest.mark.parametrize("field", ["name", "namespace"])
+def test_a_name_that_yaml_takes_for_a_number(field: str) -> None:
+    document = copy.deepcopy(MANIFEST)
+    document["metadata"][field] = 2024
+    assert errors_of(document) == {f"metadata.{field}": "must be text: put it in quotes"}
+
+
+YAML_SLIPS = {
+    "columns: [*]": "what begins with * is a reference to an anchor (&) above it: put it in quotes, as in",
+    "columns: [*id]": "what begins with * is a reference to an anchor (&) above it: put it in quotes, as in",
+    "name: {{ .Values.name }}": "the line has {{, as templates do: render the template first",
+    "table:{schema: public, name: orders}": "put a space behind the colon of each field",
+    "subject: shop: {table}": "put text with a colon in quotes",
+    "a: 1\nb: 2\na: 3": "line 3, column 1: field 'a' is there twice: remove one",
+    "kind: TableWatcher\nspec: {}\nkind: TableWatcher": (
+        "line 3, column 1: field 'kind' is there twice: remove one, or put a line with --- before it where another"
+        " document begins"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", YAML_SLIPS)
+def test_what_is_no_yaml_says_what_to_do(text: str) -> None:
+    with pytest.raises(SpecInvalid) as refused:
+        load_manifests(text, "f.yaml")
+    (error,) = refused.value.errors
+    assert YAML_SLIPS[text] in str(error)
+
+
+def test_a_misspelt_kind_is_not_passed_over() -> None:
+    """Also where the group is misspelt, by which it would be known."""
+    with pytest.raises(SpecInvalid) as refused:
+        load_manifests("apiVersion: tablewatchers.io/v1\nkind: tableWatcher\n", "f.yaml")
+    assert {"apiVersion", "kind"} <= {error.path for error in refused.value.errors}
 
 
 def test_json_with_a_field_twice() -> None:

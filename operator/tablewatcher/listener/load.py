@@ -66,7 +66,7 @@ def _read(path: Path, *, require_secret: bool) -> tuple[list[WatcherSpec], SpecI
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        detail = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text; save it as UTF-8"
         return [], _unreadable(path, detail or "no reason given")
     return read_manifests(content, str(path), require_secret=require_secret)
 

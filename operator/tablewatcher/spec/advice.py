@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 from pydantic_core import ErrorDetails
 
@@ -19,6 +20,8 @@ _REQUIRED = {
     "spec.sink.nats.servers": "such as servers: [nats://nats.nats.svc:4222]",
     "spec.sink.nats.subject": 'such as subject: "shop.{table}.{action}"',
     "spec.sink.http.signing.secretRefs": "such as secretRefs: [{name: hook, key: whsec}]",
+    "spec.sink.http.headers[].valueFrom.secretKeyRef": "such as secretKeyRef: {name: hook, key: token}",
+    "spec.where[].operator": "In, NotIn, GreaterThan, LessThan, IsNull or IsNotNull",
 }
 _NATS = 'nats: {servers: [nats://nats.nats.svc:4222], subject: "shop.{table}.{action}"}'
 _OBJECTS = {
@@ -28,29 +31,53 @@ _OBJECTS = {
     "spec.sink": f"sink: {{{_NATS}}}",
     "spec.sink.nats": _NATS,
     "spec.sink.nats.jetStream": "jetStream: {stream: SHOP}",
+    "spec.sink.nats.jetStream.create": "create: {}",
     "spec.sink.nats.auth": "auth: {credsSecretRef: {name: nats-shop, key: user.creds}}",
     "spec.sink.http": "http: {url: https://hooks.example.com/orders}",
     "spec.sink.http.headers[]": "{name: X-Team, value: shop}",
     "spec.sink.http.signing": "signing: {secretRefs: [{name: hook, key: whsec}]}",
 }
+_LISTS = {
+    "spec.actions": "actions: [insert, update, delete]",
+    "spec.columns": 'columns: [status, total], or ["*"] for the whole row',
+    "spec.triggerColumns": "triggerColumns: [status]",
+    "spec.where": 'where: [{column: total, operator: GreaterThan, values: ["100"]}]',
+    "spec.where[].values": 'values: ["100"]',
+    "spec.sink.nats.servers": "servers: [nats://nats.nats.svc:4222]",
+    "spec.sink.http.headers": "headers: [{name: X-Team, value: shop}]",
+    "spec.sink.http.signing.secretRefs": "secretRefs: [{name: hook, key: whsec}]",
+}
 # What names a Secret, or a key in one, has these fields wherever it stands.
 _REFERENCES = {("name",): "{name: shop-app}", ("name", "key"): "{name: hook, key: token}"}
+NOT_TEXT = "must be text: put it in quotes"
 _TYPES = {
-    "string_type": "must be text: put it in quotes",
+    "string_type": NOT_TEXT,
     "string_unicode": "must be text that can be written as UTF-8",
     "bool_type": "must be true or false",
-    "int_type": "must be a whole number without quotes",
     "int_from_float": "must be a whole number",
-    "list_type": "must be a list, such as [a, b]",
     "invalid_key": "is not a field: names of fields are text",
 }
 
 # By how the names of fields end: what they count, and what people write in other places for more of it.
 _UNITS = {
-    "Bytes": ("bytes", {"k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}),
-    "Milliseconds": ("milliseconds", {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}),
-    "Seconds": ("seconds", {"s": 1, "m": 60, "h": 3600, "d": 86_400}),
+    "Bytes": ("bytes", {"k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}),
+    "Milliseconds": ("milliseconds", {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000}),
+    "Seconds": ("seconds", {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}),
 }
+_QUANTITY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([A-Za-z]{1,3})")
+# What people who know SQL or another tool write for an operator.
+_OPERATORS = {">": "GreaterThan", "gt": "GreaterThan", "<": "LessThan", "lt": "LessThan"} | dict.fromkeys(
+    ("=", "==", "eq", "equals", "equal"), "In"
+)
+_OPERATORS |= dict.fromkeys(("!=", "<>", "ne", "notequals", "notequal"), "NotIn")
+# What people write for it where it is not: in the manifest itself.
+_CONNECTION = frozenset(
+    {"uri", "url", "dsn", "host", "port", "user", "username", "password", "name", "dbname", "database"}
+)
+_NO_CONNECTION = (
+    "unknown field: a manifest holds no connection; name the Secret that does in secretRef, or on the command line give"
+    " --dsn"
+)
 
 
 def field_error(details: ErrorDetails) -> FieldError:
@@ -71,7 +98,7 @@ def _message(details: ErrorDetails, path: str) -> str:
     if kind == "extra_forbidden":
         return _unknown(details["loc"])
     if kind == "missing":
-        hint = _REQUIRED.get(path)
+        hint = _REQUIRED.get(_form(details["loc"]))
         return f"required: {hint}" if hint else "required"
     if kind == "value_error":
         return str(context["error"])
@@ -79,18 +106,27 @@ def _message(details: ErrorDetails, path: str) -> str:
         return _object(_form(details["loc"]))
     if kind == "enum":
         return _choice(str(context["expected"]), details["input"])
-    if kind == "int_type" and (counted := _counted(path, details["input"])):
-        return counted
+    if kind == "int_type":
+        return _number(path, details["input"])
+    if kind == "list_type":
+        return f"must be a list, such as {_LISTS.get(_form(details['loc']), '[a, b]')}"
     return _TYPES.get(kind) or _bound(kind, context) or details["msg"]
 
 
-def _counted(path: str, given: object) -> str | None:
-    """For 16Mi or 10m: the number that was meant."""
-    parts = re.fullmatch(r"([0-9]{1,9})([A-Za-z]{1,2})", given) if isinstance(given, str) else None
-    for end, (unit, factors) in _UNITS.items():
-        if parts is not None and path.endswith(end) and (factor := factors.get(parts[2])):
-            return f"must be a whole number of {unit}: {int(parts[1]) * factor}, not {given}"
-    return None
+def _number(path: str, given: object) -> str:
+    """For what is no whole number: what it should have been, for 16Mi or 10m the number that was meant."""
+    if not isinstance(given, str):
+        return "must be a whole number"
+    if given.isdigit():
+        return "must be a whole number without quotes"
+    unit, factors = next((each for end, each in _UNITS.items() if path.endswith(end)), ("", {}))
+    named = f"must be a whole number{f' of {unit}' if unit else ''}"
+    parts = _QUANTITY.fullmatch(given)
+    # Of bytes people write kB, MB, MiB too, and in any case.
+    word = parts[2].lower() if parts else ""
+    factor = factors.get(word) or (factors.get(word.removesuffix("b")) if unit == "bytes" else None)
+    meant = Decimal(parts[1]) * factor if parts and factor else Decimal("NaN")
+    return f"{named}: {meant:.0f}, not {given}" if meant == meant.to_integral_value() else f"{named}, in digits alone"
 
 
 def _bound(kind: str, context: dict[str, object]) -> str | None:
@@ -119,7 +155,9 @@ def _object(form: str) -> str:
 
 
 def _unknown(location: Sequence[int | str]) -> str:
-    known = FIELDS.get(_form(location[:-1]), ())
+    form, known = _form(location[:-1]), FIELDS.get(_form(location[:-1]), ())
+    if form == "spec.database" and str(location[-1]).lower() in _CONNECTION:
+        return _NO_CONNECTION
     close = closest(str(location[-1]), known)
     return f"unknown field: did you mean {close}?" if close else f"unknown field: known are {', '.join(known)}"
 
@@ -127,7 +165,10 @@ def _unknown(location: Sequence[int | str]) -> str:
 def _choice(expected: str, given: object) -> str:
     """`expected` as pydantic writes it: 'insert', 'update' or 'delete'."""
     choices = expected.replace(" or ", ", ").replace("'", "").split(", ")
-    close = closest(given, choices) if isinstance(given, str) else None
+    close = None
+    if isinstance(given, str):
+        meant = _OPERATORS.get(given.lower())
+        close = meant if meant in choices else closest(given, choices)
     return f"must be {expected.replace(chr(39), '')}" + (f": did you mean {close}?" if close else "")
 
 

@@ -23,6 +23,10 @@ else:
     _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+class _Twice(yaml.constructor.ConstructorError):
+    """A field that stands twice in one object."""
+
+
 class _UniqueKeys(_Loader):
     """Refuses a key that stands twice in one object: the last would win, and the first be lost in silence."""
 
@@ -32,12 +36,16 @@ class _UniqueKeys(_Loader):
             # A merge key (<<) may be overridden: that is what it is for.
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"field {key.value!r} is there twice: remove one", key.start_mark
-                    )
+                    raise _Twice(None, None, f"field {key.value!r} is there twice: {_remedy(key)}", key.start_mark)
                 seen.add((key.tag, key.value))
         found: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return found
+
+
+def _remedy(key: yaml.ScalarNode) -> str:
+    if key.value in ("apiVersion", "kind") and key.start_mark.column == 0:
+        return "remove one, or put a line with --- before it where another document begins"
+    return "remove one"
 
 
 def watcher_documents(text: str, origin: str) -> list[object]:
@@ -91,7 +99,11 @@ def _watchers(document: object, *, nested: bool = False) -> Iterator[object]:
     if isinstance(items, list) and is_list and not nested:
         for item in items:
             yield from _watchers(item, nested=True)
-    elif is_list or kind == KIND or (isinstance(version, str) and version.startswith(f"{GROUP}/")):
+    elif (
+        is_list
+        or str(kind).casefold() == KIND.casefold()
+        or (isinstance(version, str) and version.startswith(f"{GROUP}/"))
+    ):
         yield document
     elif kind is None and "spec" in document:
         # Somebody forgot the head of a watcher more often than a file of this form is something else.
@@ -104,11 +116,29 @@ def _position(error: yaml.MarkedYAMLError) -> str:
 
 
 def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
+    problem = str(error.problem or error.context)
+    if isinstance(error, _Twice):
+        return problem
     lines = text.splitlines()
-    if mark := error.problem_mark:
-        # What the library says of it, "cannot start any token", nobody understands: a tab cannot be seen.
-        before = lines[mark.line][: mark.column + 1] if mark.line < len(lines) else ""
-        if before.endswith("\t") and not before.strip():
-            return "is not YAML: the line begins with a tab: indent it with spaces"
-    where = "look at indentation, quotes and brackets here and in the line before"
-    return f"is not YAML: {error.problem or error.context}; {where}"
+    mark = error.problem_mark
+    line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    # What the library says of it, "cannot start any token", nobody understands: a tab cannot be seen.
+    before = line[: mark.column + 1] if mark else ""
+    if before.endswith("\t") and not before.strip():
+        return "is not YAML: the line begins with a tab: indent it with spaces"
+    if "{{" in line:
+        return f"is not YAML: {problem}; the line has {{{{, as templates do: render the template first"
+    said = f"{error.context} {problem}"
+    remedy = next((remedy for sign, remedy in _REMEDIES if sign in said), _LOOK)
+    return f"is not YAML: {problem}; {remedy}"
+
+
+_LOOK = "look at indentation, quotes and brackets here and in the line before"
+# By what stands in the words of the library, either of its two parsers; first match wins.
+_REMEDIES = (
+    ("alias", 'what begins with * is a reference to an anchor (&) above it: put it in quotes, as in ["*"]'),
+    (
+        "mapping values are not allowed",
+        "put a space behind the colon of each field, put text with a colon in quotes, and look at the indentation",
+    ),
+)

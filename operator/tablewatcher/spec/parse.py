@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ..errors import FieldError, SpecInvalid
 from . import checks
-from .advice import closest, field_error
+from .advice import NOT_TEXT, closest, field_error
 from .documents import API_VERSION, KIND, NOT_A_DOCUMENT, watcher_documents
 from .model import WatcherSpec
 from .render import to_manifest
@@ -112,9 +112,9 @@ def _metadata(found: object) -> _Metadata:
     if name is None:
         errors.append(FieldError("metadata.name", "required: the name of the watcher, such as orders"))
     elif not checks.holds(checks.dns_name, name):
-        errors.append(FieldError("metadata.name", checks.DNS_NAME))
+        errors.append(FieldError("metadata.name", checks.DNS_NAME if isinstance(name, str) else NOT_TEXT))
     if not checks.holds(checks.dns_label, namespace):
-        errors.append(FieldError("metadata.namespace", checks.DNS_LABEL))
+        errors.append(FieldError("metadata.namespace", checks.DNS_LABEL if isinstance(namespace, str) else NOT_TEXT))
     if not isinstance(generation, int) or isinstance(generation, bool) or not 0 <= generation <= MAX_GENERATION:
         errors.append(FieldError("metadata.generation", "must be a whole number from 0 on: remove it"))
         generation = 0
@@ -129,14 +129,16 @@ def _shape(document: Mapping[object, object], require_secret: bool) -> tuple[Spe
         return None, [FieldError("spec", "required: an object with database, table, actions and sink")]
     if _too_large(written):
         return None, [FieldError("spec", TOO_LARGE)]
-    kept, errors = without_unsupported(written, "spec", _OBJECTS)
+    kept, refused = without_unsupported(written, "spec", _OBJECTS)
+    errors: list[FieldError] = []
     try:
         shape = SpecShape.model_validate(kept)
     except ValidationError as invalid:
         shape = None
         errors += [field_error(details) for details in invalid.errors(include_url=False)]
     errors += cross_field_errors(kept, require_secret=require_secret)
-    return shape, errors
+    # Of what is empty and required that it is required: it cannot be removed.
+    return shape, errors + refused
 
 
 def _too_large(spec: Mapping[object, object]) -> bool:

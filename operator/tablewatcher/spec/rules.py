@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..errors import FieldError
-from .model import WHOLE_ROW, Backoff, DatabaseTlsMode, Format, Operator
+from .advice import closest
+from .model import WHOLE_ROW, Action, Backoff, DatabaseTlsMode, Format, Operator
 
 ONE_SINK = "must have exactly one of nats and http"
-SECRET_REF_REQUIRED = "required: name the Secret that holds the connection, such as secretRef: {name: shop-app}"  # noqa: S105
+CONNECTION_REQUIRED = (
+    "required: name the Secret that holds the connection, such as secretRef: {name: shop-app}; on the command line,"
+    " --dsn does instead"
+)
 WHOLE_ROW_ALONE = 'must hold "*" alone or column names, not both: "*" is every column'
 TRIGGER_WHOLE_ROW = 'must name columns: remove the field to count a change of any column ("*" is not needed)'
 TRIGGER_NEEDS_UPDATE = "needs the action update: add it to spec.actions, or remove the field"
@@ -44,7 +48,7 @@ _LISTS = (
 def cross_field_errors(spec: Mapping[object, object], *, require_secret: bool) -> Iterator[FieldError]:
     """Every broken rule between fields of `spec` (as written, without fields refused by name)."""
     if require_secret and _at(spec, "spec.database.secretRef") is None:
-        yield FieldError("spec.database.secretRef", SECRET_REF_REQUIRED)
+        yield FieldError("spec.database.secretRef", CONNECTION_REQUIRED)
     yield from _sink(spec)
     yield from _nats(spec)
     yield from _http(spec)
@@ -138,8 +142,13 @@ def _columns(spec: Mapping[object, object]) -> Iterator[FieldError]:
         return
     if WHOLE_ROW[0] in trigger:
         yield FieldError("spec.triggerColumns", TRIGGER_WHOLE_ROW)
-    elif isinstance(actions, list) and "update" not in actions:
+    elif isinstance(actions, list) and not any(_may_be_update(action) for action in actions):
         yield FieldError("spec.triggerColumns", TRIGGER_NEEDS_UPDATE)
+
+
+def _may_be_update(action: object) -> bool:
+    """Whether it is that, or was meant to be: what is misspelt has an error of its own."""
+    return isinstance(action, str) and closest(action, tuple(Action)) == Action.UPDATE
 
 
 def _backoff(spec: Mapping[object, object]) -> Iterator[FieldError]:

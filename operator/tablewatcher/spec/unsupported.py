@@ -9,6 +9,10 @@ from ..errors import FieldError
 NOT_SUPPORTED = "not supported by this version: remove it"
 GROUP_NOT_SUPPORTED = "only the group `default` is supported by this version: remove the field"
 EMPTY = "is empty (null): give it a value, or remove the field"
+# To name it is to ask for something, also with nothing in it.
+_EMPTY_ALL_THE_SAME = {
+    "spec.sink.nats.jetStream.create": "is empty (null): write create: {} to have the stream made, or remove the field"
+}
 
 UNSUPPORTED: Mapping[str, frozenset[str]] = {
     "spec.listener": frozenset(
@@ -52,7 +56,7 @@ def _kept(
         if name in UNSUPPORTED.get(path, frozenset()):
             errors.append(FieldError(inner_shown, NOT_SUPPORTED))
         elif inner is None:
-            errors.append(FieldError(inner_shown, EMPTY))
+            errors.append(FieldError(inner_shown, _EMPTY_ALL_THE_SAME.get(inner_path, EMPTY)))
         elif isinstance(inner, Mapping) and inner_path in objects:
             kept[name] = _kept(inner, inner_path, inner_shown, objects, errors)
         elif isinstance(inner, list) and items in objects:

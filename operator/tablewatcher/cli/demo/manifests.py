@@ -68,7 +68,7 @@ def table_sql(sources: Sequence[Path]) -> str:
     try:
         return (own[0] if own else PACKAGED / SCHEMA_FILE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text; save it as UTF-8"
         raise SpecInvalid("demo", (FieldError("-f", f"{own[0]} cannot be read: {why}"),)) from None
 
 
