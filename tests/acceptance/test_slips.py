@@ -77,6 +77,23 @@ async def test_a_tab_is_told(tmp_path: Path) -> None:
     assert (answer.code, "line 3, column 1: is not YAML: the line begins with a tab" in answer.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "code", "says"), [("utf-8-sig", 0, "valid"), ("utf-16", 2, "is not UTF-8 text; save it as UTF-8")]
+)
+async def test_a_manifest_of_an_editor_of_windows(tmp_path: Path, encoding: str, code: int, says: str) -> None:
+    file = tmp_path / "orders.yaml"
+    file.write_bytes(json.dumps(manifest(), indent=1).replace("\n", "\r\n").encode(encoding))
+    answer = await tablewatcher("validate", "-f", file)
+    assert (answer.code, says in answer.out + answer.err) == (code, True), answer.err
+
+
+async def test_a_bad_connection_string_hides_no_mistake_of_a_manifest(tmp_path: Path) -> None:
+    files = write(tmp_path / "manifests", manifest(), manifest("typo", colums=["a"]))
+    answer = await tablewatcher("apply", "-f", files, "--dsn", "postgresql//u:p@h/x", "-o", "json")
+    assert (answer.code, len(answer.watchers)) == (2, 2)
+    assert "colums" in answer.out
+
+
 async def test_a_wrong_indentation_says_where_to_look(tmp_path: Path) -> None:
     file = tmp_path / "orders.yaml"
     file.write_text("kind: TableWatcher\nspec:\n  actions: [insert]\n   table: {name: orders}\n")

@@ -31,6 +31,12 @@ def test_keys_that_are_no_text_are_left_out(tmp_path: Path) -> None:
     assert secrets.read("hook") == secrets.config_map("ca") == {"ca.crt": "-----BEGIN"}
 
 
+def test_the_mark_of_editors_of_windows_is_no_part_of_a_value(tmp_path: Path) -> None:
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "uri").write_text("postgresql://h/d\n", encoding="utf-8-sig")
+    assert DirectorySecrets(tmp_path).read("hook") == {"uri": "postgresql://h/d\n"}
+
+
 def test_a_secret_without_any_text_has_no_keys(tmp_path: Path) -> None:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "keystore.jks").write_bytes(KEYSTORE)

@@ -112,6 +112,10 @@ BAD = [
         {"host": "H", "username": "U", "port": "P"},
         "key 'P' of Secret 's'",
     ),
+    ({"uri": '"postgresql://u:hunter2@h/d"'}, {}, "without quotes"),
+    ({"uri": "", "password": "hunter2"}, {}, "password, uri (empty)"),
+    ({"uri": "postgresql://u:p@hunter2@h/d"}, {}, "percent-encode the special characters"),
+    ({"uri": "postgresql://u:hunter2/x@h/d"}, {}, "percent-encode the special characters"),
     ({"uri": "postgresql://u:hunter2@h:abc/d"}, {}, "the port in key 'uri' of Secret 's'"),
     ({"dsn": "postgresql://u:hunter2@h:1,i:x/d"}, {"uri": "dsn"}, "the port in key 'dsn' of Secret 's'"),
 ]

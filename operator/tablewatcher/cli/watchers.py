@@ -167,12 +167,12 @@ def refused(name: str, faults: Sequence[TableWatcherError]) -> Result:
 async def each_watcher(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Result]]) -> list[Result]:
     """`one` of every watcher of the manifests: a fault of one does not stop the others."""
     specs, faults = loaded(scope.files, require_secret=scope.dsn is None)
-    results = []
+    results, named = [], [(fault.name, fault) for fault in faults]
     if scope.dsn:
         try:
             checked(scope.dsn)
         except TableWatcherError as error:
-            return [Result.failed("connection", error)]
+            return [Result.failed(name, fault) for name, fault in (("connection", error), *named)]
     with progress(len(specs)) as begin:
         for spec in specs:
             begin(spec.qualified_name)
@@ -180,7 +180,7 @@ async def each_watcher(scope: Scope, one: Callable[[WatcherSpec], Awaitable[Resu
                 results.append(await one(spec))
             except TableWatcherError as error:
                 results.append(Result.failed(spec.qualified_name, error))
-    return results + [Result.failed(fault.name, fault) for fault in faults]
+    return results + [Result.failed(name, fault) for name, fault in named]
 
 
 def loaded(files: tuple[Path, ...], *, require_secret: bool) -> tuple[list[WatcherSpec], list[SpecInvalid]]:

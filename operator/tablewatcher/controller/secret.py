@@ -98,7 +98,7 @@ def _decoded(name: str, values: dict[str, str]) -> dict[str, str]:
     decoded = {}
     for key, value in values.items():
         try:
-            decoded[key] = base64.b64decode(value).decode()
+            decoded[key] = base64.b64decode(value).decode("utf-8-sig")
         except (binascii.Error, UnicodeDecodeError):
             continue  # a keystore, say; nothing that a connection is made of
     if not decoded:

@@ -54,7 +54,7 @@ def _values(folder: Path, reason: Reason, what: str) -> dict[str, str]:
             reason, f"{what} cannot be read from {folder} ({error.strerror}): put a file for each key there"
         ) from None
     if not values:
-        raise SecretError(reason, f"{what} has no keys in {folder}: put a file for each key there")
+        raise SecretError(reason, f"{what} has no keys in {folder}: put a file for each key there, as UTF-8 text")
     return values
 
 
@@ -81,5 +81,6 @@ def _read(folder: Path) -> dict[str, str]:
         # What belongs to the kubelet begins with dots: those are no keys.
         if not entry.name.startswith(".") and entry.is_file():
             with contextlib.suppress(UnicodeDecodeError):  # a keystore, say, beside what is meant
-                values[entry.name] = entry.read_text(encoding="utf-8")
+                # Without the mark that editors of Windows begin a file with.
+                values[entry.name] = entry.read_text(encoding="utf-8-sig")
     return values

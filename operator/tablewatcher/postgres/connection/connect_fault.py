@@ -175,7 +175,10 @@ _FAULTS: tuple[tuple[str, Reason, str], ...] = (
     (
         "translate host name|resolve|name or service not known",
         _UNREACHABLE,
-        ("the database's host name does not resolve: correct it in the Secret, or in --dsn"),
+        (
+            "the database's host name does not resolve: correct it in the Secret, or in --dsn; of a Secret, a host"
+            " without a dot is a Service of the watcher's namespace on Kubernetes, of --dsn it is the host itself"
+        ),
     ),
     (
         "connection refused",

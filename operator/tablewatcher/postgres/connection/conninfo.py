@@ -12,7 +12,7 @@ from psycopg.errors import ProgrammingError
 from ...errors import Reason, SecretError
 from ...spec.model import Database, Management, WatcherSpec
 from ...spec.secrets import Secrets
-from .dsn import FOREIGN, PORT_FORM, are_ports, with_tls
+from .dsn import FOREIGN, PORT_FORM, URI, are_ports, is_split, with_tls
 from .tls import is_of_the_system, tls_parameters
 
 _URI_KEYS = ("fqdn-uri", "uri")
@@ -91,22 +91,24 @@ def _uri(secret: str, values: Mapping[str, str], keys: Mapping[str, str]) -> str
 
 
 def _from_uri(secret: str, key: str, uri: str) -> dict[str, str]:
-    if not uri.startswith(("postgres://", "postgresql://")):
+    if not uri.startswith(URI):
         raise SecretError(
             Reason.SECRET_KEY_MISSING,
-            f"the uri in Secret {secret!r} does not start with postgresql://; write it so, or give host, port,"
-            " username, password and dbname as keys",
+            f"the uri in Secret {secret!r} does not start with postgresql://; write it so, without quotes or spaces"
+            " before it, or give host, port, username, password and dbname as keys",
         )
     try:
         parts = {key: str(value) for key, value in conninfo_to_dict(uri).items() if value is not None}
     except ProgrammingError:
         # libpq's own message quotes the text it could not read, which may be the password.
+        parts = None
+    if parts is None or is_split(uri, parts.get("port", "")):
         raise SecretError(
             Reason.SECRET_KEY_MISSING,
             f"the uri in Secret {secret!r} cannot be read as a connection string; percent-encode the special characters"
             f" of user and password, and leave out {FOREIGN}, or give host, port, username, password and dbname as"
             " keys",
-        ) from None
+        )
     if not are_ports(parts.get("port", "")):
         raise SecretError(Reason.SECRET_KEY_MISSING, f"the port in key {key!r} of Secret {secret!r} {PORT_FORM}")
     return parts
@@ -147,7 +149,7 @@ def _from_parts(secret: str, values: Mapping[str, str], keys: Mapping[str, str])
 
 
 def _missing(secret: str, what: str, values: Mapping[str, str]) -> SecretError:
-    have = ", ".join(sorted(values)) or "none"
+    have = ", ".join(key if values[key] else f"{key} (empty)" for key in sorted(values)) or "none"
     return SecretError(
         Reason.SECRET_KEY_MISSING,
         f"Secret {secret!r} lacks {what}; it has the keys: {have}. Add the key, or name yours in spec.database.keys",

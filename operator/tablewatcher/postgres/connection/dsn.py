@@ -19,6 +19,7 @@ _FORM = (
 )
 
 
+URI = ("postgres://", "postgresql://")
 PORT_FORM = "must be a number from 1 to 65535, or one for each host with commas between them"
 
 
@@ -31,6 +32,15 @@ def are_ports(text: str) -> bool:
     )
 
 
+def is_split(uri: str, port: str) -> bool:
+    """Whether libpq ends the password of `uri` too early, as at a @ or / of it that was not encoded.
+
+    The rest would be host, or port and database, and it would be as if nobody were there. port: what it takes for that.
+    """
+    place = uri.partition("://")[2].partition("?")[0]
+    return place.count("@") > 1 or ("@" in place.partition("/")[2] and not are_ports(port))
+
+
 def checked(dsn: str) -> str:
     """`dsn` itself. Raises TableWatcherError(SpecInvalid) where libpq could not read it, or its port is none."""
     try:
@@ -38,7 +48,10 @@ def checked(dsn: str) -> str:
     except ProgrammingError:
         # libpq's own message quotes the text, which may be the password.
         raise TableWatcherError(Reason.SPEC_INVALID, _FORM) from None
-    if not are_ports(str(found.get("port") or "")):
+    port = str(found.get("port") or "")
+    if dsn.startswith(URI) and is_split(dsn, port):
+        raise TableWatcherError(Reason.SPEC_INVALID, _FORM)
+    if not are_ports(port):
         raise TableWatcherError(Reason.SPEC_INVALID, f"the port in --dsn (or TABLEWATCHER_DSN) {PORT_FORM}")
     return dsn
 
