@@ -15,6 +15,7 @@ from ..shape import Column, TableShape
 from ..shared import SHARED_FUNCTIONS, SHARED_TABLES
 from ..sql import QUERIES
 from .grants import Grantee, Right, needed, to_capture
+from .similar import similar
 
 # The migration that gave watchers a home.
 HOME_MIGRATION = 4
@@ -112,7 +113,7 @@ class Observed:
 
     server: Server
     table: TableFacts | None
-    similar_tables: tuple[str, ...] = ()
+    similar_tables: tuple[Table, ...] = ()
     renamed: str = ""
     schema_exists: bool = False
     migrations: tuple[int, ...] = ()
@@ -180,9 +181,10 @@ async def observe(
     )
 
 
-async def _similar(connection: Connection, table: Table) -> tuple[str, ...]:
-    rows = await _all(connection, "similar_tables", schema=table.schema, table=table.name)
-    return tuple(row["name"] for row in rows)
+async def _similar(connection: Connection, table: Table) -> tuple[Table, ...]:
+    plain = table.name.replace('"', "").lower().rpartition(".")[2]
+    rows = await _all(connection, "similar_tables", schema=table.schema, plain=plain)
+    return similar(table, (Table(**row) for row in rows))
 
 
 async def _triggers(connection: Connection, function_oid: int) -> tuple[Trigger, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from ...errors import DatabaseError, Reason
 from ...naming import SCHEMA, WatcherNames
-from ...spec.model import WHOLE_ROW, Action, Granularity, Management, WatcherSpec
+from ...spec.model import WHOLE_ROW, Action, Granularity, Management, Table, WatcherSpec
 from ..quoting import identifier
 from ..sql import migrations
 from .capture_rights import lost_rights
 from .catalog import Observed, TableFacts
+from .similar import hint
 
 _KINDS = {
     "v": "a view",
@@ -48,7 +49,7 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
         lambda: _check_primary(observed),
         lambda: _check_encoding(observed),
         lambda: _check_names(observed, names),
-        lambda: _check_table(spec.table.schema, observed, table),
+        lambda: _check_table(spec.table, observed, table),
         lambda: _check_rights(spec, observed, names),
         lambda: _check_upgrade(spec, observed),
         *of_table,
@@ -120,23 +121,23 @@ def _check_publications(spec: WatcherSpec, observed: Observed) -> None:
         )
 
 
-def _check_table(schema: str, observed: Observed, table: str) -> None:
+def _check_table(wanted: Table, observed: Observed, table: str) -> None:
     facts = observed.table
     if facts is None:
-        hint = f"; did you mean {' or '.join(observed.similar_tables)}?" if observed.similar_tables else ""
+        advice = hint(wanted, observed.similar_tables)
         if observed.renamed:
-            hint = (
+            advice = (
                 f": the one that this watcher was applied to is {observed.renamed} by now, and its changes still go out"
                 f" as those of {table}; rename it back, or remove this watcher and make one for {observed.renamed}"
             )
         raise DatabaseError(
             Reason.TABLE_NOT_FOUND,
-            f"there is no table {table} (spec.table) in database {observed.server.database!r}{hint}",
+            f"there is no table {table} (spec.table) in database {observed.server.database!r}{advice}",
         )
     if facts.kind not in ("r", "p"):
         kind = _KINDS.get(facts.kind, "no table")
         raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} is {kind}; watch the table where its rows are written")
-    if refused := _refused(schema, facts):
+    if refused := _refused(wanted.schema, facts):
         raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} {refused}")
     if not facts.shape.key:
         raise DatabaseError(Reason.COLUMN_NOT_FOUND, f"{table} has no stored columns, so its rows cannot be told apart")
@@ -242,13 +243,11 @@ def _check_columns(spec: WatcherSpec, facts: TableFacts, table: str) -> None:
     named += [("triggerColumns", name) for name in spec.trigger_columns]
     named += [(f"where[{nth}].column", condition.column) for nth, condition in enumerate(spec.where)]
     named += [("sink.nats.subject", name) for name in spec.routing_columns]
-    missing = [f"{name!r} (spec.{where})" for where, name in named if name not in have]
-    if missing:
+    if missing := [f"{name!r} (spec.{where})" for where, name in named if name not in have]:
         raise DatabaseError(
             Reason.COLUMN_NOT_FOUND, f"{table} has no column {', '.join(missing)}; it has: {', '.join(have)}"
         )
-    virtual = [f"{name!r} (spec.{where})" for where, name in named if have[name].virtual]
-    if virtual:
+    if virtual := [f"{name!r} (spec.{where})" for where, name in named if have[name].virtual]:
         raise DatabaseError(
             Reason.COLUMN_NOT_FOUND,
             f"{', '.join(virtual)} of {table} is a virtual generated column, which triggers cannot see;"
@@ -262,12 +261,12 @@ def _check_conditions(observed: Observed) -> None:
 
 
 def _check_routing(spec: WatcherSpec, facts: TableFacts) -> None:
-    sent = {*spec.columns, *facts.shape.key}
-    unsent = [name for name in spec.routing_columns if name not in sent]
-    if unsent and spec.columns != WHOLE_ROW:
+    unsent = {column.name for column in facts.shape.columns} - {*spec.columns, *facts.shape.key}
+    named = [f"{{column:{name}}}" for name in spec.routing_columns if name in unsent]
+    if named and spec.columns != WHOLE_ROW:
         raise DatabaseError(
             Reason.SPEC_INVALID,
-            f"spec.sink.nats.subject: {{column:{unsent[0]}}} names a column that is not sent; add it to spec.columns",
+            f"spec.sink.nats.subject: {', '.join(named)} names a column that is not sent; add it to spec.columns",
         )
 
 

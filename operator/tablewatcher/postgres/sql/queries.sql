@@ -109,11 +109,12 @@ WHERE p.oid <> root.oid AND (c.relkind IN ('r', 'p')
 ORDER BY 2
 
 -- name: similar_tables
-SELECT n.nspname::text || '.' || c.relname::text AS name
+-- Of its schema, or of a name that differs by case, or by what stands before a dot and in quotes.
+SELECT n.nspname::text AS schema, c.relname::text AS name
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'tablewatcher')
-  AND c.relpersistence <> 't' AND (lower(c.relname) = lower(%(table)s) OR n.nspname = %(schema)s)
-ORDER BY lower(c.relname) <> lower(%(table)s), 1 LIMIT 5
+  AND c.relpersistence <> 't' AND (lower(c.relname) = %(plain)s OR n.nspname = %(schema)s)
+ORDER BY lower(c.relname) <> %(plain)s, 1, 2 LIMIT 2000
 
 -- name: table_name
 SELECT n.nspname::text || '.' || c.relname::text AS name
