@@ -51,6 +51,7 @@ def test_the_endpoint_is_at_fault(status: int, reason: Reason) -> None:
 def test_the_event_is_at_fault(status: int) -> None:
     found = outcome(status, None, NOW)
     assert (found.verdict, found.endpoint) == (Verdict.REJECTED, False)
+    assert ("the right path" in found.message) == (status in (404, 405))
 
 
 @pytest.mark.parametrize(

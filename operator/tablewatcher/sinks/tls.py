@@ -51,7 +51,11 @@ def secret_values(read: Callable[[str], Mapping[str, str]], kind: str, name: str
         raise SinkError(error.reason, error.message) from None
     for key in keys:
         if key not in values:
-            raise SinkError(Reason.SECRET_KEY_MISSING, f"{kind} {name!r} has no key {key!r}: add it, or name another")
+            have = ", ".join(sorted(values)) or "none"
+            raise SinkError(
+                Reason.SECRET_KEY_MISSING,
+                f"{kind} {name!r} has no key {key!r}: add it, or name another; it has the keys: {have}",
+            )
     return tuple(values[key] for key in keys)
 
 

@@ -44,6 +44,14 @@ async def test_headers_are_sent_and_read_anew_after_a_refusal(http_server: HttpS
     assert {(each["x-team"], each["user-agent"]) for each in sent} == {("shop", "ours/1")}
 
 
+async def test_a_missing_key_is_told_with_those_that_are_there(http_server: HttpServer) -> None:
+    secrets = MemorySecrets({"hook": {"tokem": "hunter2", "whsec": "hunter2"}})
+    with pytest.raises(SinkError) as refused:
+        await http_sink(http_server.url, secrets=secrets, headers=(Header("X-Token", secret=TOKEN),)).open()
+    assert refused.value.reason is Reason.SECRET_KEY_MISSING
+    assert refused.value.message.endswith("has no key 'token': add it, or name another; it has the keys: tokem, whsec")
+
+
 async def test_what_a_secret_holds_is_read_again_after_a_while(
     http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

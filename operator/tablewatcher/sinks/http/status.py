@@ -18,6 +18,8 @@ CLOCKS_APART_SECONDS = 120.0
 # said of the way, or of the moment. The same request may pass later.
 _LATER = frozenset({407, 408, 421, 425, 429})
 _TOO_LONG = 413
+# 404 Not Found, 405 Method Not Allowed: said of a wrong path, before anybody has looked at the event.
+_NOT_HERE = frozenset({404, 405})
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])? ([0-9]{3})[ \r\n]")
 
@@ -96,6 +98,8 @@ def outcome(status: int, retry_after_value: str | None, now: float) -> Outcome:
         return _endpoint(Reason.SINK_UNREACHABLE, text, wait)
     if 400 <= status < 500 and status not in _LATER:
         text = f"the endpoint answered {status} to the event"
+        if status in _NOT_HERE:
+            text += "; see whether the URL has the right path"
         return Outcome(Verdict.REJECTED, Reason.SINK_UNREACHABLE, text, too_long=status == _TOO_LONG)
     return _endpoint(Reason.SINK_UNREACHABLE, f"the endpoint answered {status}", wait)
 

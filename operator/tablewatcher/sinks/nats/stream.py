@@ -163,7 +163,10 @@ async def _named(connection: Connection, patterns: Sequence[str], stream: str) -
 async def _any(connection: Connection, pattern: str) -> StreamConfig:
     found = await _names(connection, pattern)
     if not found:
-        remedy = "create a stream that takes it, add it to the subjects of one, or correct spec.sink.nats.subject"
+        remedy = (
+            "create a stream that takes it (jetStream: {stream: NAME, create: {}} has the listener do that), add it to"
+            " the subjects of one, or correct spec.sink.nats.subject"
+        )
         raise _no_stream(pattern, remedy)
     # The server names every stream that overlaps with the pattern: at most one of them takes all of it.
     configs = [config for name in found if (config := await config_of(connection, name)) is not None]
