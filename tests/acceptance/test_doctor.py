@@ -136,6 +136,10 @@ async def test_nobody_delivers(shop: Database, files: Path) -> None:
         "delivery",
         "parked",
     ]
+    none = await tablewatcher("parked", "list", "-f", files, "--dsn", shop.dsn, "--key", "42")
+    assert (none.code, none.out) == (0, "shop/orders: nothing with key 42 is parked\n")
+    skip = await tablewatcher("parked", "skip", "-f", files, "--dsn", shop.dsn, "--key", "42", "--id", "e")
+    assert (skip.code, "nothing with id e and key 42 is parked" in skip.err) == (10, True)
     # Nothing of a bar is left where nobody watches, not even an empty line.
     asked = await tablewatcher("parked", "replay", "-f", files, "--dsn", shop.dsn)
     assert (asked.code, asked.err) == (0, "")

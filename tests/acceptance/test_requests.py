@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .arrivals import Endpoint
 from .conftest import MakeListener
 from .listeners import Listener
 from .parking import changes, command, is_aside, put_aside, watched
+from .programs import PROGRAM, started
 from .writers import put
 
 
@@ -178,3 +180,12 @@ async def test_a_row_that_has_taken_a_key_waits_for_what_is_refused_of_its_own(
     assert await is_aside(database)
     of_all = [change for change in changes(endpoint) if change[0] in ("bad", "fine", "gone")]
     assert of_all.index(("fine", 522)) > max(of_all.index(("bad", 1)), of_all.index(("gone", 521)))
+
+
+async def test_a_program_hears_what_a_replay_waits_for(database: Database, manifest: Path) -> None:
+    """On standard error: what is printed is JSON, and comes when it is done."""
+    words = ("replay", "--since", "1h", "-f", manifest, "--dsn", database.dsn, "-o", "json")
+    with started(PROGRAM, *words) as program:
+        await poll(lambda: "no listener of this watcher is active; waiting" in program.err, 40)
+        assert await program.end(signal.SIGINT) == 130
+        assert program.out == ""

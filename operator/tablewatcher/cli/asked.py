@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..errors import Reason, TableWatcherError
-from ..postgres.asking import ParkedEvent, ask, followed, listed
+from ..postgres.asking import ParkedEvent, ask, followed, listed, of
 from ..postgres.requests import SUSPENDED, TABLE, Kind, Request, State
 from ..spec.model import WatcherSpec
 from .results import Output, Result
@@ -25,7 +25,8 @@ async def list_parked(scope: Scope, limit: int, *, key: str | None, event_id: st
             conninfo, lambda: listed(conninfo, names, limit, key=key, event_id=event_id)
         )
         extra = {"count": number, "events": [_as_json(event) for event in events]}
-        return Result(spec.qualified_name, ok=True, text=_table(events, number), extra=extra)
+        text = _table(events, number) if events else f"nothing{of(key, event_id)} is parked"
+        return Result(spec.qualified_name, ok=True, text=text, extra=extra)
 
     return await each_watcher(scope, one)
 
@@ -125,8 +126,6 @@ def _as_json(event: ParkedEvent) -> dict[str, object]:
 
 
 def _table(events: list[ParkedEvent], number: int) -> str:
-    if not events:
-        return "nothing is parked"
     now = datetime.now(UTC)
     lines = [f"{number} parked"]
     for event in events:

@@ -17,14 +17,13 @@ _NOBODY = "no listener of this watcher is active"
 
 
 class Watching:
-    """Shows how far a request is. quiet: nothing is printed; wait: also where nobody does it now."""
+    """Shows how far a request is. quiet: without a bar; wait: also where nobody does it now."""
 
     def __init__(self, name: str, *, quiet: bool, wait: bool) -> None:
         console = screen()
         columns = (TextColumn(name, markup=False), BarColumn(), MofNCompleteColumn())
         hidden = quiet or not console.is_terminal
         self._bar = Progress(*columns, console=console, transient=True, disable=hidden)
-        self._quiet = quiet
         self._wait = wait
         self._told = ""
         self._idle = 0
@@ -49,8 +48,8 @@ class Watching:
             return False
         if self._idle > _PATIENCE and self._told != obstacle:
             self._told = obstacle
-            if not self._quiet:
-                screen().print(f"{plain(obstacle)}; waiting (Ctrl-C leaves the request)", markup=False, soft_wrap=True)
+            # On standard error, also where the answer is JSON: else a script seems to hang.
+            screen().print(f"{plain(obstacle)}; waiting (Ctrl-C leaves the request)", markup=False, soft_wrap=True)
         if self._task is None and asked.total:
             self._task = self._bar.add_task("", total=asked.total)
         if self._task is not None:

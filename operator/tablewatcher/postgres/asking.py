@@ -9,7 +9,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
-from ..errors import DatabaseError, Reason
+from ..errors import DatabaseError, Reason, in_short
 from ..event import ACTION_NAMES
 from ..naming import WatcherNames
 from .connection.session import Connection, connected
@@ -137,10 +137,16 @@ async def _refuse_unknown(connection: Connection, names: WatcherNames, key: str 
     where, values = _meant(names, key, event_id)
     found = await connection.execute(f"SELECT FROM {PARKED} WHERE {where} LIMIT 1", values)
     if await found.fetchone() is None:
-        meant = f"id {event_id}" if event_id is not None else f"key {key}"
         raise DatabaseError(
-            Reason.MANUAL_ACTION_REQUIRED, f"no event with {meant} is parked; `tablewatcher parked list` shows them"
+            Reason.MANUAL_ACTION_REQUIRED,
+            f"nothing{of(key, event_id)} is parked; `tablewatcher parked list` shows what is",
         )
+
+
+def of(key: str | None, event_id: str | None) -> str:
+    """Which events put aside are meant, for a message; "" for all."""
+    named = [f"{word} {in_short(given)}" for word, given in (("id", event_id), ("key", key)) if given is not None]
+    return f" with {' and '.join(named)}" if named else ""
 
 
 def _meant(names: WatcherNames, key: str | None, event_id: str | None) -> tuple[str, list[str | None]]:
