@@ -105,6 +105,27 @@ async def test_a_watcher_that_is_well(shop: Database, files: Path, stream: Strea
     assert "was stopped and released its lease" in ended.out
 
 
+async def test_whoever_forgets_the_instance_is_told(shop: Database, files: Path) -> None:
+    """Else they would apply a second watcher, beside the one that they mean."""
+    meant = ("-f", files, "--dsn", shop.dsn, "--instance", "production")
+    assert (await tablewatcher("apply", *meant)).code == 0
+    status, plan, lines = await asyncio.gather(
+        tablewatcher("status", "-f", files, "--dsn", shop.dsn),
+        tablewatcher("plan", "-f", files, "--dsn", shop.dsn),
+        doctor(files, shop.dsn, "-o", "json"),
+    )
+    told = "instance production has a watcher shop/orders in this database: if that one is meant"
+    assert told in status.out
+    assert told in plan.out
+    assert told in checks(lines)["other watchers"]["text"]
+    applied = await tablewatcher("apply", "-f", files, "--dsn", shop.dsn, "-o", "json")
+    assert (applied.code, told in applied.watchers["shop/orders"]["notes"][0]) == (0, True)
+    # What is there under its own name is asked for no more.
+    again = await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
+    assert again.out == "shop/orders: in sync, nothing to do\n"
+    assert "production" not in (await tablewatcher("status", *meant)).out
+
+
 async def test_nobody_delivers(shop: Database, files: Path) -> None:
     await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
     await shop.execute("INSERT INTO orders SELECT n, 'new' FROM generate_series(1, 5) AS n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +20,7 @@ from ..spec.model import WatcherSpec
 OLD_SECONDS = 60.0
 # The line of changes that were not captured because that was asked for.
 SKIPPED = "skipped"
+OTHERS = "other watchers"
 _FULL = 0.5
 _QUEUE = 0.25
 # The line on which a fault of the database shows.
@@ -181,7 +182,17 @@ def unattended_check(names: WatcherNames) -> Check:
         f" `tablewatcher destroy --instance {instance}` with a copy of the manifest that has metadata.name: {name} and"
         f" metadata.namespace: {namespace}"
     )
-    return Check("other watchers", Level.WARN, text)
+    return Check(OTHERS, Level.WARN, text)
+
+
+def namesake_note(instances: Sequence[str], names: WatcherNames) -> str:
+    """Of watchers of the same name that other instances have here: whoever forgets --instance means one of those."""
+    _, namespace, name = names.identity.rsplit("/", 2)
+    have = f"instance {instances[0]} has" if len(instances) == 1 else f"instances {', '.join(instances)} have"
+    return (
+        f"{have} a watcher {namespace}/{name} in this database: if that one is meant, and no other, give --instance"
+        f" {instances[0]}"
+    )
 
 
 def _gap(gap: OpenGap) -> Check:

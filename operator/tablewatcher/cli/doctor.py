@@ -14,12 +14,14 @@ from ..postgres.connection.dsn import brings_tls
 from ..postgres.connection.pooling import Pooling
 from ..postgres.install.survey import way
 from ..postgres.standing import standing, surroundings
-from ..postgres.unattended import unattended
+from ..postgres.unattended import namesakes, unattended
 from ..spec.model import WatcherSpec
 from .checks import (
+    OTHERS,
     Check,
     Level,
     database_checks,
+    namesake_note,
     pooler_check,
     sink_checks,
     standing_checks,
@@ -107,7 +109,7 @@ class _Visit:
             check, pooling = await self._second_connection()
             yield check
         if found.observed.registered_table is None:
-            async for check in self._others(to.conninfo):
+            async for check in self._others(to.conninfo, installed=False):
                 yield check
             return
         async for check in self._standing(to.conninfo, pooling):
@@ -144,12 +146,16 @@ class _Visit:
         async for check in self._others(conninfo):
             yield check
 
-    async def _others(self, conninfo: str) -> AsyncIterator[Check]:
+    async def _others(self, conninfo: str, *, installed: bool = True) -> AsyncIterator[Check]:
+        names = self.scope.names(self.spec)
         try:
-            found = await unattended(conninfo, self.spec.table, self.scope.names(self.spec), self.known)
+            found = await unattended(conninfo, self.spec.table, names, self.known)
+            elsewhere = [] if installed else await namesakes(conninfo, names)
         except TableWatcherError as error:
-            yield Check.fault("other watchers", error)
+            yield Check.fault(OTHERS, error)
             return
+        if elsewhere:
+            yield Check(OTHERS, Level.WARN, namesake_note(elsewhere, names))
         for other in found:
             yield unattended_check(other)
 

@@ -12,12 +12,17 @@ from ..errors import TableWatcherError
 from ..postgres.capture.granularity import notes
 from ..postgres.connection.pooling import POOLED, Pooling
 from ..postgres.install.survey import Survey
+from ..postgres.unattended import namesakes
 from ..spec.model import WatcherSpec
+from .checks import namesake_note
 from .looking import look_at_database, look_at_sink
 from .plain import one_line, plain
 from .results import Result, fault_line
 from .steps import number_of, steps_json
 from .watchers import Scope, each_watcher, no_key, refused
+
+# What pg_class calls tables, and partitioned ones: of a view nothing is to be said but that it is one.
+_TABLES = ("r", "p")
 
 
 async def plan(scope: Scope) -> list[Result]:
@@ -27,7 +32,8 @@ async def plan(scope: Scope) -> list[Result]:
         found, faults = await _look(scope, spec)
         sink = await look_at_sink(scope, spec)
         faults += [sink.fault] if sink.fault else []
-        extra: dict[str, Any] = {"notes": [*_notes(spec, found), *sink.makes, *sink.notes]}
+        others = await _others(scope, spec, found)
+        extra: dict[str, Any] = {"notes": [*others, *_notes(spec, found), *sink.makes, *sink.notes]}
         if found is not None and found.plan is not None:
             extra |= steps_json(found.plan)
         if not faults:
@@ -47,9 +53,21 @@ async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[Ta
     return found, list(found.faults)
 
 
+async def _others(scope: Scope, spec: WatcherSpec, found: Survey | None) -> list[str]:
+    """Of what is to be installed: who has it already."""
+    if found is None or found.plan is None or found.observed.registered_table is not None:
+        return []
+    names = scope.names(spec)
+    try:
+        elsewhere = await namesakes(scope.access(spec).conninfo, names)
+    except TableWatcherError:
+        return []
+    return [namesake_note(elsewhere, names)] if elsewhere else []
+
+
 def _notes(spec: WatcherSpec, found: Survey | None) -> list[str]:
     """What deserves a thought in the database, and stops nothing."""
-    if found is None or found.observed.table is None:
+    if found is None or found.observed.table is None or found.observed.table.kind not in _TABLES:
         return []
     shape = found.observed.table.shape
     pooled = [POOLED] if found.pooling is Pooling.TRANSACTION else []

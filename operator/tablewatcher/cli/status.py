@@ -14,9 +14,19 @@ from rich.text import Text
 from ..postgres.connection.pooling import POOLED
 from ..postgres.drift import remedy
 from ..postgres.standing import OpenGap, Standing, standing, surroundings
-from ..postgres.unattended import unattended
+from ..postgres.unattended import namesakes, unattended
 from ..spec.model import WatcherSpec
-from .checks import SKIPPED, Check, Level, filling, span, standing_checks, surrounding_checks, unattended_check
+from .checks import (
+    SKIPPED,
+    Check,
+    Level,
+    filling,
+    namesake_note,
+    span,
+    standing_checks,
+    surrounding_checks,
+    unattended_check,
+)
 from .plain import plain
 from .results import Result
 from .watchers import Scope, each_watcher, of_manifests
@@ -37,6 +47,10 @@ async def status(scope: Scope) -> list[Result]:
         others = [unattended_check(other) for other in await unattended(conninfo, spec.table, names, known)]
         if found is None:
             note = f"nothing of it is in this database: {remedy(spec)}"
+            if elsewhere := await namesakes(conninfo, names):
+                note = (
+                    f"nothing of {names.identity} is here, but {namesake_note(elsewhere, names)}; else {remedy(spec)}"
+                )
             notes = [note, *map(_line, others)]
             extra: dict[str, Any] = {"state": state(spec, None), "notes": notes}
             return Result(spec.qualified_name, ok=True, text="", extra=extra)

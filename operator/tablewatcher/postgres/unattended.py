@@ -1,4 +1,7 @@
-"""Watchers that capture although nobody means them any more: nothing forwards, and the ring fills. Reads only."""
+"""Watchers that capture although nobody means them any more, and those that may be meant in place of ours. Reads only.
+
+Of the former nothing is forwarded, and their rings fill.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,17 @@ async def unattended(conninfo: str, table: Table, names: WatcherNames, known: Co
         return [other for other in meant if await _captures_for_nobody(connection, other)]
 
 
+async def namesakes(conninfo: str, names: WatcherNames) -> list[str]:
+    """Instances, but ours, that have a watcher of the same namespace and name here. Raises DatabaseError."""
+    async with connected(conninfo) as connection:
+        if not (await connection.one(_READABLE))["readable"]:
+            return []
+        cursor = await connection.execute(_ALL)
+        found = [row["identity"].rsplit("/", 2) for row in await cursor.fetchall()]
+        ours, *name = names.identity.rsplit("/", 2)
+        return [instance for instance, *of in found if of == name and instance != ours]
+
+
 async def _captures_for_nobody(connection: Connection, names: WatcherNames) -> bool:
     """As far as our role may see it."""
     readable = " AND ".join(
@@ -45,6 +59,7 @@ _READABLE = (
     f"SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('{SCHEMA}.watcher'), 'SELECT'), false)"
     " AS readable"
 )
+_ALL = f"SELECT identity FROM {SCHEMA}.watcher ORDER BY 1".encode()
 _OF_TABLE = (
     f"SELECT w.identity FROM {SCHEMA}.watcher AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.table_oid"
     " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s ORDER BY 1"
