@@ -109,7 +109,8 @@ class RowSource:
             return [f"IF {test} THEN {leave}; END IF;", listed]
         # Column by column, narrow ones first: most updates differ early, and a wide value that did not change is not
         # fetched. The whole row at the end sees columns added since.
-        rest = _and([*(same([column]) for column in self._stored if column not in self._sent), "OLD *= NEW"])
+        sent = set(self._sent)
+        rest = _and([*(same([column]) for column in self._stored if column not in sent), "OLD *= NEW"])
         return [listed, "IF changed = '' THEN", f"  IF {rest} THEN {leave}; END IF;", "END IF;"]
 
     def _truncate(self, _leave: str) -> list[str]:
