@@ -305,7 +305,8 @@ async def test_lease(database: Database, watched: Watched, writer: Connection) -
         three = await brief.acquire(lambda _: False)
         assert isinstance(three, Lease)
         assert (three.epoch, three.position) == (two.epoch + 1, moved)
-        four = await first.acquire(lambda _: False)
+        # One that looks for the first time: another may have seen an earlier proof, and knows that this one is new.
+        four = await log_of(other, "d").acquire(lambda _: False)
         assert isinstance(four, Lease)
         assert four.epoch == three.epoch + 1
 
@@ -372,6 +373,57 @@ async def test_a_clock_that_was_set_back_keeps_no_lease(
             await database.execute(f"UPDATE tablewatcher.{NAMES.cursors[0]} SET expires_at = now() + interval '1 day'")
             assert not await taken()
         await eventually(taken)
+
+
+async def _set_clock(database: Database, minutes: int) -> None:
+    """What is written by now lies that far from where the clock is, as after one that was set by as much."""
+    await database.execute(
+        f"UPDATE tablewatcher.{NAMES.cursors[0]} SET expires_at = expires_at - make_interval(mins => %s)", minutes
+    )
+
+
+@pytest.mark.parametrize("minutes", [5, -5], ids=["forth", "back"])
+async def test_a_clock_that_is_set_while_one_stands_by_changes_no_lease(
+    database: Database,
+    watched: Watched,
+    writer: Connection,
+    minutes: int,
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    """Nobody takes over from who has just proved its lease, and nobody waits for longer than a lease lasts."""
+    async with await connect(database.dsn) as other:
+        first, second = log_of(writer, "a", sink_timeout=-2), log_of(other, "b")
+        one = await first.acquire(lambda _: False)
+        assert isinstance(one, Lease)
+        held = await second.acquire(lambda _: False)
+        assert isinstance(held, Held)
+        await _set_clock(database, minutes)
+        again = await second.acquire(lambda _: False)
+        assert isinstance(again, Held)
+        assert 0 < again.seconds <= held.seconds <= 3
+
+        async def taken() -> bool:
+            return isinstance(await second.acquire(lambda _: False), Lease)
+
+        await eventually(taken, 6)
+
+
+async def test_a_proof_that_was_not_there_a_look_ago_is_good_whatever_the_clock_says(
+    database: Database, watched: Watched, writer: Connection
+) -> None:
+    """The clock is set between the proof and the look. What is released is free all the same."""
+    async with await connect(database.dsn) as other:
+        first, second = log_of(writer, "a"), log_of(other, "b")
+        one = await first.acquire(lambda _: False)
+        assert isinstance(one, Lease)
+        assert isinstance(await second.acquire(lambda _: False), Held)
+        assert await first.commit(one.epoch, one.position)
+        await _set_clock(database, 5)
+        held = await second.acquire(lambda _: False)
+        assert isinstance(held, Held)
+        assert 0 < held.seconds <= cursor_log.LEASE_SECONDS
+        assert await first.commit(one.epoch, one.position, release=True)
+        assert isinstance(await second.acquire(lambda _: False), Lease)
 
 
 async def test_only_one_of_many_gets_the_lease(database: Database, watched: Watched) -> None:

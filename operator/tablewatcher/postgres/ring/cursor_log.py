@@ -64,9 +64,9 @@ class CursorLog:
         self._ttl = LEASE_SECONDS + sink_timeout
         self._n = 0
         self._last: dict[str, Any] = {}
-        # Somebody else's last proof, and since when we know of it, on the event loop's clock.
+        # Somebody else's last proof, until when it is good, and when we last looked, on the event loop's clock.
         self._proof: tuple[int, int] | None = None
-        self._known_since = 0.0
+        self._good_until = self._looked = 0.0
         self.slot = 0
         ahead = " OR ".join(_AHEAD.format(ring=ours(name)) for name in names.rings)
         self._newest = newest(names, _COLUMNS.format(slot=ours(names.slot), ahead=ahead))
@@ -99,12 +99,17 @@ class CursorLog:
     def _left(self, row: dict[str, Any]) -> float:
         """For how many seconds, at the most, the lease of the newest row goes on without another proof.
 
-        The database's clock may have been set back, by hours, or be that of another server since a failover.
+        By our own clock, from when we first see the proof: the database's may be set meanwhile, back or forth, or be
+        that of another server since a failover. And what was not there a look ago is no older than that look.
         """
-        now = asyncio.get_running_loop().time()
+        now, seconds = asyncio.get_running_loop().time(), row["seconds"]
         if self._proof != (row["epoch"], row["n"]):
-            self._proof, self._known_since = (row["epoch"], row["n"]), now
-        return float(min(row["seconds"], self._known_since + LONGEST_SECONDS - now))
+            self._good_until = now + (0.0 if seconds is None else min(seconds, LONGEST_SECONDS))
+            if self._proof is not None and seconds is not None:
+                self._good_until = max(self._good_until, self._looked + LEASE_SECONDS)
+            self._proof = (row["epoch"], row["n"])
+        self._looked = now
+        return float(self._good_until - now)
 
     @translating
     async def commit(self, epoch: int, position: Position, *, release: bool = False, durable: bool = False) -> bool:
@@ -147,7 +152,7 @@ class CursorLog:
 
 _NEXT = "pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())"
 _COLUMNS = (
-    f"epoch, n, holder, prev::text AS prev, cur::text AS cur, after_id, coalesce({SECONDS_LEFT}, 0) AS seconds,"
+    f"epoch, n, holder, prev::text AS prev, cur::text AS cur, after_id, {SECONDS_LEFT} AS seconds,"
     " (SELECT last_value::integer FROM {slot}) AS slot,"
     f" pg_catalog.pg_snapshot_xmax(prev) > {_NEXT} OR {{ahead}} AS ahead"
 )
