@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from ..errors import Reason, TableWatcherError
 from ..postgres.asking import ParkedEvent, ask, followed, listed, of
@@ -41,8 +41,8 @@ async def skip_parked(scope: Scope, output: Output, *, key: str | None, event_id
     return await _ask(scope, Kind.SKIP, output, key=key, event_id=event_id)
 
 
-async def replay(scope: Scope, output: Output, *, since: datetime, key: str | None) -> list[Result]:
-    """Has events that were captured since then sent once more."""
+async def replay(scope: Scope, output: Output, *, since: datetime | timedelta, key: str | None) -> list[Result]:
+    """Has events that were captured since then, or in that span, sent once more."""
     return await _ask(scope, Kind.REPLAY, output, since=since, key=key)
 
 
@@ -51,7 +51,7 @@ async def _ask(
     kind: Kind,
     output: Output,
     *,
-    since: datetime | None = None,
+    since: datetime | timedelta | None = None,
     key: str | None = None,
     event_id: str | None = None,
 ) -> list[Result]:

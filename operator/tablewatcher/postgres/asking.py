@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import cast
 
 from psycopg.rows import class_row
 
@@ -67,24 +68,35 @@ async def ask(
     names: WatcherNames,
     kind: Kind,
     *,
-    since: datetime | None = None,
+    since: datetime | timedelta | None = None,
     key: str | None = None,
     event_id: str | None = None,
 ) -> Request:
-    """Writes a request. Raises DatabaseError, also where nothing is meant by it or the ring does not go back so far."""
+    """Writes a request. Raises DatabaseError, also where nothing is meant by it or the ring does not go back so far.
+
+    since: a span is one on the database's clock, which the events have their times from. Ours may be another.
+    """
     async with connected(conninfo) as connection:
         await _require(connection, names)
+        begin = await _begin(connection, since)
         if kind is Kind.REPLAY:
-            if refusal := (await extent(connection, names)).lacks(since):
+            if refusal := (await extent(connection, names)).lacks(begin):
                 raise DatabaseError(Reason.MANUAL_ACTION_REQUIRED, refusal)
         elif key is not None or event_id is not None:
             await _refuse_unknown(connection, names, key, event_id)
         row = await connection.one(
             f"INSERT INTO {TABLE} (hash, kind, since, key, event_id) VALUES (%s, %s, %s, %s, %s) RETURNING {COLUMNS}",
-            [names.hash, str(kind), since, key, event_id],
+            [names.hash, str(kind), begin, key, event_id],
         )
         await connection.execute("SELECT pg_catalog.pg_notify(%s, '')", [names.channel])
         return request(row)
+
+
+async def _begin(connection: Connection, since: datetime | timedelta | None) -> datetime | None:
+    if not isinstance(since, timedelta):
+        return since
+    row = await connection.one("SELECT pg_catalog.clock_timestamp() - %s AS begin", [since])
+    return cast("datetime", row["begin"])
 
 
 async def followed(
