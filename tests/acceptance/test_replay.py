@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import re
@@ -11,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from tablewatcher.postgres.ring.chunks import IDS_A_ROW
@@ -21,9 +19,10 @@ from .arrivals import Endpoint
 from .checker import check
 from .commands import tablewatcher
 from .conftest import Forwarding
-from .listeners import Listener, apply, http_sink, nats_sink, write_manifest
+from .listeners import apply, http_sink, nats_sink, write_manifest
 from .programs import PROGRAM, started
 from .terminal import terminal
+from .turning_ring import bulk, has_delivered, has_seen, writes_slot
 from .writers import TABLES, Writers, put
 
 
@@ -243,22 +242,6 @@ async def test_what_is_refused_now_does_not_keep_live_delivery_waiting(
     await poll(lambda: [each.key for each in endpoint.accepted].count("bad") == 2, 40)
 
 
-async def bulk(database: Database, first: int, number: int = 1100) -> None:
-    """So many rows with keys of 300 characters, in one transaction: about a kilobyte each in the ring, one by one."""
-    await database.execute(
-        f"DO $$ BEGIN FOR nth IN {first}..{first + number - 1} LOOP"
-        " INSERT INTO account (key, version) VALUES (repeat('x', 300) || nth, 1); END LOOP; END $$"
-    )
-
-
-async def ring_sizes(database: Database) -> list[int]:
-    """The bytes of each slot."""
-    found = await database.execute(
-        "SELECT pg_relation_size(oid) FROM pg_class WHERE relname ~ '^ring_.*_[012]$' AND relkind = 'r'"
-    )
-    return [size for (size,) in found]
-
-
 @pytest.mark.parametrize("is_short", [False, True], ids=["room", "no-room"])
 async def test_a_ring_that_would_turn_under_a_replay(
     tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding, is_short: bool
@@ -269,17 +252,17 @@ async def test_a_ring_that_would_turn_under_a_replay(
     manifest = write_manifest(tmp_path / "http.yaml", sink, overflow=bound, retentionSeconds=120)
     listener = await forwarding(manifest, database)
     await bulk(database, 1)
-    await poll(lambda: _has_delivered(listener, 1100), 40)
+    await poll(lambda: has_delivered(listener, 1100), 40)
     await endpoint.die()
     asked = asyncio.create_task(
         tablewatcher("replay", "-f", manifest, "--dsn", database.dsn, "-o", "json", "--since", "1h")
     )
     await poll(lambda: _begun(database), 40)
-    await poll(lambda: _writes_slot(database, 1), 40)
+    await poll(lambda: writes_slot(database, 1), 40)
     await bulk(database, 2000)
-    await poll(lambda: _writes_slot(database, 2), 40)
+    await poll(lambda: writes_slot(database, 2), 40)
     await bulk(database, 4000)
-    await poll(lambda: _has_seen(database, listener), 40)
+    await poll(lambda: has_seen(database, listener), 40)
     if is_short:
         await bulk(database, 6000)
         await poll(lambda: _has_lost(database), 40)
@@ -301,21 +284,6 @@ async def test_a_ring_that_would_turn_under_a_replay(
 
 async def _begun(database: Database) -> bool:
     return await database.execute("SELECT total FROM tablewatcher.request WHERE state = 'running'") == [(1100,)]
-
-
-async def _writes_slot(database: Database, slot: int) -> bool:
-    return await database.execute("SELECT last_value FROM pg_sequences WHERE sequencename ~ '^slot_'") == [(slot,)]
-
-
-async def _has_delivered(listener: Listener, number: int) -> bool:
-    with contextlib.suppress(aiohttp.ClientError):  # it has only begun
-        return await listener.delivered() >= number
-    return False
-
-
-async def _has_seen(database: Database, listener: Listener) -> bool:
-    """Whether the listener has looked at the ring since it was written to."""
-    return await listener.metric("ring_bytes") > sum(await ring_sizes(database))
 
 
 async def _has_lost(database: Database) -> bool:

@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 
 from tablewatcher.event import Event
+from tablewatcher.listener.decide.delivery import Delivery
 from tablewatcher.listener.relay.replaying import Replaying
 from tablewatcher.listener.relay.searching import MOST, Search
 from tablewatcher.postgres.requests import Kind, Request, State
 from tablewatcher.postgres.ring.outbox import PAGE_BYTES
 from tablewatcher.postgres.ring.position import Page, Position, Rest
 from tablewatcher.postgres.ring.snapshot import Snapshot
+from tablewatcher.spec.model import DeliveryPolicy
 
 SEEN = Snapshot.parse("900:900:")
 PAGES, EVENTS = 10, 100
@@ -52,7 +54,8 @@ async def pieces(ring: Ring, first: int, number: int) -> list[int]:
 
     channels = SimpleNamespace(outbox=ring, requests=None, parked=SimpleNamespace(event_ids=nothing))
     others: Any = None
-    replaying = Replaying(cast(Any, SimpleNamespace(channels=channels)), others, others, others)
+    flow = SimpleNamespace(channels=channels, delivery=Delivery[Page](DeliveryPolicy(), lambda: 0.0))
+    replaying = Replaying(cast(Any, flow), others, others, others)
     asked = Request(1, Kind.REPLAY, None, "hot", None, None, State.RUNNING, number, 0, "")
     found = replaying._pieces(asked, first, Position(SEEN), number)
     return [each.ring_id async for _, piece in found for each in piece]

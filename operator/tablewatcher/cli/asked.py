@@ -100,7 +100,7 @@ def _left(spec: WatcherSpec, error: TableWatcherError, asked: Request) -> Result
 
 def _result(spec: WatcherSpec, asked: Request) -> Result:
     text = asked.message
-    if asked.is_open:
+    if asked.is_open and not asked.is_sent:
         suspended = " and spec.suspend is false" if asked.message == SUSPENDED else ""
         text = f"request {asked.id} is noted; it is done when a listener of this watcher runs{suspended}"
     extra = {"request": asked.id, "state": str(asked.state), "events": asked.done, "detail": text}

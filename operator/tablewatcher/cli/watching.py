@@ -40,7 +40,9 @@ class Watching:
         self._stack.close()
 
     def progress(self, asked: Request, active: bool) -> bool:
-        """Shows it; whether to go on waiting."""
+        """Shows it; whether to go on waiting: not for what an endpoint refuses by itself."""
+        if asked.is_sent:
+            return False
         # What an open request says is what it waits for.
         obstacle = (asked.message if active else _NOBODY) if asked.is_open else ""
         self._idle = self._idle + 1 if obstacle else 0

@@ -28,6 +28,8 @@ TABLE = f"{SCHEMA}.request"
 _NAMED = 10
 # The message of a request that waits for this.
 SUSPENDED = "the watcher is suspended: spec.suspend is true"
+# The end of what a replay says that is open only because of these.
+TRIED_ON = "of them are not accepted yet and tried on"
 
 
 class Kind(StrEnum):
@@ -69,6 +71,11 @@ class Request:
     def is_open(self) -> bool:
         """Whether it still has to be done."""
         return self.state in (State.ASKED, State.RUNNING)
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether all of it has been sent, and what is not accepted yet is all that keeps it open, as it says."""
+        return self.state is State.RUNNING and self.done == self.total and self.message.endswith(TRIED_ON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,16 @@ class Requests:
                 [self._hash],
             )
             return [request(row) for row in await cursor.fetchall()]
+
+    @translating
+    async def want_rows(self) -> bool:
+        """Whether one is open that sends what is delivered: it is to stay in the ring, whoever does it and when."""
+        async with self._lock:
+            cursor = await self._connection.execute(
+                f"SELECT FROM {TABLE} WHERE hash = %s AND kind = 'replay' AND state IN ('asked', 'running') LIMIT 1",
+                [self._hash],
+            )
+            return await cursor.fetchone() is not None
 
     @translating
     async def update(self, asked: Request) -> None:

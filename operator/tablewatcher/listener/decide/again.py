@@ -13,7 +13,8 @@ class Again:
     """open: added and not settled yet; of these, convicted: put aside before, and go back there when they are refused.
 
     under_way: in a call now. recalled: of those, which are not to be tried once more. delivered: since somebody last
-    emptied the list. withdrawn: neither delivered nor put aside, since somebody last took them.
+    emptied the list. given_up: of a replay, and put aside for the first time, and withdrawn: neither delivered nor put
+    aside, since somebody last took them.
     """
 
     open: set[Event] = field(default_factory=set)
@@ -21,6 +22,7 @@ class Again:
     under_way: set[Event] = field(default_factory=set)
     recalled: set[Event] = field(default_factory=set)
     delivered: list[Event] = field(default_factory=list)
+    given_up: set[Event] = field(default_factory=set)
     withdrawn: set[Event] = field(default_factory=set)
 
     def add(self, events: Iterable[Event], *, convicted: bool) -> None:
@@ -43,6 +45,13 @@ class Again:
         """These are delivered."""
         found = [event for event in events if event in self.open]
         self.delivered += found
+        self.given_up.difference_update(found)
+        self.forget(found)
+
+    def give_up(self, events: Iterable[Event]) -> None:
+        """These are put aside."""
+        found = self.open.intersection(events)
+        self.given_up.update(event for event in found - self.convicted if event.replay)
         self.forget(found)
 
     def forget(self, events: Iterable[Event]) -> None:

@@ -200,7 +200,7 @@ class Delivery(Generic[P]):
         events = {parking.event for parking in written}
         self.pages.outstanding.difference_update(events)
         # Also what had come back and went aside behind another, whenever its turn came.
-        self.again.forget(events)
+        self.again.give_up(events)
         self._backlog.aside = [parking for parking in self._backlog.aside if parking.event not in events]
 
     def release(self, events: Sequence[Event], unparked: Iterable[str] = (), *, convicted: bool = False) -> None:
@@ -273,7 +273,7 @@ class Delivery(Generic[P]):
         behind = self._backlog.put_aside(self._parking(event))
         for each in (event, *behind):
             self._blame.forget(each)
-        self.again.forget([event, *behind])
+        self.again.give_up([event, *behind])
 
     def _parking(self, event: Event) -> Parking:
         record = self._blame.records[event]

@@ -57,8 +57,6 @@ class Flow:
     changed: there may be something to send; room: there is room for another page. proof: when the lease was last
     proved, on the event loop's clock. newest_id: the highest ring id read. reading: a page is on its way; replaying:
     what was delivered is sent again, and live delivery waits. on_read: who else hears of each page that is read.
-    holds: how many want delivered rows to stay in the ring, changed with `turning`, which whoever turns the ring has
-    meanwhile.
     """
 
     def __init__(self, spec: WatcherSpec, lease: Lease, channels: Channels, observer: Observer) -> None:
@@ -79,8 +77,6 @@ class Flow:
         self.reading = False
         self.replaying = False
         self.on_read: set[Callable[[Sequence[Event]], None]] = set()
-        self.holds = 0
-        self.turning = asyncio.Lock()
 
     @property
     def leased(self) -> bool:

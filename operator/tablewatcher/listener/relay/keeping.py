@@ -110,23 +110,22 @@ class Keeping:
     async def _turn(self, gauge: Gauge) -> str:
         """Turns the ring if it is time. Who has long kept it from that, if it must be and cannot."""
         flow, ring, cursor = self._flow, self._flow.channels.ring, self._flow.channels.cursor
-        async with flow.turning:
-            tight = gauge.stopped_at > 0 or gauge.bytes > self._room * HELD_SHARE
-            written = await ring.written(cursor.slot)
-            full = tight or written.is_full(self._room)
-            if not (full or written.is_long or self._turning.due(flow.now(), gauge.last_id)):
-                return ""
-            # Delivered rows are kept for a while, and where they are to be sent again; never at the price of capture.
-            held = flow.holds > 0 and not tight
-            keep = FOR_EVER if held else 0 if full else flow.spec.delivery.retention_seconds
-            slot = await ring.turn(cursor.slot, self._committed.prev, keep_seconds=keep)
-            if slot is None:
-                return await ring.held_by(HELD_SECONDS) if full and not held else ""
-            cursor.slot = slot
-            self._turning.turned(flow.now(), gauge.last_id)
-            if not await cursor.repeat():
-                raise LeaseLost
+        tight = gauge.stopped_at > 0 or gauge.bytes > self._room * HELD_SHARE
+        written = await ring.written(cursor.slot)
+        full = tight or written.is_full(self._room)
+        if not (full or written.is_long or self._turning.due(flow.now(), gauge.last_id)):
             return ""
+        # Delivered rows are kept for a while, and where they are to be sent again; never at the price of capture.
+        held = not tight and await flow.channels.requests.want_rows()
+        keep = FOR_EVER if held else 0 if full else flow.spec.delivery.retention_seconds
+        slot = await ring.turn(cursor.slot, self._committed.prev, keep_seconds=keep)
+        if slot is None:
+            return await ring.held_by(HELD_SECONDS) if full and not held else ""
+        cursor.slot = slot
+        self._turning.turned(flow.now(), gauge.last_id)
+        if not await cursor.repeat():
+            raise LeaseLost
+        return ""
 
     def position(self) -> Position:
         """How far delivery has come by now."""

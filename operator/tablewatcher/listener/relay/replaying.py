@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import structlog
 
 from ...errors import in_short
 from ...event import Event
-from ...postgres.requests import Request, State
+from ...postgres.requests import TRIED_ON, Request, State
 from ...postgres.ring.outbox import Outbox
 from ...postgres.ring.position import Position
 from ...postgres.ring.snapshot import Snapshot
@@ -19,7 +19,7 @@ from ..decide.backlog import BARRIERS
 from .aside import Aside
 from .flow import Flow
 from .keeping import Keeping
-from .searching import Search
+from .searching import Search, read_so_far, undelivered
 from .turns import Stall, Turns
 
 log = structlog.get_logger("tablewatcher.listener")
@@ -28,6 +28,24 @@ log = structlog.get_logger("tablewatcher.listener")
 _NOTHING = Snapshot.parse("1:1:")
 _PIECE = 1000
 _STEP = 0.02
+_LEFT_STEP = 0.2
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What has come of a request: how far it is, and what is said of that. left: events that are not accepted yet;
+    aside: how many are put aside."""
+
+    asked: Request
+    state: State = State.DONE
+    text: str = ""
+    left: list[Event] = field(default_factory=list)
+    aside: int = 0
+
+    @property
+    def message(self) -> str:
+        aside = f"; {self.aside} of them were refused and are put aside" if self.aside else ""
+        return f"{self.asked.done} sent again{aside}{self.text}"
 
 
 class Replaying:
@@ -42,15 +60,12 @@ class Replaying:
 
     async def send(self, asked: Request) -> None:
         """Sends what the ring holds and is meant, while live delivery waits."""
-        flow = self._flow
         async with self._turns:
-            async with flow.turning:
-                flow.holds += 1
             try:
-                await self._send_all(asked, await self._found(asked))
+                sent = await self._send_all(asked, await self._found(asked))
             finally:
-                flow.holds -= 1
                 self._let_live_go()
+        await self._finish(sent)
 
     async def _found(self, asked: Request) -> Sequence[Event] | None:
         """All that is meant, of one key, looked for while live delivery goes on, which waits from then on.
@@ -68,45 +83,45 @@ class Replaying:
         finally:
             search.end()
 
-    async def _send_all(self, asked: Request, found: Sequence[Event] | None) -> None:
+    async def _send_all(self, asked: Request, found: Sequence[Event] | None) -> _Sent:
         """found: all that is meant, where that is known."""
-        history, left = self._flow.channels.history, 0
+        history, sent = self._flow.channels.history, _Sent(asked)
         if found is not None:
             there, pieces = len(found), self._pieces_of(found)
         else:
-            position = self._keeping.position()
+            position = read_so_far(self._flow, self._keeping)
             first, there = await history.since(asked.since, asked.key, position)
             pieces = self._pieces(asked, first, position, there)
         # A predecessor may have begun it, nobody was there for long, or rows have gone while they were counted.
         extent = await history.extent()
         if refusal := extent.lacks(asked.since):
-            await self._finish(asked, f"{asked.done} sent again; {refusal}", State.FAILED)
-            return
+            sent.state, sent.text = State.FAILED, f"; {refusal}"
+            return sent
         nothing = "" if there or asked.key is None else _nothing_of(asked.key)
-        asked = replace(asked, state=State.RUNNING, done=0, total=there)
-        await self._requests.update(asked)
+        sent.asked = replace(asked, state=State.RUNNING, done=0, total=there)
+        await self._requests.update(sent.asked)
         async for read, piece in pieces:
             there -= read
             if piece:
-                left += await self._send(piece)
-                asked = replace(asked, done=asked.done + len(piece))
-                await self._requests.update(asked)
-        message, state = f"{asked.done} sent again{nothing}", State.DONE
-        if left:
-            message += f"; {left} of them are not accepted yet and tried on"
+                await self._send(piece)
+                await self._take_stock(sent, piece)
+                sent.asked = replace(sent.asked, done=sent.asked.done + len(piece))
+                await self._requests.update(sent.asked)
+        sent.asked = replace(sent.asked, total=sent.asked.done + there)
+        sent.text = nothing
         if there:
             oldest = (await history.extent()).oldest
             since = f", which holds events since {oldest.isoformat()} now" if oldest else ""
-            message += (
+            sent.state = State.FAILED
+            sent.text += (
                 f"; {there} more are gone: new ones needed their room in the ring{since};"
                 " raise spec.delivery.overflow.maxBytes to keep more"
             )
-            state = State.FAILED
-        message += extent.precedes(asked.since)
-        await self._finish(replace(asked, total=asked.done + there), message, state)
+        sent.text += extent.precedes(asked.since)
+        return sent
 
-    async def _send(self, piece: Sequence[Event]) -> int:
-        """Until a piece is settled, but for events that are refused, whose number is returned.
+    async def _send(self, piece: Sequence[Event]) -> None:
+        """Until a piece is settled, but for events that are refused.
 
         Live delivery must not wait for those for ever. Where the endpoint takes nothing at all, it goes on too and may
         be the next probe, and so may another request.
@@ -124,7 +139,7 @@ class Replaying:
                 if not stall.lasts((left, is_well), flow.now()):
                     continue
                 if is_well:
-                    return left
+                    return
                 self._let_live_go()
                 if self._turns.wanted:
                     break
@@ -132,7 +147,19 @@ class Replaying:
             rest = [event for event in rest if event in withdrawn]
             if rest:
                 await self._turns.pass_on()
-        return 0
+
+    async def _take_stock(self, sent: _Sent, events: Sequence[Event]) -> None:
+        """Notes which of these, that are sent, are not accepted: none of them is to be forgotten after a kill."""
+        delivery, again = self._flow.delivery, self._flow.delivery.again
+        if not (again.open or again.given_up):
+            return
+        await self._aside.settle()
+        # There may be no room to write down what is given up.
+        waiting = again.open.union(parking.event for parking in delivery.aside)
+        sent.left += [event for event in events if event in waiting]
+        aside = again.given_up.intersection(events) - waiting
+        again.given_up -= aside
+        sent.aside += len(aside)
 
     async def _pause_live(self) -> None:
         """What is read already goes out first: nothing of it comes in the middle of what is sent again."""
@@ -166,20 +193,22 @@ class Replaying:
     ) -> AsyncIterator[tuple[int, list[Event]]]:
         """What is delivered and meant, from ring id `first` on, in the order of delivery, a barrier by itself.
 
-        Each piece with the number of rows that it stands for: what is aside is left out. number: of all that are meant.
+        Each piece with the number of rows that it stands for: what is aside is left out, and what is read and is not
+        delivered. number: of all that are meant.
         Keys have no index, for writers would pay for it: what lies between is read, but nothing behind the last one.
         """
         if not number:
             return
         channels = self._flow.channels
-        outbox, aside = channels.outbox.for_replay(asked.id), await channels.parked.event_ids()
+        waiting, aside = undelivered(self._flow), await channels.parked.event_ids()
+        outbox = channels.outbox.for_replay(asked.id)
         ranges: list[tuple[Position, int | None]] = [(Position(_NOTHING, position.prev, first - 1), None)]
         if position.cur is not None:
             ranges.append((Position(position.prev, position.cur, first - 1), position.after_id))
         for start, through in ranges:
             async for events in _read(outbox, start, through):
                 meant = [event for event in events if _is_meant(event, asked)]
-                there = [event for event in meant if event.event_id not in aside]
+                there = [event for event in meant if event.event_id not in aside and event.ring_id not in waiting]
                 yield len(meant) - len(there), []
                 for event in there:
                     event.replay = asked.id
@@ -189,9 +218,20 @@ class Replaying:
                 if number <= 0:
                     return
 
-    async def _finish(self, asked: Request, message: str, state: State = State.DONE) -> None:
-        await self._requests.update(replace(asked, state=state, message=message))
-        log.info(message, watcher=self._flow.spec.qualified_name, number=asked.id)
+    async def _finish(self, sent: _Sent) -> None:
+        """Tells what has come of it. While events of it are tried on it stays open: a successor begins it again."""
+        if sent.left and sent.state is State.DONE:
+            message = f"{sent.message}; {len(sent.left)} {TRIED_ON}"
+            await self._requests.update(replace(sent.asked, message=message))
+            log.info(message, watcher=self._flow.spec.qualified_name, number=sent.asked.id)
+            while sent.left:
+                await asyncio.sleep(_LEFT_STEP)
+                left, sent.left = sent.left, []
+                await self._take_stock(sent, left)
+        rest = f"; {len(sent.left)} of them are not accepted yet" if sent.left else ""
+        message = f"{sent.message}{rest}"
+        await self._requests.update(replace(sent.asked, state=sent.state, message=message))
+        log.info(message, watcher=self._flow.spec.qualified_name, number=sent.asked.id)
 
 
 async def _read(outbox: Outbox, start: Position, through: int | None) -> AsyncIterator[list[Event]]:

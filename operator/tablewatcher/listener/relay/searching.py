@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ...event import Event, again
 from ...postgres.requests import Request
 from ...postgres.ring.outbox import PAGE_BYTES
+from ...postgres.ring.position import Position
 from ...spec.model import Format
 from .flow import Flow
 from .keeping import Keeping
@@ -33,10 +34,7 @@ class Search:
         """Looks for them. Raises DatabaseError."""
         flow, asked, channels = self._flow, self._asked, self._flow.channels
         # At one moment: what is read from now on is noted.
-        position = keeping.position()
-        newest = flow.delivery.pages.newest
-        if newest is not None:
-            position = newest.position(None)
+        position = read_so_far(flow, keeping)
         # Another's search may be stuck behind the endpoint meanwhile.
         flow.on_read.add(self._note)
         outbox = channels.outbox.for_replay(asked.id)
@@ -50,7 +48,7 @@ class Search:
             return None
         flow, number, since = self._flow, self._asked.id, self._asked.since
         structured = flow.spec.format is Format.STRUCTURED
-        waiting = {event.ring_id for event in flow.delivery.pages.outstanding}
+        waiting = undelivered(flow)
         found = {event.ring_id: event for event in self._found if event.ring_id not in waiting}
         for event in found.values():
             event.replay = number
@@ -71,3 +69,14 @@ class Search:
     def _note(self, events: Sequence[Event]) -> None:
         if not self._is_over:
             self._since_then += [event for event in events if self._key in (event.key, event.old_key)]
+
+
+def read_so_far(flow: Flow, keeping: Keeping) -> Position:
+    """Up to where everything is read, whatever of it is delivered."""
+    position, newest = keeping.position(), flow.delivery.pages.newest
+    return position if newest is None else newest.position(None)
+
+
+def undelivered(flow: Flow) -> set[int]:
+    """The ring ids of what is read and not delivered; what is sent again was."""
+    return {event.ring_id for event in flow.delivery.pages.outstanding if not event.replay}
