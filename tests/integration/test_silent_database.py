@@ -1,4 +1,6 @@
-"""A database that says nothing while its connections stand: whoever asks how a watcher does is told within seconds."""
+"""A database that says nothing while its connections stand: whoever asks how a watcher does is told within seconds.
+
+And one process of it, while all others answer: the listener goes on over another connection."""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
+import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -21,8 +24,11 @@ from tablewatcher.listener.relay.sending import LONGEST_WAIT
 from tablewatcher.listener.target import Target
 from tablewatcher.listener.watch import Watch
 from tablewatcher.metrics import Metrics
+from tablewatcher.postgres.connection.session import Connection, connect
+from tablewatcher.postgres.connection.unanswered import LOOK_SECONDS, Patience, Unanswered
 from tablewatcher.postgres.install.apply import apply
 from tablewatcher.postgres.ring.cursor_log import LEASE_SECONDS
+from tablewatcher.postgres.ring.wakeup import Wakeup
 from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.spec.model import HttpSink
 
@@ -85,6 +91,63 @@ async def test_a_listener_says_so_and_is_well_again_by_itself(database: Database
     finally:
         await watch.stop()
         await target.close()
+
+
+@pytest.mark.parametrize("role", ["reader", "writer"])
+async def test_one_process_that_hangs_is_left_alone(database: Database, http_receiver: HttpReceiver, role: str) -> None:
+    """For as long as it hung nothing was read, and no other listener took over; or no lease was proved."""
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    spec = spec_of(sink=HttpSink(http_receiver.url))
+    await apply(database.dsn, spec, names_of(spec))
+    target, observer = Target(lambda: database.dsn), Observer(spec, Metrics(CollectorRegistry()), "here")
+    watch = Watch(spec, names_of(spec), target, MemorySecrets(), observer, addresses=AddressPolicy())
+    try:
+        await poll(lambda: observer.ready, 40)
+        hanging = await backends(database, f"tablewatcher listener {role}")
+
+        async def is_replaced() -> bool:
+            return len(await backends(database, f"tablewatcher listener {role}")) > len(hanging)
+
+        with frozen(hanging):
+            async with running_time() as passed:
+                await poll(is_replaced, 40)
+            assert passed.seconds < 3 * LOOK_SECONDS + _SLACK
+            await database.execute("INSERT INTO t VALUES (1)")
+            await http_receiver.wait_for(1, 40)
+            await poll(lambda: observer.ready, 40)
+    finally:
+        await watch.stop()
+        await target.close()
+
+
+@contextlib.asynccontextmanager
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    found = await connect(database.dsn)
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+async def test_a_statement_that_takes_long_comes_to_its_end(database: Database) -> None:
+    """Its process works, or hangs: nobody can tell. Cut off for that, it has twice the time when it is tried again."""
+    patience, times = Patience(LOOK_SECONDS / 2), 0
+    while True:
+        times += 1
+        async with connection(database) as asked, connection(database) as other:
+            wakeup = Wakeup(other)
+            looks = asyncio.create_task(Unanswered((asked,), wakeup.idle, patience).watch())
+            try:
+                await asked.execute(f"SELECT pg_sleep({LOOK_SECONDS * 1.5})")
+            except psycopg.OperationalError:
+                with pytest.raises(DatabaseError, match="does not answer"):
+                    await looks
+                continue
+            assert not looks.done()
+            looks.cancel()
+            break
+    assert times > 1
+    assert patience.seconds == LOOK_SECONDS / 2 * 2 ** (times - 1)
 
 
 async def test_the_operator_says_so_before_it_looks_itself(database: Database, free_port: Callable[[], int]) -> None:

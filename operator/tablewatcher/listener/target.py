@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ..errors import TableWatcherError
+from ..postgres.connection.unanswered import Patience
 from ..postgres.database import Session, open_session
 
 # A failure is not tried again by the next watcher within this time: one attempt serves all.
@@ -21,6 +22,7 @@ class Target:
         self._lock = asyncio.Lock()
         self._failure: TableWatcherError | None = None
         self._failed_at = float("-inf")
+        self._patience = Patience()
 
     async def session(self, *, since: float = float("-inf")) -> Session:
         """A session whose connections stand. Raises DatabaseError or SecretError.
@@ -35,7 +37,7 @@ class Target:
                 raise self._failure
             await self._close()
             try:
-                self._session = await open_session(self._conninfo())
+                self._session = await open_session(self._conninfo(), self._patience)
             except TableWatcherError as error:
                 self._failure, self._failed_at = error, now
                 raise

@@ -12,6 +12,7 @@ import psycopg
 from ..naming import SCHEMA, WatcherNames
 from .connection.pooling import Pooling, pooling_of
 from .connection.session import Connection, connect, translated, translating
+from .connection.unanswered import Patience, Unanswered
 from .requests import OpenRequests
 from .ring.arming import Arming
 from .ring.idle import IdleRings
@@ -122,8 +123,8 @@ _WRITER = {
 }
 
 
-async def open_session(conninfo: str) -> Session:
-    """Connects. Raises DatabaseError."""
+async def open_session(conninfo: str, patience: Patience | None = None) -> Session:
+    """Connects. patience: of earlier sessions with the same database. Raises DatabaseError."""
     opened: list[Connection] = []
 
     async def another(role: str) -> Connection:
@@ -146,13 +147,15 @@ async def open_session(conninfo: str) -> Session:
                 await connection.close()
         raise
     wakeup = NoWakeup() if listener is None else Wakeup(listener, beside=(reader, writer))
-    return _session(reader, writer, wakeup, database=str(row["name"]), pooling=found, opened=tuple(opened))
+    looks = Unanswered((reader, writer), wakeup.idle, patience or Patience())
+    return _session(reader, writer, wakeup, looks, database=str(row["name"]), pooling=found, opened=tuple(opened))
 
 
 def _session(
     reader: Connection,
     writer: Connection,
     wakeup: Wakeup | NoWakeup,
+    unanswered: Unanswered,
     *,
     database: str,
     pooling: Pooling,
@@ -161,7 +164,7 @@ def _session(
     reader_lock, writer_lock = asyncio.Lock(), asyncio.Lock()
     idle, proofs = IdleRings(reader, reader_lock), Proofs(writer, writer_lock)
     arming = Arming(writer, writer_lock, wakeup)
-    running = [idle.run(), proofs.run(), arming.run()]
+    running = [idle.run(), proofs.run(), arming.run(), unanswered.watch()]
     if isinstance(wakeup, Wakeup):
         running.append(wakeup.watch())
     return Session(

@@ -17,14 +17,16 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Self, TypeVar
 
 import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection, AsyncTransaction, pq
-from psycopg.abc import Params, Query
+from psycopg.abc import Params, PQGen, Query
 from psycopg.rows import AsyncRowFactory, DictRow, Row, dict_row
 
 from .pem_files import Files
+
+T = TypeVar("T")
 
 # Division by zero, which no statement of ours does otherwise. A DO block that raises a code of its own takes 140 us.
 _ELSEWHERE = "22012"
@@ -61,7 +63,8 @@ _HERE = (
 class Connection(AsyncConnection[DictRow]):
     """A connection of psycopg in autocommit. pooled: it leads through a pooler, of whatever mode.
 
-    files: those that its connection string names, for as long as it lives.
+    files: those that its connection string names, for as long as it lives. asked: since when the server owes an answer,
+    on the event loop's clock; None while it owes none.
     """
 
     def __init__(self, pgconn: pq.abc.PGconn, row_factory: AsyncRowFactory[DictRow] = dict_row) -> None:
@@ -69,6 +72,7 @@ class Connection(AsyncConnection[DictRow]):
         self.pooled = False
         self.opening = ""
         self.files = Files("")
+        self.asked: float | None = None
         self._settings: dict[str, str] = {}
         self._pinned = ""
 
@@ -86,6 +90,14 @@ class Connection(AsyncConnection[DictRow]):
             fixed = "".join(f"SET {setting};" for setting in _FIXED)
             limits = _sets("SET", self._without(_LIMITS | _IDLE_LIMIT))
             await self.execute((fixed + _ISOLATION + limits).encode())
+
+    async def wait(self, gen: PQGen[T], *limits: float | None, **named: float | None) -> T:
+        """As psycopg has it: all that is asked of the server goes through here."""
+        self.asked = asyncio.get_running_loop().time()
+        try:
+            return await super().wait(gen, *limits, **named)  # type: ignore[arg-type]
+        finally:
+            self.asked = None
 
     async def one(self, query: str, params: Params | None = None) -> DictRow:
         """The row of a query that gives exactly one, such as an aggregate. Raises psycopg.Error."""

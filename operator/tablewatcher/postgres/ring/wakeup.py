@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from weakref import WeakValueDictionary
 
 import psycopg
@@ -61,6 +61,14 @@ class Wakeup:
         )
         async with self._lock:
             return bool((await self._connection.one(query, [_QUEUE_LIMIT]))["usable"])
+
+    @translating
+    async def idle(self, pids: Sequence[int]) -> Collection[int]:
+        """Those of these server processes that do nothing, by what the server says of them."""
+        query = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE pid = ANY (%s) AND state LIKE 'idle%%'"
+        async with self._lock:
+            found = await self._connection.execute(query, [list(pids)])
+            return {row["pid"] for row in await found.fetchall()}
 
     @translating
     async def watch(self) -> None:
@@ -131,3 +139,7 @@ class NoWakeup:
     async def usable(self) -> bool:
         """Never: writers would pay for notifications that reach nobody."""
         return False
+
+    async def idle(self, pids: Sequence[int]) -> Collection[int]:
+        """None is known: the process ids are the pooler's."""
+        return ()
