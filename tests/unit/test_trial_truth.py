@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ..acceptance.trial.judging import faults, missing
+from ..acceptance.trial.replays import unsent
 from ..acceptance.trial.stretches import holes
 from ..acceptance.trial.truth import Arrival, Asked, Asking, Change
 from ..acceptance.trial.wide import loads, unlike
@@ -189,3 +190,13 @@ def test_what_an_event_holds_is_what_its_row_did(row: str | None, every: bool, w
     told = list(unlike([made], [event], every=every))
     assert len(told) == len(words)
     assert all(each in text for each, text in zip(words, told, strict=True))
+
+
+def test_what_a_replay_has_not_sent() -> None:
+    """What came twice counts once, and what came as it was written not at all."""
+    came = [replace(arrival(WRITTEN[0]), replay=7), replace(arrival(WRITTEN[0]), replay=7), arrival(WRITTEN[1])]
+    came.append(replace(arrival(WRITTEN[2]), replay=8))
+    well = [(7, "1 sent again"), (8, "2 sent again; 1 of them were refused and are put aside"), (9, "0 sent again")]
+    assert list(unsent(well, came)) == []
+    wrong = [(7, "2 sent again"), (8, "3 sent again; 1 of them were refused and are put aside"), (9, "done")]
+    assert len(list(unsent(wrong, came))) == 3

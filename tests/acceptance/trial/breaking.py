@@ -22,6 +22,8 @@ _LAZY = (
     " INSERT INTO truth (n, name, action, key, kind) SELECT i, 'account', 'insert', 'lazy-' || i, 'a'"
     " FROM generate_series({0}, {1}) AS i; COMMIT"
 )
+# Who hangs with a table for itself keeps writers waiting, and nobody can help that.
+_HELD = "SELECT FROM pg_locks WHERE pid = %s AND mode = 'AccessExclusiveLock'"
 OUR_SESSIONS = "SELECT pid, application_name FROM pg_stat_activity WHERE application_name LIKE 'tablewatcher%'"
 
 
@@ -69,6 +71,33 @@ async def end_session(world: World, chance: random.Random) -> None:
     for pid, name in chance.sample(found, min(len(found), chance.choice([1, 1, 2, 3, 9]))):
         world.say(f"end session {name}")
         await world.sql("SELECT pg_terminate_backend(%s)", pid)
+
+
+async def freeze_session(world: World, chance: random.Random) -> None:
+    """A server process of a listener hangs, while all others of the server answer."""
+    async with world.locks["postgres"]:
+        found = await world.sql(f"{OUR_SESSIONS} AND application_name LIKE 'tablewatcher listener%'")
+        if not found:
+            return
+        pid, name = chance.choice(found)
+        seconds = chance.choice([1, 6, 12])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+        # Whatever becomes of us: what it holds may keep the next question waiting, too.
+        going_on = asyncio.get_running_loop().call_later(seconds, _go_on, pid)
+        try:
+            if not await world.sql(_HELD, pid):
+                world.say(f"freeze session {name} for {seconds} s")
+                await asyncio.sleep(seconds)
+        finally:
+            going_on.cancel()
+            _go_on(pid)
+            world.say(f"session {name} goes on")
+
+
+def _go_on(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 async def cancel_session(world: World, chance: random.Random) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 
-from .breaking import end_session
-from .changing import Work, write_all
+from .breaking import end_session, freeze_listener, kill_listener
+from .changing import HOT, Work, write_all
 from .watchers import AGAIN, Watcher
 from .wide import migration
 from .world import OURS, World
@@ -43,7 +43,22 @@ async def _bulk(world: World, chance: random.Random) -> AsyncIterator[str]:
 
 
 async def replay(world: World, chance: random.Random) -> None:
-    await world.command("replay", chance.choice(list(world.watchers)), chance.choice([1, 5, 20]))
+    """What was delivered lately is sent again, of all rows or of one; perhaps twice at once, and perhaps whoever does
+    it ends in its midst."""
+    watcher = chance.choice(list(world.watchers.values()))
+    for _ in range(chance.choice([1, 1, 2])):
+        meant = {"key": _key(watcher, chance)} if chance.random() < 0.4 else {}
+        await world.command("replay", watcher.name, chance.choice([1, 5, 20]), **meant)
+    if chance.random() < 0.5:
+        await asyncio.sleep(chance.uniform(0, 1.5))
+        await chance.choice([kill_listener, kill_listener, freeze_listener, end_session])(world, chance)
+
+
+def _key(watcher: Watcher, chance: random.Random) -> str:
+    """One that has many events, or few."""
+    if watcher.table == "parted":
+        return f"{chance.randrange(3)},{chance.choice([*HOT, 'w0-1', 'w1-2'])}"
+    return chance.choice([*HOT, *HOT, "w0-1", "w1-2", "b-1"])
 
 
 async def change_manifest(world: World, chance: random.Random) -> None:

@@ -16,6 +16,7 @@ import psycopg
 from ..commands import tablewatcher
 from .growth import at_rest
 from .judging import faults, wanted
+from .replays import unsent
 from .routes import misrouted
 from .stretches import holes
 from .truth import Change, by_table
@@ -74,6 +75,7 @@ async def verdict(world: World, writers: Writers, seconds: float) -> list[str]:
     # What is left is counted about: the last of it may still be on its way, and these wait for that.
     told = await _told(world)
     found += [fault for name, each in world.watchers.items() for fault in _of_watcher(world, name, tables[each.table])]
+    found += await _of_replays(world)
     found += [f"writer: {text}" for text in Counter(writers.faults)]
     malformed = [*world.endpoint.malformed, *world.reader.malformed]
     found += [f"malformed: {text}" for text in malformed[:_TOLD]]
@@ -150,6 +152,16 @@ def _of_watcher(world: World, name: str, changes: list[Change]) -> list[str]:
     wrong += unlike(changes, [*world.arrivals(watcher), *tried], every=name == WIDE)
     found = [f"{name}: {text}" for text in wrong[:_TOLD]]
     return found + ([f"{name}: {len(wrong)} faults in all"] if len(wrong) > _TOLD else [])
+
+
+async def _of_replays(world: World) -> list[str]:
+    query = "SELECT id, message FROM tablewatcher.request WHERE kind = 'replay' AND state = 'done' AND hash = %s"
+    found: list[str] = []
+    for name, watcher in world.watchers.items():
+        if not watcher.asking.lossy:
+            said = [(number, message) for number, message in await world.sql(query, world.names(name).hash)]
+            found += [f"{name}: {text}" for text in unsent(said, world.arrivals(watcher))]
+    return found[:_TOLD]
 
 
 async def _told(world: World) -> list[str]:

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,8 @@ class World:
     async def command(self, word: str, name: str, seconds: float = 0.0, **meant: str) -> bool:
         """Does what a command does, without a process of its own: that takes less time. False: it was refused.
 
-        word: apply, destroy, `parked replay` (of what is meant, as `ask` has it), or `replay` (since so many seconds).
+        word: apply, destroy, `parked replay` (of what is meant, as `ask` has it), or `replay` (the same, since so many
+        seconds).
         """
         spec = parse_manifest(self.watchers[name].manifest())
         names = self.names(name)
@@ -167,7 +168,7 @@ class World:
             elif word == "destroy":
                 await destroy(self.own_dsn, spec, names)
             elif word == "replay":
-                await ask(self.own_dsn, names, Kind.REPLAY, since=datetime.now(UTC) - timedelta(seconds=seconds))
+                await ask(self.own_dsn, names, Kind.REPLAY, since=timedelta(seconds=seconds), **meant)
             else:
                 await ask(self.own_dsn, names, Kind.PARKED, **meant)
         except TableWatcherError as error:
