@@ -189,3 +189,13 @@ async def test_a_program_hears_what_a_replay_waits_for(database: Database, manif
         await poll(lambda: "no listener of this watcher is active; waiting" in program.err, 40)
         assert await program.end(signal.SIGINT) == 130
         assert program.out == ""
+
+
+@pytest.mark.parametrize(("word", "said"), [("replay", "0 sent"), ("skip", "0 dropped")])
+async def test_where_nothing_is_parked_that_is_said(
+    database: Database, manifest: Path, listener: Listener, word: str, said: str
+) -> None:
+    """As where an event is refused, and not given up yet."""
+    await poll(listener.forwards, 40)
+    (found,) = json.loads((await command(manifest, database, "parked", word)).out)
+    assert (found["ok"], found["detail"]) == (True, f"{said}: nothing is parked")

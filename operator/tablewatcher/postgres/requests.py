@@ -193,7 +193,7 @@ class Requests:
                 )
                 follow = (await cursor.fetchall())[0]["id"]
             behind = f"; what was held behind that is sent by request {follow}" if follow else ""
-            message = f"{number} dropped{f', of {named(keys)}' if keys else ''}{behind}"
+            message = f"{number} dropped{f', of {named(keys)}' if keys else ': nothing is parked'}{behind}"
             found = replace(asked, state=State.DONE, done=number, total=number, message=message)
             await self._write(found, "done", "total")
         return Dropped(number, freed, [key for key in keys if key not in heads])

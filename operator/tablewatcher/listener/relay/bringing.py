@@ -66,7 +66,8 @@ class Bringing:
         return set()
 
     async def _finish(self, asked: Request, again: set[str]) -> None:
-        message, state = f"{await self._requests.note(asked)} sent", State.DONE
+        number, state = await self._requests.note(asked), State.DONE
+        message = f"{number} sent{'' if number or again else ': nothing is parked'}"
         if again:
             message, state = f"{message}; parked again: {named(sorted(again))}", State.FAILED
         await self._requests.note(replace(asked, state=state, message=message))
