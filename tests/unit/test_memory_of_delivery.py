@@ -95,3 +95,15 @@ def _told(finished: tuple[Page, int | None] | None) -> tuple[int | None, int | N
         return None
     page, undelivered = finished
     return (page.events[-1].ring_id if page.events else None, undelivered)
+
+
+def test_the_last_one_delivered_is_kept_before_a_page_without_events() -> None:
+    """Else all before it, that waits, would count as after it."""
+    pages: Pages[Page] = Pages(most=0)
+    first, last, *later = (event(nth, "k") for nth in range(8))
+    for each in (first, last):
+        pages.offer(Page((each,)))
+    pages.outstanding.discard(last)
+    pages.offer(Page(()))
+    pages.offer(Page(tuple(later)))
+    assert list(pages.tail()) == later[::-1]

@@ -105,7 +105,7 @@ class Pages(Generic[P]):
         before, self._open = self._open, deque()
         for opened in before:
             events = opened.page.events
-            if self._is_delivered(opened) and self._open and self._is_delivered(self._open[-1]):
+            while self._is_delivered(opened) and self._open and self._adds_nothing(self._open[-1], opened):
                 self._open.pop()
             begun = opened.begun or (bool(events) and events[0] not in self.outstanding)
             left = self._left_of(events)
@@ -117,6 +117,10 @@ class Pages(Generic[P]):
     def _left_of(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         last = next((event for event in reversed(events) if event not in self.outstanding), None)
         return tuple(event for event in events if event is last or event in self.outstanding)
+
+    def _adds_nothing(self, before: _OpenPage[P], delivered: _OpenPage[P]) -> bool:
+        """Of two pages in turn, where a page without events cannot stand for the last event that is delivered."""
+        return self._is_delivered(before) and (bool(delivered.page.events) or not before.page.events)
 
     def _is_delivered(self, opened: _OpenPage[P]) -> bool:
         return self.outstanding.isdisjoint(opened.page.events)
