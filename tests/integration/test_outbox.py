@@ -24,6 +24,7 @@ from tablewatcher.postgres.ring.outbox import PAGE_BYTES, Outbox
 from tablewatcher.postgres.ring.position import Position
 from tablewatcher.postgres.ring.snapshot import Snapshot
 from tablewatcher.postgres.ring.upkeep import Ring
+from tablewatcher.postgres.standing import standing
 from tablewatcher.spec.model import DeliveryPolicy
 
 from ..conftest import Database
@@ -219,6 +220,19 @@ async def test_a_clock_that_was_ahead_for_a_while_keeps_no_rows(
     seen, ring = await delivered(watched), ring_of(writer)
     for keep in (600, 0):
         assert [await ring.turn(slot, seen, keep_seconds=keep) for slot in range(3)] == [1, 2, 0]
+
+
+async def test_nothing_is_of_a_time_that_is_still_to_come(database: Database, watched: Watched) -> None:
+    """As after the clock was set back, where that is told to people."""
+    report = "INSERT INTO tablewatcher.progress (hash, epoch, holder, spec_generation, forwarding, reason, message"
+    newest = f"SELECT max(epoch) FROM tablewatcher.{NAMES.cursors[0]}"
+    said = f"'{NAMES.hash}', ({newest}), 'h', 1, true, 'Forwarding', '', now() + interval '5 min'"
+    await database.execute(f"{report}, changed_at) SELECT {said}")
+    await database.execute("INSERT INTO t VALUES (1)")
+    await database.execute(f"UPDATE tablewatcher.{NAMES.rings[0]} SET at = at + interval '5 min'")
+    found = await standing(database.dsn, NAMES)
+    assert found is not None
+    assert (found.waiting, found.oldest_seconds, found.said_seconds) == (1, 0, 0)
 
 
 async def test_turning_skips_a_slot_that_is_being_dumped(

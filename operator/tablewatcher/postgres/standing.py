@@ -109,6 +109,7 @@ async def standing(conninfo: str, names: WatcherNames) -> Standing | None:
                 newest=newest(names, f"epoch, holder, {SECONDS_LEFT} AS seconds"),
                 hash=literal(names.hash),
                 schema=SCHEMA,
+                said=_age("p.changed_at"),
             ),
         )
         waiting = await connection.one(_waiting(names))
@@ -184,8 +185,14 @@ async def _is_there(connection: Connection, table: str) -> bool:
 def _waiting(names: WatcherNames) -> str:
     return (
         f"{with_undelivered(names, _EVENTS_LEFT)} SELECT coalesce(sum(number), 0)::bigint AS waiting,"
-        " extract(epoch FROM pg_catalog.clock_timestamp() - min(at))::float8 AS oldest_seconds FROM undelivered"
+        f" {_age('min(at)')} AS oldest_seconds FROM undelivered"
     )
+
+
+def _age(time: str) -> str:
+    """Seconds since then, both SQL: 0 for a time that is still to come, as after the clock was set back."""
+    now = "pg_catalog.clock_timestamp()"
+    return f"CASE WHEN {time} > {now} THEN 0 ELSE extract(epoch FROM {now} - {time}) END::float8"
 
 
 _LEASE = """
@@ -198,7 +205,7 @@ SELECT pg_catalog.split_part(l.holder, '/', 1) AS last_host,
        -- By its name in a document: the table of an earlier version has no such column.
        coalesce((pg_catalog.to_jsonb(p) ->> 'refused')::boolean, false) AS refused,
        coalesce(p.spec_generation, 0) AS generation,
-       extract(epoch FROM pg_catalog.clock_timestamp() - p.changed_at)::float8 AS said_seconds
+       {said} AS said_seconds
 FROM ({newest}) AS l
 LEFT JOIN {schema}.progress AS p ON p.hash = {hash} AND p.epoch = l.epoch
 """
