@@ -68,7 +68,7 @@ def test_a_listener_that_stands_by_tells_nothing_of_the_ring() -> None:
         names = (*sizes, "events_parked", "capture_active")
         return [metrics.registry.get_sample_value(f"tablewatcher_{name}", labels) for name in names]
 
-    observer.ring(Gauge(bytes=4096, last_id=64, stopped_at=0, gaps=0, skipped=0), None, 0, room=8192, held="")
+    observer.ring(Gauge(bytes=4096, last_id=64, slot=0, stopped_at=0, gaps=0, skipped=0), None, 0, room=8192, held="")
     observer.parked(Held(), full=False)
     assert told() == [4096, 8192, 0, 0, 0, 1]
     observer.unleased(Reason.DATABASE_UNREACHABLE, "nothing answers")
@@ -99,7 +99,7 @@ def test_a_backlog_is_old_while_all_that_was_read_is_delivered() -> None:
     observer = Observer(SPEC, metrics, "here")
     labels = {"watcher_namespace": SPEC.namespace, "watcher": SPEC.name}
     event = Event(64, "0" * 32, "i", "1", None, "", time.time() - 400, "", None, b"{}")
-    gauge = Gauge(bytes=4096, last_id=6400, stopped_at=0, gaps=0, skipped=0)
+    gauge = Gauge(bytes=4096, last_id=6400, slot=0, stopped_at=0, gaps=0, skipped=0)
 
     def age() -> float | None:
         observer.ring(gauge, None, 64, room=8192, held="")

@@ -142,6 +142,25 @@ async def test_a_long_log_of_cursors_takes_no_delivered_rows_away(
     assert not await running.held()
 
 
+async def test_a_ring_that_somebody_else_has_turned_goes_on_turning(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener that is stopped in the midst of turning it does the rest when it goes on, long after its lease has
+    ended. Its successor held the slot before that for the one that is written, and the ring was never emptied again."""
+    monkeypatch.setattr(turning, "MOST_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(keeping, "UPKEEP_SECONDS", 0.01)
+    running = await run()
+    await database.execute("INSERT INTO t VALUES (1, 'kept')")
+    await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == 1, 40)
+    await poll(lambda: at_last(running.slot, 2), 40)
+    await database.execute(f"SELECT setval('{running.rings[0].replace('ring_', 'slot_')[:-2]}', 0)")
+    await database.execute("INSERT INTO t VALUES (2, 'newer')")
+    await poll(lambda: running.sample("events_delivered_total", action="insert", sink="http") == 2, 40)
+    for ring in running.rings:
+        await database.execute(f"UPDATE {ring} SET at = at - interval '11 minutes'")
+    await poll(lambda: is_empty(running.held), 40)
+
+
 async def at_last(slot: Callable[[], Awaitable[int]], wanted: int) -> bool:
     return await slot() == wanted
 

@@ -78,6 +78,8 @@ class Keeping:
         while True:
             read = Read(ring_id=flow.newest_id)  # before the look: what is read meanwhile may be newer than it
             gauge = await channels.ring.gauge()
+            # One that slept through its lease in the midst of turning the ring goes on with that when it wakes up.
+            channels.cursor.slot = gauge.slot
             if read.is_ahead_of(gauge.last_id):
                 raise DatabaseError(Reason.RECONCILING, "the ids of the ring were set back; starting anew")
             if not gauge.stopped_at and gauge.bytes > self._room:

@@ -32,11 +32,13 @@ _STILL_NEEDED = "TW001"
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """Sizes for metrics. last_id: the newest id drawn; stopped_at: epoch seconds, 0 while capture runs; gaps: that
-    are over and not told yet; skipped: changes that their transactions asked not to capture, since the installation."""
+    """Sizes for metrics. last_id: the newest id drawn; slot: the one that is written; stopped_at: epoch seconds, 0
+    while capture runs; gaps: that are over and not told yet; skipped: changes that their transactions asked not to
+    capture, since the installation."""
 
     bytes: int
     last_id: int
+    slot: int
     stopped_at: int
     gaps: int
     skipped: int
@@ -131,9 +133,10 @@ class Ring:
         )
         query = (
             f"SELECT ({sizes})::bigint AS bytes, i.last_value AS last_id, s.last_value AS stopped_at,"
+            " t.last_value::integer AS slot,"
             f" {skipped(self._names.skips)} AS skipped,"
             f" (SELECT count(*)::integer FROM {SCHEMA}.gap WHERE hash = %s) AS gaps"
-            f" FROM {ours(self._names.ids)} i, {ours(self._names.stop)} s"
+            f" FROM {ours(self._names.ids)} i, {ours(self._names.stop)} s, {ours(self._names.slot)} t"
         )
         async with self._lock:
             return Gauge(**await self._connection.one(query, [self._names.hash]))
