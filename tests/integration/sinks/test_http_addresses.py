@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tablewatcher.errors import SinkError
 from tablewatcher.sinks.base import Verdict
 from tablewatcher.spec.model import CaRef, Tls
 
@@ -76,3 +77,19 @@ async def test_a_server_that_is_not_well_is_left_for_another_of_its_name(names: 
         await server.stop()
     assert found[:3] == [Verdict.DELIVERED, Verdict.DELIVERED, Verdict.RETRY]
     assert found[-3:] == [Verdict.DELIVERED] * 3
+
+
+async def test_what_is_said_of_nobody_there_is_always_the_same(names: Names) -> None:
+    """Whichever address was tried first, by a look or a request: another message is news, and is written down."""
+    names["two.example"] = [BAD, GOOD]
+    server = HttpServer()
+    await server.start()
+    sink = http_sink(f"http://two.example:{server.port}/hook")
+    await sink.open()
+    await server.stop()
+    said = {(await sink.deliver([event(n)]))[0].message for n in range(4)}
+    with pytest.raises(SinkError) as looked:
+        await sink.check()
+    await sink.close()
+    assert said == {looked.value.message}
+    assert "(Connection refused)" in looked.value.message

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
+
 from ...errors import Reason, SinkError
 from ..tls_fault import Place, causes, said, tls_advice, tls_error
 
@@ -12,6 +14,14 @@ _SILENT = {
     "ServerDisconnectedError": "it hangs up without a word",
     "ConnectionResetError": "it breaks the connection off",
     "BrokenPipeError": "it breaks the connection off",
+}
+# Of connections that were not made. Python's own words name the address, of which a name may have several: each attempt
+# would say something else, and be written down as news.
+_NOBODY = {
+    ECONNREFUSED: "Connection refused",
+    ETIMEDOUT: "Connection timed out",
+    EHOSTUNREACH: "No route to host",
+    ENETUNREACH: "Network is unreachable",
 }
 
 
@@ -40,5 +50,6 @@ def fault(error: BaseException, where: str) -> SinkError:
         return SinkError(
             Reason.SINK_UNREACHABLE, f"{where} gives no answer ({words}): check the URL, and what runs there"
         )
-    kind = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    words = error.strerror if isinstance(error, OSError) else None
+    kind = _NOBODY.get(getattr(error, "errno", None) or 0) or words or type(error).__name__
     return SinkError(Reason.SINK_UNREACHABLE, f"{where} cannot be reached ({kind}): check the URL and that it runs")
