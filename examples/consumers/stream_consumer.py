@@ -37,12 +37,13 @@ def read(number: int | None = None) -> list[tuple]:
 
 def apply(copy: sqlite3.Connection, event: dict) -> str:
     """Brings the copy up to `event`; what became of it."""
-    key, sequence = event["partitionkey"], event["sequence"]
+    # `*` is no order's: an event about the whole table outdates whatever came before, of every order.
+    key = event["partitionkey"] if "key" in event["data"] else "*"
+    sequence = event["sequence"]
     with copy:
         if not copy.execute("INSERT OR IGNORE INTO done VALUES (?)", [event["id"]]).rowcount:
             return "repeat"
-        # `_` is the key of an event about the whole table: it outdates whatever came before, of every order.
-        (newest,) = copy.execute("SELECT max(sequence) FROM newest WHERE key IN (?, '_')", [key]).fetchone()
+        (newest,) = copy.execute("SELECT max(sequence) FROM newest WHERE key IN (?, '*')", [key]).fetchone()
         if newest and sequence <= newest:
             return "outdated"
         copy.execute("INSERT OR REPLACE INTO newest VALUES (?, ?)", [key, sequence])
