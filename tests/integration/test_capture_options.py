@@ -157,6 +157,44 @@ async def test_the_application_changes_what_is_compared(name: str, any_database:
     assert sorted(event.op for event in events) == sorted(expected)
 
 
+UNTOUCHED = {
+    "NULL of JSON": Compared("jsonb", Operator.IS_NOT_NULL, (), ("null", "1"), (None,)),
+    "a value of JSON": Compared("jsonb", Operator.IN, ('"a"', "null"), ('"a"', "null"), ('"b"', None)),
+    "an array": Compared("int[]", Operator.IN, ("{1,2}",), ("{1,2}",), ("{2,1}", None)),
+}
+
+
+@pytest.mark.parametrize("name", UNTOUCHED)
+async def test_conditions_compare_the_same_where_another_column_has_changed(
+    name: str, any_database: Database, watching: Watch
+) -> None:
+    case = UNTOUCHED[name]
+    await any_database.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {case.declared}, gone int)")
+    watched = await watching(columns=("gone",), where=(Condition("v", case.operator, case.values),))
+    await any_database.execute("ALTER TABLE t DROP COLUMN gone")
+    async with await any_database.connect() as writer:
+        for key, value in enumerate([*case.held, *case.not_held]):
+            await writer.execute(f"INSERT INTO t VALUES (%s, %s::{case.declared})".encode(), [key, value])
+        await writer.execute("DELETE FROM t")
+    expected = list(range(len(case.held)))
+    assert [data["key"]["id"] for data in await watched.data()] == [*expected, *expected]
+
+
+@pytest.mark.parametrize(("old", "new"), [(None, "null"), ("null", None)])
+async def test_an_update_between_null_and_that_of_json_counts_where_another_column_has_changed(
+    old: str | None, new: str | None, any_database: Database, watching: Watch
+) -> None:
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, v jsonb, n int, gone int)")
+    watched = await watching(columns=("v", "gone"), trigger_columns=("v",))
+    async with await any_database.connect() as writer:
+        await writer.execute("INSERT INTO t VALUES (1, %s, 1)", [old])
+        await any_database.execute("ALTER TABLE t DROP COLUMN gone")
+        await writer.execute("UPDATE t SET n = 2")
+        await writer.execute("UPDATE t SET v = %s", [new])
+        await writer.execute("UPDATE t SET n = 3")
+    assert [data["action"] for data in await watched.data()] == ["insert", "update"]
+
+
 REFUSED = {
     "not a number": ("total", Operator.IN, ("1", "many"), "spec.where[1].values[1]: not a value of type numeric,"),
     "not in the enum": ("size", Operator.IN, ("huge",), "spec.where[1].values[0]: not a value of type public.size,"),

@@ -19,6 +19,7 @@ from ..sql import (
     CAPTURE_SET,
     CAPTURE_SKIP,
     CAPTURE_STATEMENT,
+    CAPTURE_UNCHANGED,
     insert_into_slot,
 )
 from .conditions import Filter
@@ -153,7 +154,7 @@ class CaptureSource:
             leave=leave,
             fast=self._by_row.text(actions, leave),
             long_key=self._long_key(),
-            slow_unchanged=self._slow_unchanged(),
+            slow_unchanged=self._slow_unchanged(leave),
             fast_new_key=parts("NEW", self.key_columns),
             fast_old_key=parts("OLD", self.key_columns),
             fast_same_key=same_images(self._key),
@@ -220,18 +221,16 @@ class CaptureSource:
         if not self._filter:
             return ""
         return CAPTURE_FILTER.format(
-            new_holds=self._filter.of_jsonb("n"),
-            old_holds=self._filter.of_jsonb("o"),
+            new_record=self._filter.of_record("NEW"),
+            old_record=self._filter.of_record("OLD"),
+            new_jsonb=self._filter.of_jsonb("n"),
+            old_jsonb=self._filter.of_jsonb("o"),
             member=FILTER_MEMBER,
             leave=leave,
         )
 
-    def _slow_unchanged(self) -> str:
-        if self._spec.trigger_columns:
-            names = names_array(self._spec.trigger_columns)
-            # As text: as jsonb 1.0 is 1.00.
-            return (
-                f"NOT EXISTS (SELECT FROM unnest({names}) AS c (name)"
-                " WHERE (o -> c.name)::text IS DISTINCT FROM (n -> c.name)::text OR NOT (n ? c.name))"
-            )
-        return "OLD *= NEW"
+    def _slow_unchanged(self, leave: str) -> str:
+        if not self._spec.trigger_columns:
+            return f"\n        IF TG_OP = 'UPDATE' AND OLD *= NEW THEN {leave}; END IF;"
+        names = self._spec.trigger_columns
+        return CAPTURE_UNCHANGED.format(same_images=same_images(names), names=names_array(names), leave=leave)

@@ -21,8 +21,7 @@
       END;{fast_routing}
       BEGIN
         IF TG_OP <> 'DELETE' THEN n := to_jsonb(NEW); END IF;
-        IF TG_OP <> 'INSERT' THEN o := to_jsonb(OLD); END IF;
-        IF TG_OP = 'UPDATE' AND {slow_unchanged} THEN {leave}; END IF;
+        IF TG_OP <> 'INSERT' THEN o := to_jsonb(OLD); END IF;{slow_unchanged}
         IF key_json IS NULL THEN
           SELECT array_agg(coalesce(n, o) ->> c.name ORDER BY c.at),
                  '{{' || coalesce(string_agg(to_json(c.name)::text || ':' || (coalesce(n, o) -> c.name)::text, ',' ORDER BY c.at)
