@@ -30,6 +30,10 @@ def test_without():
 """
 
 
+# Of the plugins that are installed hack/tests needs one. To load Hypothesis takes longer than all that is run here.
+PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
+
+
 def run_tier(directory: Path, ci: str) -> subprocess.CompletedProcess[str]:
     """A suite of one tier with a test through PgBouncer, on a machine that has none."""
     for source, place in (("hack/tests", "hack/tests"), ("tests/pgbouncer.py", "tests/pgbouncer.py")):
@@ -45,7 +49,7 @@ def run(directory: Path, *tiers: str, **environment: str) -> subprocess.Complete
     """`hack/tests` of a copy in `directory`."""
     return subprocess.run(
         [sys.executable, directory / "hack" / "tests", *tiers],
-        env=os.environ | environment,
+        env=os.environ | PLUGINS | environment,
         capture_output=True,
         text=True,
         timeout=100,
@@ -164,7 +168,7 @@ def test_one_that_is_told_to_end_leaves_no_tests_behind(
         (tmp_path / "tests" / tier).mkdir(parents=True)
         (tmp_path / "tests" / tier / "test_slow.py").write_text(SLOW)
     command = [sys.executable, tmp_path / "hack" / "tests", *tiers, "unit"]
-    environment = os.environ | {"CI": ""}  # with which a Kubernetes would be built
+    environment = os.environ | PLUGINS | {"CI": ""}  # with which a Kubernetes would be built
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
         began, deadline = [tmp_path / f"{tier} began" for tier in tiers], time.monotonic() + 60
         while not all(each.exists() and each.read_text() for each in began):
