@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from ..conftest import Database, HttpReceiver, poll
@@ -183,16 +184,17 @@ async def test_skip_drops_and_lets_followers_go(
     await poll(lambda: ("worse", 2) in changes(endpoint), 40)
 
 
-async def test_a_server_error_for_one_event_alone(
-    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+@pytest.mark.parametrize("status", [500, 403])
+async def test_a_fault_of_the_endpoint_for_one_event_alone(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener, status: int
 ) -> None:
-    """500 is the endpoint's fault, unless others are accepted in between, each time."""
+    """These are the endpoint's fault, unless others are accepted in between, each time."""
     endpoint = Endpoint(http_receiver)
     accept = http_receiver.respond
 
     def respond(request: Any) -> Any:
         if b'"partitionkey":"bad"' in request.body:
-            return web.Response(status=500)
+            return web.Response(status=status)
         return accept(request)
 
     http_receiver.respond = respond

@@ -210,6 +210,17 @@ def test_an_old_event_needs_one_proof_only() -> None:
     assert aside(machine) == [1]
 
 
+def test_a_refused_login_is_about_the_event_where_others_are_accepted() -> None:
+    refused = replace(FAULT, reason=Reason.SINK_AUTH_FAILED, answered=True)
+    machine = delivery(attempts=3)
+    endpoint = Endpoint(machine, a=refused)
+    machine.offer(page("a"))
+    endpoint.run(20)
+    assert machine.aside == [], "the login may be wrong"
+    endpoint.feed(2, 6)
+    assert aside(machine) == [1]
+
+
 def test_what_an_endpoint_says_of_itself_is_never_counted() -> None:
     busy = replace(FAULT, retry_after=1.0)
     login = replace(FAULT, reason=Reason.SINK_AUTH_FAILED)

@@ -25,7 +25,8 @@ class Outcome:
 
     endpoint: the fault is the endpoint's rather than the event's (no connection, time-out, 5xx, 429).
     retry_after: seconds the endpoint asked us to wait, above 0; None where it named none. message: for logs and
-    status; no secrets. too_long: what was sent is refused for its length alone.
+    status; no secrets. too_long: what was sent is refused for its length alone. answered: this is what the endpoint has
+    said to these very events: where it accepts others, it is about them, whatever it says of itself.
     """
 
     verdict: Verdict
@@ -34,6 +35,7 @@ class Outcome:
     endpoint: bool = False
     retry_after: float | None = None
     too_long: bool = False
+    answered: bool = False
 
 
 DELIVERED = Outcome(Verdict.DELIVERED)

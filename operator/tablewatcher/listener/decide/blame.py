@@ -152,5 +152,10 @@ class Blame:
 
 
 def may_be_the_event(outcome: Outcome) -> bool:
-    """Not what an endpoint says of itself: a time to come back at, a login that is refused, an address that is gone."""
-    return outcome.retry_after is None and (not outcome.endpoint or outcome.reason is Reason.SINK_UNREACHABLE)
+    """Not a time to come back at, nor what is known of the sink as a whole: a right on NATS, a stream that is gone.
+
+    What an endpoint answers to one event may be, even that the login is refused: a firewall before it says 403 to what
+    it takes for an attack, and who checks a signature over JSON that was written anew says 401.
+    """
+    about_all = outcome.endpoint and outcome.reason is not Reason.SINK_UNREACHABLE and not outcome.answered
+    return outcome.retry_after is None and not about_all

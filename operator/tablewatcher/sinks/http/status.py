@@ -105,4 +105,4 @@ def outcome(status: int, retry_after_value: str | None, now: float) -> Outcome:
 
 
 def _endpoint(reason: Reason, message: str, wait: float | None) -> Outcome:
-    return Outcome(Verdict.RETRY, reason, message, endpoint=True, retry_after=wait)
+    return Outcome(Verdict.RETRY, reason, message, endpoint=True, retry_after=wait, answered=True)
