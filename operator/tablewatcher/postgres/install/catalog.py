@@ -15,7 +15,7 @@ from ..shape import Column, TableShape
 from ..shared import SHARED_FUNCTIONS, SHARED_TABLES
 from ..sql import QUERIES
 from .grants import Grantee, Right, needed, to_capture
-from .similar import similar
+from .similar import as_meant, similar
 
 # The migration that gave watchers a home.
 HOME_MIGRATION = 4
@@ -182,7 +182,7 @@ async def observe(
 
 
 async def _similar(connection: Connection, table: Table) -> tuple[Table, ...]:
-    plain = table.name.replace('"', "").lower().rpartition(".")[2]
+    _, plain = as_meant(table)
     rows = await _all(connection, "similar_tables", schema=table.schema, plain=plain)
     return similar(table, (Table(**row) for row in rows))
 

@@ -17,10 +17,16 @@ def similar(wanted: Table, there: Iterable[Table]) -> tuple[Table, ...]:
     return tuple(each for close, each in found[:_MOST] if close >= _CLOSE)
 
 
-def _closeness(wanted: Table, there: Table) -> float:
-    """0 to 2. What stands in quotes, or behind the name of a schema, is looked at without them."""
+def as_meant(wanted: Table) -> tuple[str, str]:
+    """Schema and name in small letters, where the name was written as SQL has it: in quotes, or behind its schema."""
     schema, _, name = wanted.name.replace('"', "").lower().rpartition(".")
-    same_schema = there.schema.lower() == (schema or wanted.schema.lower())
+    return schema or wanted.schema.lower(), name
+
+
+def _closeness(wanted: Table, there: Table) -> float:
+    """0 to 2."""
+    schema, name = as_meant(wanted)
+    same_schema = there.schema.lower() == schema
     if there.name.lower() == name:
         return 1.5 + same_schema / 2
     # Another name in another schema is no slip of one hand.
