@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -81,6 +82,12 @@ class WatcherNames:
     @property
     def channel(self) -> str:
         return f"tablewatcher_{self.hash}"
+
+    def namesakes(self, identities: Iterable[str]) -> tuple[str, ...]:
+        """The instances, but ours, of those that are of a watcher of the same namespace and name."""
+        ours, *name = self.identity.rsplit("/", 2)
+        found = (identity.rsplit("/", 2) for identity in identities)
+        return tuple(instance for instance, *of in found if of == name and instance != ours)
 
     @property
     def longest(self) -> int:

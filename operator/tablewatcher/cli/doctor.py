@@ -14,7 +14,7 @@ from ..postgres.connection.dsn import brings_tls
 from ..postgres.connection.pooling import Pooling
 from ..postgres.install.survey import way
 from ..postgres.standing import standing, surroundings
-from ..postgres.unattended import namesakes, unattended
+from ..postgres.unattended import others
 from ..spec.model import WatcherSpec
 from .checks import (
     OTHERS,
@@ -149,14 +149,13 @@ class _Visit:
     async def _others(self, conninfo: str, *, installed: bool = True) -> AsyncIterator[Check]:
         names = self.scope.names(self.spec)
         try:
-            found = await unattended(conninfo, self.spec.table, names, self.known)
-            elsewhere = [] if installed else await namesakes(conninfo, names)
+            found = await others(conninfo, self.spec.table, names, self.known)
         except TableWatcherError as error:
             yield Check.fault(OTHERS, error)
             return
-        if elsewhere:
-            yield Check(OTHERS, Level.WARN, namesake_note(elsewhere, names))
-        for other in found:
+        if found.namesakes and not installed:
+            yield Check(OTHERS, Level.WARN, namesake_note(found.namesakes, names))
+        for other in found.unattended:
             yield unattended_check(other)
 
     async def _second_connection(self) -> tuple[Check, Pooling]:

@@ -12,7 +12,6 @@ from ..errors import TableWatcherError
 from ..postgres.capture.granularity import notes
 from ..postgres.connection.pooling import POOLED, Pooling
 from ..postgres.install.survey import Survey
-from ..postgres.unattended import namesakes
 from ..spec.model import WatcherSpec
 from .checks import namesake_note
 from .looking import look_at_database, look_at_sink
@@ -32,7 +31,7 @@ async def plan(scope: Scope) -> list[Result]:
         found, faults = await _look(scope, spec)
         sink = await look_at_sink(scope, spec)
         faults += [sink.fault] if sink.fault else []
-        others = await _others(scope, spec, found)
+        others = _others(scope, spec, found)
         extra: dict[str, Any] = {"notes": [*others, *_notes(spec, found), *sink.makes, *sink.notes]}
         if found is not None and found.plan is not None:
             extra |= steps_json(found.plan)
@@ -53,16 +52,12 @@ async def _look(scope: Scope, spec: WatcherSpec) -> tuple[Survey | None, list[Ta
     return found, list(found.faults)
 
 
-async def _others(scope: Scope, spec: WatcherSpec, found: Survey | None) -> list[str]:
+def _others(scope: Scope, spec: WatcherSpec, found: Survey | None) -> list[str]:
     """Of what is to be installed: who has it already."""
     if found is None or found.plan is None or found.observed.registered_table is not None:
         return []
-    names = scope.names(spec)
-    try:
-        elsewhere = await namesakes(scope.access(spec).conninfo, names)
-    except TableWatcherError:
-        return []
-    return [namesake_note(elsewhere, names)] if elsewhere else []
+    elsewhere = found.observed.namesakes
+    return [namesake_note(elsewhere, scope.names(spec))] if elsewhere else []
 
 
 def _notes(spec: WatcherSpec, found: Survey | None) -> list[str]:

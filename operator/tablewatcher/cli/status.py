@@ -14,7 +14,7 @@ from rich.text import Text
 from ..postgres.connection.pooling import POOLED
 from ..postgres.drift import remedy
 from ..postgres.standing import OpenGap, Standing, standing, surroundings
-from ..postgres.unattended import namesakes, unattended
+from ..postgres.unattended import others
 from ..spec.model import WatcherSpec
 from .checks import (
     SKIPPED,
@@ -44,17 +44,18 @@ async def status(scope: Scope) -> list[Result]:
     async def one(spec: WatcherSpec) -> Result:
         conninfo, names = scope.conninfo_to_ask(spec), scope.names(spec)
         found = await scope.reaching.once(conninfo, lambda: standing(conninfo, names))
-        others = [unattended_check(other) for other in await unattended(conninfo, spec.table, names, known)]
+        around = await others(conninfo, spec.table, names, known)
+        alone = [unattended_check(other) for other in around.unattended]
         if found is None:
             note = f"nothing of it is in this database: {remedy(spec)}"
-            if elsewhere := await namesakes(conninfo, names):
+            if elsewhere := around.namesakes:
                 note = (
                     f"nothing of {names.identity} is here, but {namesake_note(elsewhere, names)}; else {remedy(spec)}"
                 )
-            notes = [note, *map(_line, others)]
+            notes = [note, *map(_line, alone)]
             extra: dict[str, Any] = {"state": state(spec, None), "notes": notes}
             return Result(spec.qualified_name, ok=True, text="", extra=extra)
-        checks = [*standing_checks(spec, found), *others]
+        checks = [*standing_checks(spec, found), *alone]
         if filling(spec, found):
             checks += surrounding_checks(await surroundings(conninfo, names))
         told = (check for check in checks if check.level is not Level.OK or check.name == SKIPPED)

@@ -17,7 +17,6 @@ from ..postgres.connection.pooling import POOLED
 from ..postgres.install import apply as postgres
 from ..postgres.install.script import Section, script
 from ..postgres.install.survey import survey
-from ..postgres.unattended import namesakes
 from ..sinks.address import AddressPolicy
 from ..spec.documents import API_VERSION, KIND
 from ..spec.model import Management, WatcherSpec
@@ -111,7 +110,9 @@ async def apply(scope: Scope) -> list[Result]:
         if not applied.primary_key:
             text += f"; {no_key(spec)}"
         notes = [*([POOLED] if applied.pooled else []), *applied.notes]
-        notes += await _namesakes(to, names) if changed else []
+        if changed and applied.namesakes:
+            # It may be the one that was meant.
+            notes.append(f"{namesake_note(applied.namesakes, names)}, after `tablewatcher destroy` of this one")
         text = "; ".join([text, *notes])
         extra = {"changed": changed, "primaryKey": list(applied.primary_key), "encrypted": applied.encrypted}
         if notes:
@@ -120,15 +121,6 @@ async def apply(scope: Scope) -> list[Result]:
         return Result(spec.qualified_name, ok=True, text=text, extra=extra)
 
     return await each_watcher(scope, one)
-
-
-async def _namesakes(to: Access, names: WatcherNames) -> list[str]:
-    """A note where another instance has a watcher of this name, which may be the one that was meant."""
-    try:
-        found = await namesakes(to.conninfo, names)
-    except TableWatcherError:  # what was to be done is done
-        return []
-    return [f"{namesake_note(found, names)}, after `tablewatcher destroy` of this one"] if found else []
 
 
 async def sql(scope: Scope) -> tuple[str, list[Result]]:

@@ -6,6 +6,7 @@ Of the former nothing is forwarded, and their rings fill.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from ..naming import SCHEMA, WatcherNames, watcher_names
 from ..spec.model import Table
@@ -14,32 +15,28 @@ from .quoting import ours
 from .ring.cursor_sql import SECONDS_LEFT, newest
 
 
-async def unattended(conninfo: str, table: Table, names: WatcherNames, known: Collection[str]) -> list[WatcherNames]:
-    """Other watchers of the same instance that capture from `table`, and that no listener holds the lease of.
+@dataclass(frozen=True, slots=True)
+class Others:
+    """unattended: watchers of the same instance that capture from the table, and that no listener holds the lease of.
+    namesakes: instances, but ours, that have a watcher of the same namespace and name here."""
 
-    known: identities of those that are not meant. Raises DatabaseError.
-    """
+    unattended: tuple[WatcherNames, ...] = ()
+    namesakes: tuple[str, ...] = ()
+
+
+async def others(conninfo: str, table: Table, names: WatcherNames, known: Collection[str]) -> Others:
+    """known: identities of those that are not meant. Raises DatabaseError."""
     async with connected(conninfo) as connection:
         if not (await connection.one(_READABLE))["readable"]:
-            return []
-        cursor = await connection.execute(_OF_TABLE, [table.schema, table.name])
-        found = [row["identity"].rsplit("/", 2) for row in await cursor.fetchall()]
+            return Others()
+        rows = await (await connection.execute(_WATCHERS, [table.schema, table.name])).fetchall()
+        found = [row["identity"].rsplit("/", 2) for row in rows if row["of_table"]]
         instance = names.identity.rsplit("/", 2)[0]
         # Its names from its identity, never from its row: what stands there would be SQL.
-        others = [watcher_names(*parts) for parts in found if len(parts) == 3 and parts[0] == instance]
-        meant = [other for other in others if other.identity not in (names.identity, *known)]
-        return [other for other in meant if await _captures_for_nobody(connection, other)]
-
-
-async def namesakes(conninfo: str, names: WatcherNames) -> list[str]:
-    """Instances, but ours, that have a watcher of the same namespace and name here. Raises DatabaseError."""
-    async with connected(conninfo) as connection:
-        if not (await connection.one(_READABLE))["readable"]:
-            return []
-        cursor = await connection.execute(_ALL)
-        found = [row["identity"].rsplit("/", 2) for row in await cursor.fetchall()]
-        ours, *name = names.identity.rsplit("/", 2)
-        return [instance for instance, *of in found if of == name and instance != ours]
+        of_table = [watcher_names(*parts) for parts in found if len(parts) == 3 and parts[0] == instance]
+        meant = [other for other in of_table if other.identity not in (names.identity, *known)]
+        alone = [other for other in meant if await _captures_for_nobody(connection, other)]
+        return Others(tuple(alone), names.namesakes(row["identity"] for row in rows))
 
 
 async def _captures_for_nobody(connection: Connection, names: WatcherNames) -> bool:
@@ -59,8 +56,8 @@ _READABLE = (
     f"SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('{SCHEMA}.watcher'), 'SELECT'), false)"
     " AS readable"
 )
-_ALL = f"SELECT identity FROM {SCHEMA}.watcher ORDER BY 1".encode()
-_OF_TABLE = (
-    f"SELECT w.identity FROM {SCHEMA}.watcher AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.table_oid"
-    " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s ORDER BY 1"
+_WATCHERS = (
+    "SELECT w.identity, coalesce(n.nspname = %s AND c.relname = %s, false) AS of_table"
+    f" FROM {SCHEMA}.watcher AS w LEFT JOIN pg_catalog.pg_class AS c ON c.oid = w.table_oid"
+    " LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace ORDER BY 1"
 )

@@ -40,7 +40,7 @@ _ADVISORY_KEY = 0x7461626C65776174
 class Applied:
     """What an apply found and did. The connection was `encrypted`, and went through a pooler where it was `pooled`.
 
-    notes: what the watcher does not see.
+    notes: what the watcher does not see. namesakes: instances, but ours, that have a watcher of this name.
     """
 
     plan: Plan
@@ -50,6 +50,7 @@ class Applied:
     encrypted: bool
     pooled: bool
     notes: tuple[str, ...] = ()
+    namesakes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +122,12 @@ async def apply(
         def decide(seen: Observed) -> Plan:
             return plans.plan(spec, seen, names, adopt=adopt)
 
-        found = decide(observed)
-        if found and spec.management is Management.OBSERVE:
+        if (found := decide(observed)) and spec.management is Management.OBSERVE:
             raise StepsMissing(found)
         if found:
             found = await _execute(connection, spec, names, decide, patience=patience, listener_role=listener_role)
         assert observed.table is not None  # noqa: S101 - plan() has refused it otherwise
-        server = observed.server
-        shape = observed.table.shape
+        server, shape = observed.server, observed.table.shape
         return Applied(
             found,
             server.database,
@@ -137,6 +136,7 @@ async def apply(
             encrypted(connection),
             connection.pooled,
             tuple(notes(shape)),
+            observed.namesakes,
         )
 
 

@@ -102,8 +102,8 @@ class Observed:
     """Everything `plan` compares with what is desired.
 
     registered_table: the oid of the table that the watcher was last applied to; registered_name: as the manifest had it
-    then, quoted, None where an earlier version wrote it; others: more watchers are registered;
-    renamed: what that table is called, where there is none of the name that is wanted.
+    then, quoted, None where an earlier version wrote it; others: more watchers are registered; namesakes: instances
+    that are not ours and have one of this name; renamed: what the table is called, where none has the name wanted.
     here: this database (None on a standby); recorded: the one the watcher was made in. installed_source: digest of the
     source that the function was last written with. grantee: the role that delivers, where it is not ours. capturers:
     ours, and the function's owner, with what each holds of the rights to capture. not_ours: which of `objects` belong
@@ -123,6 +123,7 @@ class Observed:
     registered_table: int | None = None
     registered_name: str | None = None
     others: bool = False
+    namesakes: tuple[str, ...] = ()
     here: Home | None = None
     recorded: Home | None = None
     installed_source: str | None = None
@@ -286,8 +287,13 @@ async def _migrations(connection: Connection) -> tuple[int, ...]:
 
 
 async def _registered(connection: Connection, names: WatcherNames, *, readable: bool) -> dict[str, Any]:
-    """The table that the watcher is registered for, its name then, and whether there are other watchers."""
+    """The table that the watcher is registered for, its name then, and what other watchers there are."""
     rows = await _all(connection, "watchers") if readable else []
     found = {row["hash"]: (row["table_oid"], row["table_name"]) for row in rows}
     table, name = found.get(names.hash, (None, None))
-    return {"registered_table": table, "registered_name": name, "others": bool(found.keys() - {names.hash})}
+    return {
+        "registered_table": table,
+        "registered_name": name,
+        "others": bool(found.keys() - {names.hash}),
+        "namesakes": names.namesakes(row["identity"] for row in rows),
+    }

@@ -340,8 +340,8 @@ FROM of_name WHERE NOT tgisinternal AND tgparentid = 0
 
 -- name: watchers
 -- table_name by its name in a document: the table of an earlier version has no such column.
-SELECT w.hash, w.table_oid::bigint AS table_oid, pg_catalog.to_jsonb(w) ->> 'table_name' AS table_name
-FROM tablewatcher.watcher w
+SELECT w.hash, w.identity, w.table_oid::bigint AS table_oid, pg_catalog.to_jsonb(w) ->> 'table_name' AS table_name
+FROM tablewatcher.watcher w ORDER BY w.identity
 
 -- name: held_rights
 -- Which of the rights asked for a role holds; an object that is not there gives none.
