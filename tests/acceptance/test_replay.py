@@ -22,7 +22,7 @@ from .conftest import Forwarding
 from .listeners import apply, http_sink, nats_sink, write_manifest
 from .programs import PROGRAM, started
 from .terminal import terminal
-from .turning_ring import bulk, has_delivered, has_seen, writes_slot
+from .turning_ring import bulk, delivered, fill, is_replaying
 from .writers import TABLES, Writers, put
 
 
@@ -247,22 +247,13 @@ async def test_a_ring_that_would_turn_under_a_replay(
     tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding, is_short: bool
 ) -> None:
     """The endpoint is down and writers go on: what is to be sent stays while there is room, or is missed aloud."""
-    endpoint = Endpoint(http_receiver)
-    sink, bound = http_sink(endpoint.url, max_events=100), {"maxBytes": 6 << 20}
-    manifest = write_manifest(tmp_path / "http.yaml", sink, overflow=bound, retentionSeconds=120)
-    listener = await forwarding(manifest, database)
-    await bulk(database, 1)
-    await poll(lambda: has_delivered(listener, 1100), 40)
-    await endpoint.die()
+    endpoint, manifest = Endpoint(http_receiver), tmp_path / "http.yaml"
+    listener = await delivered(manifest, database, endpoint, forwarding)
     asked = asyncio.create_task(
         tablewatcher("replay", "-f", manifest, "--dsn", database.dsn, "-o", "json", "--since", "1h")
     )
-    await poll(lambda: _begun(database), 40)
-    await poll(lambda: writes_slot(database, 1), 40)
-    await bulk(database, 2000)
-    await poll(lambda: writes_slot(database, 2), 40)
-    await bulk(database, 4000)
-    await poll(lambda: has_seen(database, listener), 40)
+    await poll(lambda: is_replaying(database), 40)
+    await fill(database, listener)
     if is_short:
         await bulk(database, 6000)
         await poll(lambda: _has_lost(database), 40)
@@ -280,10 +271,6 @@ async def test_a_ring_that_would_turn_under_a_replay(
     assert 1000 <= sent < 1000 + IDS_A_ROW
     assert f"{sent} sent again; {1100 - sent} more are gone" in found["detail"]
     assert "maxBytes" in found["detail"]
-
-
-async def _begun(database: Database) -> bool:
-    return await database.execute("SELECT total FROM tablewatcher.request WHERE state = 'running'") == [(1100,)]
 
 
 async def _has_lost(database: Database) -> bool:

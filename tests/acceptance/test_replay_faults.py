@@ -18,7 +18,7 @@ from .conftest import Forwarding, MakeListener
 from .listeners import http_sink, write_manifest
 from .pairs import Pair
 from .parking import command, is_aside
-from .turning_ring import bulk, has_delivered, has_seen, writes_slot
+from .turning_ring import delivered, fill, has_seen, is_replaying
 from .writers import Writers, put
 
 REQUESTS = "SELECT id, state, done, total, message FROM tablewatcher.request ORDER BY id"
@@ -131,25 +131,12 @@ async def test_a_kill_takes_no_rows_from_a_replay(
     tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding
 ) -> None:
     """The ring would turn, and is kept from that for what is to be sent: by a successor too, from its first look on."""
-    endpoint = Endpoint(http_receiver)
-    sink, bound = http_sink(endpoint.url, max_events=100), {"maxBytes": 6 << 20}
-    manifest = write_manifest(tmp_path / "http.yaml", sink, overflow=bound, retentionSeconds=120)
-    listener = await forwarding(manifest, database)
-    await bulk(database, 1)
-    await poll(lambda: has_delivered(listener, 1100), 40)
+    endpoint, manifest = Endpoint(http_receiver), tmp_path / "http.yaml"
+    listener = await delivered(manifest, database, endpoint, forwarding)
     live = len(http_receiver.requests)
-    await endpoint.die()
     asked = asyncio.create_task(replayed(manifest, database, "--since", "1h"))
-
-    async def begun() -> bool:
-        return [total for _, state, _, total, _ in await database.execute(REQUESTS) if state == "running"] == [1100]
-
-    await poll(begun, 40)
-    await poll(lambda: writes_slot(database, 1), 40)
-    await bulk(database, 2000)
-    await poll(lambda: writes_slot(database, 2), 40)
-    await bulk(database, 4000)
-    await poll(lambda: has_seen(database, listener), 40)
+    await poll(lambda: is_replaying(database), 40)
+    await fill(database, listener)
     for _ in range(3):
         await listener.kill()
         listener.start()

@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import aiohttp
 
-from ..conftest import Database
-from .listeners import Listener
+from ..conftest import Database, poll
+from .arrivals import Endpoint
+from .conftest import Forwarding
+from .listeners import Listener, http_sink, write_manifest
+
+
+async def delivered(manifest: Path, database: Database, endpoint: Endpoint, forwarding: Forwarding) -> Listener:
+    """A listener of a ring of 6 MiB that has delivered 1,100 rows, and whose endpoint is down from then on."""
+    sink, bound = http_sink(endpoint.url, max_events=100), {"maxBytes": 6 << 20}
+    listener = await forwarding(write_manifest(manifest, sink, overflow=bound, retentionSeconds=120), database)
+    await bulk(database, 1)
+    await poll(lambda: has_delivered(listener, 1100), 40)
+    await endpoint.die()
+    return listener
+
+
+async def is_replaying(database: Database) -> bool:
+    """Whether those rows are being sent again."""
+    return await database.execute("SELECT total FROM tablewatcher.request WHERE state = 'running'") == [(1100,)]
+
+
+async def fill(database: Database, listener: Listener) -> None:
+    """With other rows, but for the slot that holds the first."""
+    await poll(lambda: writes_slot(database, 1), 40)
+    await bulk(database, 2000)
+    await poll(lambda: writes_slot(database, 2), 40)
+    await bulk(database, 4000)
+    await poll(lambda: has_seen(database, listener), 40)
 
 
 async def bulk(database: Database, first: int, number: int = 1100) -> None:
