@@ -13,6 +13,11 @@ from enum import StrEnum
 _MOST_SAID = 500
 
 
+def times(number: int) -> str:
+    """How often, in words."""
+    return "once" if number == 1 else f"{number} times"
+
+
 def in_short(text: object) -> str:
     """What another program has said, for a message: it may be of any length, and a message is kept and shown."""
     whole = str(text)

@@ -235,7 +235,7 @@ async def test_what_is_refused_now_does_not_keep_live_delivery_waiting(
     await endpoint.accepts(3 - len(endpoint.accepted))
     endpoint.refused = {"bad"}
     found = await replay(manifest, database, "--since", "1h")
-    assert "1 of them are not accepted yet" in found["detail"]
+    assert "1 of them is not accepted yet" in found["detail"]
     await put(database, "c")
     await poll(lambda: "c" in {each.key for each in endpoint.accepted}, 40)
     endpoint.refused = set()

@@ -88,7 +88,7 @@ async def test_what_is_tried_on_is_sent_by_a_successor(
     endpoint.refused = {"bad"}
     found = await replayed(manifest, database, "--since", "1h")
     assert (found["state"], found["events"]) == ("running", 3), found
-    assert found["detail"].endswith("; 1 of them are not accepted yet and tried on")
+    assert found["detail"].endswith("; 1 of them is not accepted yet and tried on")
     await listener.kill()
     endpoint.refused = set()
     listener.start()
@@ -121,7 +121,7 @@ async def test_what_is_put_aside_is_told(
 
     async def is_told() -> bool:
         ((_, state, done, _, message),) = await database.execute(REQUESTS)
-        return state == "done" and f"{done} sent again; 1 of them were refused and are put aside" in message
+        return state == "done" and f"{done} sent again; 1 of them was refused and is put aside" in message
 
     await poll(is_told, 40)
     assert found["state"] in ("running", "done")

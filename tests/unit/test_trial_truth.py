@@ -196,7 +196,7 @@ def test_what_a_replay_has_not_sent() -> None:
     """What came twice counts once, and what came as it was written not at all."""
     came = [replace(arrival(WRITTEN[0]), replay=7), replace(arrival(WRITTEN[0]), replay=7), arrival(WRITTEN[1])]
     came.append(replace(arrival(WRITTEN[2]), replay=8))
-    well = [(7, "1 sent again"), (8, "2 sent again; 1 of them were refused and are put aside"), (9, "0 sent again")]
+    well = [(7, "1 sent again"), (8, "2 sent again; 1 of them was refused and is put aside"), (9, "0 sent again")]
     assert list(unsent(well, came)) == []
-    wrong = [(7, "2 sent again"), (8, "3 sent again; 1 of them were refused and are put aside"), (9, "done")]
+    wrong = [(7, "2 sent again"), (8, "3 sent again; 1 of them was refused and is put aside"), (9, "done")]
     assert len(list(unsent(wrong, came))) == 3

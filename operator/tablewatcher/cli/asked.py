@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ..errors import Reason, TableWatcherError
+from ..errors import Reason, TableWatcherError, times
 from ..postgres.asking import ParkedEvent, ask, followed, listed, of
 from ..postgres.requests import SUSPENDED, TABLE, Kind, Request, State
 from ..spec.model import WatcherSpec
@@ -130,7 +130,7 @@ def _table(events: list[ParkedEvent], number: int) -> str:
     lines = [f"{number} parked"]
     for event in events:
         age = f"{max((now - event.captured_at).total_seconds(), 0):.0f} s old"
-        why = f"refused {event.attempts} times: {event.message}" if event.attempts else "behind another of its key"
+        why = f"refused {times(event.attempts)}: {event.message}" if event.attempts else "behind another of its key"
         lines.append(f"  {event.event_id}  key {event.key}  {event.action}  {age}  {why}")
     if number > len(events):
         lines.append(f"  and {number - len(events)} more (--limit)")

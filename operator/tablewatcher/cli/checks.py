@@ -239,7 +239,7 @@ def _delivery(spec: WatcherSpec, found: Standing) -> Check:
     if not found.waiting:
         return Check("delivery", Level.OK, "nothing waits")
     age = found.oldest_seconds or 0.0
-    text = f"{found.waiting} wait, the oldest for {span(age)}"
+    text = f"{'1 waits, and has' if found.waiting == 1 else f'{found.waiting} wait, the oldest'} for {span(age)}"
     if spec.suspend:
         return Check("delivery", Level.WARN, f"{text}: spec.suspend is true", Reason.SUSPENDED)
     if age > OLD_SECONDS:

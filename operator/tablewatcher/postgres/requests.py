@@ -29,7 +29,7 @@ _NAMED = 10
 # The message of a request that waits for this.
 SUSPENDED = "the watcher is suspended: spec.suspend is true"
 # The end of what a replay says that is open only because of these.
-TRIED_ON = "of them are not accepted yet and tried on"
+TRIED_ON = "not accepted yet and tried on"
 
 
 class Kind(StrEnum):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from .truth import Arrival
 
-_SAID = re.compile(r"(\d+) sent again(?:; (\d+) of them were refused and are put aside)?")
+_SAID = re.compile(r"(\d+) sent again(?:; (\d+) of them (?:were|was) refused and (?:are|is) put aside)?")
 
 
 def unsent(requests: Iterable[tuple[int, str]], arrivals: Iterable[Arrival]) -> Iterable[str]:

@@ -44,7 +44,10 @@ class _Sent:
 
     @property
     def message(self) -> str:
-        aside = f"; {self.aside} of them were refused and are put aside" if self.aside else ""
+        aside = ""
+        if self.aside:
+            were, are = ("was", "is") if self.aside == 1 else ("were", "are")
+            aside = f"; {self.aside} of them {were} refused and {are} put aside"
         return f"{self.asked.done} sent again{aside}{self.text}"
 
 
@@ -114,7 +117,7 @@ class Replaying:
             since = f", which holds events since {oldest.isoformat()} now" if oldest else ""
             sent.state = State.FAILED
             sent.text += (
-                f"; {there} more are gone: new ones needed their room in the ring{since};"
+                f"; {'1 more is' if there == 1 else f'{there} more are'} gone: room was needed in the ring{since};"
                 " raise spec.delivery.overflow.maxBytes to keep more"
             )
         sent.text += extent.precedes(asked.since)
@@ -221,17 +224,21 @@ class Replaying:
     async def _finish(self, sent: _Sent) -> None:
         """Tells what has come of it. While events of it are tried on it stays open: a successor begins it again."""
         if sent.left and sent.state is State.DONE:
-            message = f"{sent.message}; {len(sent.left)} {TRIED_ON}"
+            message = f"{sent.message}; {_of_them(sent.left)} {TRIED_ON}"
             await self._requests.update(replace(sent.asked, message=message))
             log.info(message, watcher=self._flow.spec.qualified_name, number=sent.asked.id)
             while sent.left:
                 await asyncio.sleep(_LEFT_STEP)
                 left, sent.left = sent.left, []
                 await self._take_stock(sent, left)
-        rest = f"; {len(sent.left)} of them are not accepted yet" if sent.left else ""
+        rest = f"; {_of_them(sent.left)} not accepted yet" if sent.left else ""
         message = f"{sent.message}{rest}"
         await self._requests.update(replace(sent.asked, state=sent.state, message=message))
         log.info(message, watcher=self._flow.spec.qualified_name, number=sent.asked.id)
+
+
+def _of_them(events: Sequence[Event]) -> str:
+    return f"{len(events)} of them {'is' if len(events) == 1 else 'are'}"
 
 
 async def _read(outbox: Outbox, start: Position, through: int | None) -> AsyncIterator[list[Event]]:

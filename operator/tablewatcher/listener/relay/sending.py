@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from ...errors import Reason, SinkError
+from ...errors import Reason, SinkError, times
 from ...event import Event
 from ...sinks.base import Outcome, Verdict
 from .flow import Flow
@@ -143,7 +143,7 @@ class Sending:
             event, outcome = delivery.halted.event, delivery.halted.outcome
             observer.failing(
                 Reason.MANUAL_ACTION_REQUIRED,
-                f"stopped at event {event.event_id} of key {event.key}, refused {delivery.halted.attempts} times"
+                f"stopped at event {event.event_id} of key {event.key}, refused {times(delivery.halted.attempts)}"
                 f" ({outcome.message if outcome else ''}); make the endpoint accept it, or set"
                 " spec.delivery.onExhausted: Park to have it put aside (`tablewatcher parked list`)",
             )
