@@ -15,6 +15,10 @@ MAX_TEXT = 2048
 MAX_SUBJECT = 1024
 
 IDENTIFIER = "must be an SQL identifier of 1 to 63 bytes without a NUL character"
+SCHEMA_OURS = (
+    "must be a schema of the application's: a table in tablewatcher, pg_catalog or information_schema cannot be"
+    " watched; name one that the application writes to"
+)
 DNS_NAME = (
     "must be a Kubernetes name: lower case letters, digits, '-' and '.', starting and ending with a letter or digit"
 )
@@ -43,6 +47,7 @@ HEADER_NAME = "must be the name of a header: letters, digits, '-' and '_'"
 HEADER_VALUE = "must be text of one line"
 HEADER_OURS = "is a header that is ours to set: remove it (Host, Content-*, traceparent, webhook-*, ce-* and the like)"
 
+_NOT_WATCHED = frozenset(["tablewatcher", "pg_catalog", "information_schema"])
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 _SECRET_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}\Z")
@@ -64,6 +69,11 @@ _OUR_HEADER = re.compile(
 def identifier(text: str) -> str:
     """A name in Postgres, unquoted, as the catalog holds it."""
     return _require(text, 1 <= len(text.encode()) <= MAX_IDENTIFIER_BYTES and "\0" not in text, IDENTIFIER)
+
+
+def watched_schema(text: str) -> str:
+    """The schema of a watched table. Changes of what is ours would, delivered, change it again."""
+    return _require(identifier(text), text not in _NOT_WATCHED, SCHEMA_OURS)
 
 
 def dns_name(text: str) -> str:

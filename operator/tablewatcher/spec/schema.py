@@ -116,7 +116,7 @@ class DatabaseShape(Shape):
 
 
 class TableShape(Shape):
-    schema_: Identifier = Field(default="public", alias="schema")
+    schema_: Annotated[str, AfterValidator(checks.watched_schema)] = Field(default="public", alias="schema")
     name: Identifier
 
 
