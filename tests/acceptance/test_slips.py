@@ -51,6 +51,28 @@ async def test_an_empty_place_is_not_the_directory_we_are_in(orders: Path, words
 
 
 @pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("apply orders.yaml", "is named by -f: `tablewatcher apply -f FILE`"),
+        (
+            "plan -f a.yaml b.yaml",
+            "(b.yaml). A manifest, or a directory of them, is named by -f: `tablewatcher plan -f",
+        ),
+        ("parked list orders.yaml --limit 3", "`tablewatcher parked list -f FILE`"),
+        ("replay --since 1m parked", "`tablewatcher replay -f FILE`"),
+        ("listen orders.yaml", "`tablewatcher listen -f FILE`"),
+        ("apply", "Missing option '--file' / '-f'."),
+        ("version orders.yaml", "Got unexpected extra argument(s) (orders.yaml)"),
+    ],
+)
+async def test_a_manifest_that_is_named_without_its_option(words: str, says: str) -> None:
+    answer = await tablewatcher(*words.split(), COLUMNS="300")
+    assert answer.code == 2, answer.err
+    assert says in answer.err
+    assert ("by -f" in answer.err) is (len(words.split()) > 1 and "version" not in words)
+
+
+@pytest.mark.parametrize(
     ("place", "says"),
     [
         ("-", "-f /dev/stdin"),

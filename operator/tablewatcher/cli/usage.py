@@ -37,11 +37,30 @@ def _as_json_too() -> Iterator[None]:
     try:
         yield
     except typer.TyperException as error:
-        error.message = without_password(error.message)
+        told = [error.message.rstrip("."), bare_words(error, sys.argv[1:])]
+        error.message = without_password(". ".join(filter(None, told)))
         if asks_for_json(sys.argv[1:]):
             fault = Result("options", ok=False, text=error.format_message(), reason=Reason.SPEC_INVALID)
             tell([fault], Output.JSON)
         raise
+
+
+def bare_words(error: typer.TyperException, words: Sequence[str]) -> str:
+    """What to write in place of a manifest that is named without its option; "" where none is.
+
+    words: of the command line. An option that is missing is told before the words that are too many.
+    """
+    context: Any = getattr(error, "ctx", None)
+    if context is None or not any("--file" in each.opts for each in context.command.params):
+        return ""
+    name, left = context.command_path, list(words)
+    for command in name.split()[1:]:
+        left = left[left.index(command) + 1 :]
+    try:
+        _, bare, _ = context.command.make_parser(context).parse_args(args=left)
+    except typer.TyperException:
+        return ""
+    return f"A manifest, or a directory of them, is named by -f: `{name} -f FILE`" if bare else ""
 
 
 def without_password(words: str) -> str:
