@@ -206,6 +206,15 @@ async def test_drift_and_what_is_not_installed(shop: Database, files: Path) -> N
     assert lines["triggers"]["reason"] == "TriggersDrifted"
 
 
+async def test_another_table_in_the_manifest_is_a_fault_of_the_table(shop: Database, files: Path) -> None:
+    await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)
+    await shop.execute("CREATE TABLE public.bills (id bigint PRIMARY KEY, status text)")
+    write(files, manifest(table={"name": "bills"}))
+    lines = checks(await doctor(files, shop.dsn, "-o", "json"))
+    assert (lines["table"]["level"], "applied to" in lines["table"]["text"]) == ("fail", True)
+    assert lines["server"]["level"] == "ok"
+
+
 async def test_a_watcher_whose_name_was_changed_is_told(shop: Database, files: Path, tmp_path: Path) -> None:
     """It goes on to capture, and nobody delivers it: said before the other is applied, and after."""
     await tablewatcher("apply", "-f", files, "--dsn", shop.dsn)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..errors import Reason, TableWatcherError
+from ..errors import DatabaseError, Reason, TableWatcherError
 from ..naming import WatcherNames
 from ..postgres.capture.granularity import notes
 from ..postgres.connection.pooling import Pooling
 from ..postgres.drift import remedy
 from ..postgres.install.capture_rights import lost_rights
 from ..postgres.install.catalog import Observed
+from ..postgres.install.comparison import AnotherTable
 from ..postgres.install.survey import Survey
 from ..postgres.standing import LONG_SECONDS, OpenGap, Standing, Surroundings
 from ..spec.model import WatcherSpec
@@ -67,7 +68,7 @@ def database_checks(spec: WatcherSpec, found: Survey, names: WatcherNames) -> It
     else:
         yield Check("connection", Level.WARN, "made, but not encrypted; spec.database.tls, or sslmode, turns that on")
     yield pooler_check("pooler", found.pooling)
-    places = [(_PLACES.get(fault.reason, "server"), fault) for fault in found.faults]
+    places = [(_place(fault), fault) for fault in found.faults]
     lines = {
         "server": f"PostgreSQL {server.version // 10_000}, database {server.database}, encoding {server.encoding}",
         "primary": "this server takes writes",
@@ -90,6 +91,10 @@ def database_checks(spec: WatcherSpec, found: Survey, names: WatcherNames) -> It
         yield _triggers(spec, found)
     if found.observed.function is not None:
         yield _writes(spec, found.observed, names)
+
+
+def _place(fault: DatabaseError) -> str:
+    return "table" if isinstance(fault, AnotherTable) else _PLACES.get(fault.reason, "server")
 
 
 def pooler_check(name: str, pooling: Pooling) -> Check:

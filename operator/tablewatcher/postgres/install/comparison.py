@@ -14,6 +14,10 @@ from .catalog import Observed, TableFacts
 _ENABLED = ("O", "A")
 
 
+class AnotherTable(DatabaseError):
+    """The manifest names another table than the one that the watcher is applied to."""
+
+
 def captures(wanted: Desired, observed: Observed, facts: TableFacts) -> bool:
     """Whether capture went on until now: triggers of ours stand and fire, by whatever name, and always have.
 
@@ -103,14 +107,14 @@ def quoted(table: Table) -> str:
 
 
 def refuse_another(table: Table, observed: Observed, facts: TableFacts) -> None:
-    """Raises DatabaseError where the manifest names another table than before.
+    """Raises AnotherTable where the manifest names another table than before.
 
     The very same one by another name is a rename in the database; another by the same name has taken its place.
     """
     was = observed.registered_name
     if observed.registered_table in (None, facts.shape.oid) or was in (None, quoted(table)):
         return
-    raise DatabaseError(
+    raise AnotherTable(
         Reason.MANUAL_ACTION_REQUIRED,
         f"this watcher is applied to {was}, and spec.table names another table, {quoted(table)}: what waits of the"
         " first would go out as changes of the second. Give the manifest another metadata.name, and end the first with"
