@@ -128,12 +128,16 @@ def _triggers(spec: WatcherSpec, found: Survey) -> Check:
 
 
 def _writes(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> Check:
-    grants, made = lost_rights(observed, names), observed.function
-    if not grants or made is None:
+    lost, made = lost_rights(observed, names), observed.function
+    if not lost.grants or made is None:
         return Check("writes", Level.OK, "the capture function may do what it does")
+    table = f"{spec.table.schema}.{spec.table.name}"
+    harm = (
+        f"every write to {table} fails" if lost.of_every_write else f"some writes to {table} may fail, or wake nobody"
+    )
     text = (
-        f"every write to {spec.table.schema}.{spec.table.name} fails: role {made.owner}, as which the capture function"
-        f" runs, has lost rights; their owner must run: {grants};"
+        f"{harm}: role {made.owner}, as which the capture function runs, has lost rights; their owner must run:"
+        f" {lost.grants};"
     )
     return Check("writes", Level.FAIL, text, Reason.PERMISSION_DENIED)
 

@@ -43,6 +43,9 @@ class Drift:
             table_schema=literal(spec.table.schema),
             table=literal(spec.table.name),
             rings=", ".join(map(literal, names.rings)),
+            used=", ".join(map(literal, (names.ids, names.skips))),
+            read=", ".join(map(literal, (names.slot, names.wake))),
+            stop=literal(names.stop),
         ).encode()
 
     @translating
@@ -52,7 +55,8 @@ class Drift:
             row = await (await self._connection.execute(self._query)).fetchone()
         if row is not None and row["denied"] is not None:
             denied = f"role {row['denied']}, as which the capture function runs, has lost rights in schema {SCHEMA}"
-            return f"writes to {self._table} fail: {denied}; `tablewatcher apply` gives them back, or says the GRANT"
+            harm = f"writes to {self._table} fail, or may: {denied}"
+            return f"{harm}; `tablewatcher apply` gives them back, or says the GRANT"
         fault = self._fault(row)
         return f"{fault}; {self._remedy}" if fault else ""
 
@@ -84,7 +88,14 @@ SELECT coalesce(pg_catalog.bit_or(t.tgtype) FILTER (WHERE NOT ({is_off})), 0)::i
        (SELECT pg_catalog.pg_get_userbyid(f.proowner)::text FROM pg_catalog.pg_proc f WHERE f.oid = min(p.oid) AND (
           NOT pg_catalog.has_schema_privilege(f.proowner, f.pronamespace, 'USAGE')
           OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = f.pronamespace AND c.relname IN ({rings})
-                       AND NOT pg_catalog.has_table_privilege(f.proowner, c.oid, 'INSERT')))) AS denied,
+                       AND NOT pg_catalog.has_table_privilege(f.proowner, c.oid, 'INSERT'))
+          OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = f.pronamespace AND CASE
+               WHEN c.relkind <> 'S' THEN false
+               WHEN c.relname IN ({used}) THEN NOT pg_catalog.has_sequence_privilege(f.proowner, c.oid, 'USAGE, UPDATE')
+               WHEN c.relname IN ({read}) THEN NOT pg_catalog.has_sequence_privilege(f.proowner, c.oid, 'SELECT, USAGE')
+               WHEN c.relname = {stop} THEN NOT (pg_catalog.has_sequence_privilege(f.proowner, c.oid, 'SELECT, USAGE')
+                 AND pg_catalog.has_sequence_privilege(f.proowner, c.oid, 'UPDATE'))
+               ELSE false END))) AS denied,
        w.source_digest IS NULL OR w.source_digest = coalesce(pg_catalog.encode(
          pg_catalog.sha256(pg_catalog.convert_to(min(p.prosrc), 'UTF8')), 'hex'), '') AS sound
 FROM {schema}.watcher AS w

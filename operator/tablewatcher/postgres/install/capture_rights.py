@@ -6,11 +6,16 @@ that was dropped. The function runs as its owner, so what that one lacks would b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ...errors import DatabaseError, Reason
 from ...naming import SCHEMA, WatcherNames
 from ...spec.model import Management
 from .catalog import Observed
-from .grants import Grantee, missing, to_capture
+from .grants import Grantee, in_place_of, missing, to_capture
+
+# From this version on a look at a sequence gives NULL where the right to it is missing, and raises no error.
+_LOOKS_AS_NULL = 180_000
 
 
 def capture_grants(observed: Observed, names: WatcherNames, management: Management, *, written: bool) -> str:
@@ -38,13 +43,28 @@ def capture_grants(observed: Observed, names: WatcherNames, management: Manageme
     return grants
 
 
-def lost_rights(observed: Observed, names: WatcherNames) -> str:
-    """The GRANT statements for want of which every write to the table fails now; "" where none does."""
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What capture lacks now. grants: the statements that give it back, "" where it lacks nothing; of_every_write: for
+    want of some of it every write to the table fails, else only some do, or the ring is not looked after."""
+
+    grants: str = ""
+    of_every_write: bool = False
+
+
+def lost_rights(observed: Observed, names: WatcherNames) -> Lost:
+    """What the capture function's owner cannot do of what the function does."""
     grantee = _capturer(observed, Management.OBSERVE, written=False)
     if grantee is None or not observed.triggers:
-        return ""
-    of_writes = {SCHEMA, *(set(names.rings) & observed.objects.keys())}
-    return missing([right for right in to_capture(names) if right.name in of_writes], grantee)
+        return Lost()
+    there = [right for right in to_capture(names) if right.name in {SCHEMA, *observed.objects}]
+    lacking = [right for right in there if not {right, in_place_of(right)} & grantee.held]
+    looks_raise = observed.server.version < _LOOKS_AS_NULL
+    every = any(
+        right.name in (SCHEMA, *names.rings, names.ids) or (right.privilege == "SELECT" and looks_raise)
+        for right in lacking
+    )
+    return Lost(missing(lacking, grantee), every)
 
 
 def _capturer(observed: Observed, management: Management, *, written: bool) -> Grantee | None:

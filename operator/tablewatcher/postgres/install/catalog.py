@@ -14,7 +14,7 @@ from ..ring.home import Home
 from ..shape import Column, TableShape
 from ..shared import SHARED_FUNCTIONS, SHARED_TABLES
 from ..sql import QUERIES
-from .grants import Grantee, Right, needed, to_capture
+from .grants import Grantee, Right, in_place_of, needed, to_capture
 from .similar import as_meant, similar
 
 # The migration that gave watchers a home.
@@ -183,8 +183,7 @@ async def observe(
 
 
 async def _similar(connection: Connection, table: Table) -> tuple[Table, ...]:
-    _, plain = as_meant(table)
-    rows = await _all(connection, "similar_tables", schema=table.schema, plain=plain)
+    rows = await _all(connection, "similar_tables", schema=table.schema, plain=as_meant(table)[1])
     return similar(table, (Table(**row) for row in rows))
 
 
@@ -262,7 +261,8 @@ async def _capturers(
     connection: Connection, names: WatcherNames, server: Server, function: Function | None
 ) -> tuple[Grantee, ...]:
     roles = {server.role: None, **({function.owner: None} if function else {})}
-    return tuple([await _grantee(connection, to_capture(names), role) for role in roles])
+    asked = [*(wanted := to_capture(names)), *filter(None, map(in_place_of, wanted))]
+    return tuple([await _grantee(connection, asked, role) for role in roles])
 
 
 async def _grantee(connection: Connection, rights: Sequence[Right], role: str) -> Grantee:
@@ -291,9 +291,6 @@ async def _registered(connection: Connection, names: WatcherNames, *, readable: 
     rows = await _all(connection, "watchers") if readable else []
     found = {row["hash"]: (row["table_oid"], row["table_name"]) for row in rows}
     table, name = found.get(names.hash, (None, None))
-    return {
-        "registered_table": table,
-        "registered_name": name,
-        "others": bool(found.keys() - {names.hash}),
-        "namesakes": names.namesakes(row["identity"] for row in rows),
-    }
+    namesakes = names.namesakes(row["identity"] for row in rows)
+    others = bool(found.keys() - {names.hash})
+    return {"registered_table": table, "registered_name": name, "others": others, "namesakes": namesakes}

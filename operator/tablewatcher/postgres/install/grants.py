@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from ...naming import SCHEMA, WatcherNames
@@ -41,7 +41,8 @@ def needed(names: WatcherNames) -> tuple[Right, ...]:
 
 
 def to_capture(names: WatcherNames) -> tuple[Right, ...]:
-    """All rights of the capture function's owner, as which it runs: without one of them writes fail."""
+    """All rights of the capture function's owner, as which it runs: without one of them writes fail, or the ring is not
+    looked after."""
     sequences = {
         names.ids: ("USAGE",),
         names.slot: ("SELECT",),
@@ -54,6 +55,12 @@ def to_capture(names: WatcherNames) -> tuple[Right, ...]:
         *(Right("TABLE", ring, "INSERT") for ring in names.rings),
         *(Right("SEQUENCE", name, each) for name, privileges in sequences.items() for each in privileges),
     )
+
+
+def in_place_of(right: Right) -> Right | None:
+    """The one right that the function is content with where it lacks `right`: the server asks for either."""
+    others = {"USAGE": "UPDATE", "SELECT": "USAGE"} if right.kind == "SEQUENCE" else {}
+    return replace(right, privilege=others[right.privilege]) if right.privilege in others else None
 
 
 def missing(rights: Iterable[Right], grantee: Grantee) -> str:

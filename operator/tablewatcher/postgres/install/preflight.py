@@ -158,7 +158,7 @@ def _check_rights(spec: WatcherSpec, observed: Observed, names: WatcherNames) ->
     role = identifier(observed.server.role)
     looks = spec.management is Management.OBSERVE
     if grants := _rights_to_look(observed, role) if looks else _rights_to_apply(spec, observed, role):
-        harm = ", and writes to the table fail for want of some" if lost_rights(observed, names) else ""
+        harm = ", and writes to the table fail for want of some" if lost_rights(observed, names).of_every_write else ""
         raise DatabaseError(
             Reason.PERMISSION_DENIED, f"role {role} lacks rights{harm}; the owner must run: {'; '.join(grants)};"
         )

@@ -86,7 +86,7 @@
     END;
   END IF;
 {context}
-  slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
+  slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE coalesce(pg_sequence_last_value({slot}), 0) END;
 {insert}
   IF ring_id % {look_every} < {ids_a_row} THEN
 {bound}

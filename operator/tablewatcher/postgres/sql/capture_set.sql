@@ -1,5 +1,5 @@
 {context}{counting}
-    slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE pg_sequence_last_value({slot}) END;
+    slot := CASE WHEN pg_sequence_last_value({stop}) > 0 THEN 3 ELSE coalesce(pg_sequence_last_value({slot}), 0) END;
 {insert}
     GET DIAGNOSTICS written = ROW_COUNT;
     -- All that is rare stands behind one expression: each costs a single-row statement half a microsecond and more.
