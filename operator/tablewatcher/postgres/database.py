@@ -12,7 +12,7 @@ import psycopg
 from ..naming import SCHEMA, WatcherNames
 from .connection.pooling import Pooling, pooling_of
 from .connection.session import Connection, connect, translated, translating
-from .connection.unanswered import Patience, Unanswered
+from .connection.unanswered import Over, Patience, Unanswered
 from .requests import OpenRequests
 from .ring.arming import Arming
 from .ring.idle import IdleRings
@@ -146,25 +146,29 @@ async def open_session(conninfo: str, patience: Patience | None = None) -> Sessi
             with contextlib.suppress(Exception):
                 await connection.close()
         raise
-    wakeup = NoWakeup() if listener is None else Wakeup(listener, beside=(reader, writer))
-    looks = Unanswered((reader, writer), wakeup.idle, patience or Patience())
-    return _session(reader, writer, wakeup, looks, database=str(row["name"]), pooling=found, opened=tuple(opened))
+    return _session(reader, writer, listener, patience or Patience(), database=str(row["name"]), pooling=found)
 
 
 def _session(
     reader: Connection,
     writer: Connection,
-    wakeup: Wakeup | NoWakeup,
-    unanswered: Unanswered,
+    listener: Connection | None,
+    patience: Patience,
     *,
     database: str,
     pooling: Pooling,
-    opened: tuple[Connection, ...],
 ) -> Session:
     reader_lock, writer_lock = asyncio.Lock(), asyncio.Lock()
     idle, proofs = IdleRings(reader, reader_lock), Proofs(writer, writer_lock)
+    wakeup = NoWakeup() if listener is None else Wakeup(listener, beside=(reader, writer))
     arming = Arming(writer, writer_lock, wakeup)
-    running = [idle.run(), proofs.run(), arming.run(), unanswered.watch()]
+    # Whoever hangs does not answer for itself. Through a pooler there is nobody to ask.
+    ask = Over(writer, writer_lock).idle
+    unanswered = {reader: ask, writer: ask}
+    if listener is not None and isinstance(wakeup, Wakeup):
+        about = Over(listener, wakeup.lock).idle
+        unanswered = {reader: about, writer: about, listener: ask}
+    running = [idle.run(), proofs.run(), arming.run(), Unanswered(unanswered, patience).watch()]
     if isinstance(wakeup, Wakeup):
         running.append(wakeup.watch())
     return Session(
@@ -179,6 +183,6 @@ def _session(
         OpenRequests(writer, writer_lock),
         database,
         pooling,
-        opened,
+        tuple(each for each in (reader, writer, listener) if each is not None),
         tuple(asyncio.create_task(each) for each in running),
     )

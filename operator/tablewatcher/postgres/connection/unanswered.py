@@ -9,11 +9,15 @@ each time that it was in vain, so that what really takes so long comes to its en
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...errors import DatabaseError, Reason
 from .pooled import Connection
+from .session import translating
+
+# Of these process ids those that do nothing, by what the server says of them.
+Idle = Callable[[Sequence[int]], Awaitable[Collection[int]]]
 
 LOOK_SECONDS = 2.5
 PATIENCE_SECONDS = 120.0
@@ -26,17 +30,27 @@ class Patience:
     seconds: float = PATIENCE_SECONDS
 
 
-class Unanswered:
-    """Looks after connections. idle: of these process ids those that do nothing, asked over another connection."""
+class Over:
+    """Asks over one connection, which others use too, which processes are idle."""
 
-    def __init__(
-        self,
-        connections: Sequence[Connection],
-        idle: Callable[[Sequence[int]], Awaitable[Collection[int]]],
-        patience: Patience,
-    ) -> None:
+    def __init__(self, connection: Connection, lock: asyncio.Lock) -> None:
+        self._connection = connection
+        self._lock = lock
+
+    @translating
+    async def idle(self, pids: Sequence[int]) -> Collection[int]:
+        """As `Idle`."""
+        query = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE pid = ANY (%s) AND state LIKE 'idle%%'"
+        async with self._lock:
+            found = await self._connection.execute(query, [list(pids)])
+            return {row["pid"] for row in await found.fetchall()}
+
+
+class Unanswered:
+    """Looks after connections, each with whom to ask about it: over another one than itself."""
+
+    def __init__(self, connections: Mapping[Connection, Idle], patience: Patience) -> None:
         self._connections = connections
-        self._idle = idle
         self._patience = patience
 
     async def watch(self) -> None:
@@ -61,15 +75,19 @@ class Unanswered:
         return {(each, at) for each, at in asked if at is not None and at < since}
 
     async def _not_begun(self, waiting: set[tuple[Connection, float]]) -> set[tuple[Connection, float]]:
-        # A pooler gives out process ids of its own.
-        pids = {each.info.backend_pid for each, _ in waiting if not each.pooled}
-        idle = await self._idle(sorted(pids)) if pids else ()
-        return {(each, at) for each, at in waiting if each.asked == at and each.info.backend_pid in idle}
+        found: set[tuple[Connection, float]] = set()
+        for ask in dict.fromkeys(self._connections.values()):
+            # A pooler gives out process ids of its own.
+            meant = {(each, at) for each, at in waiting if self._connections[each] == ask and not each.pooled}
+            idle = await ask(sorted(each.info.backend_pid for each, _ in meant)) if meant else ()
+            found |= {(each, at) for each, at in meant if each.info.backend_pid in idle}
+        return {(each, at) for each, at in found if each.asked == at}
 
     def _give_up(self, silent: set[tuple[Connection, float]], *, patience: float | None = None) -> None:
         if not silent:
             return
         self._patience.seconds = patience or self._patience.seconds
-        for connection, _ in silent:
+        # All of them: who sleeps would not need the one that is given up for a minute, and go on without it.
+        for connection in self._connections:
             connection.hang_up()
         raise DatabaseError(Reason.DATABASE_UNREACHABLE, "a server process does not answer; connecting again")

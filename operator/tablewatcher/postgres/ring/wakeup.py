@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 import psycopg
@@ -13,7 +13,8 @@ from psycopg import Notify
 from ...errors import DatabaseError, Reason
 from ..connection.session import Connection, translating
 
-_PROBE_SECONDS = 10
+# As often as somebody sees whether answers are owed: else one that hangs would be found out only when it is needed.
+_PROBE_SECONDS = 2.5
 # What is asked here takes no time: who does not answer for so long never will.
 _ANSWER_SECONDS = 30.0
 _PID = "SELECT pg_catalog.pg_backend_pid() AS pid"
@@ -23,7 +24,8 @@ _QUEUE_LIMIT = 0.25
 class Wakeup:
     """Wakes watchers by channel, over one connection for all watchers of a database.
 
-    beside: the others to this database. Where nobody answers, whoever waits on those would wait for ever.
+    beside: the others to this database. Where nobody answers, whoever waits on those would wait for ever. lock: of the
+    connection, for one statement at a time.
     """
 
     def __init__(self, connection: Connection, beside: Sequence[Connection] = ()) -> None:
@@ -32,14 +34,14 @@ class Wakeup:
         # Watchers come and go while the connection stays: whoever still waits for a channel holds its event.
         self._events: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._heard: set[str] = set()
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()
         self._broken = asyncio.Event()
         connection.add_notify_handler(self._notified)
 
     @translating
     async def subscribe(self, channel: str) -> asyncio.Event:
         """The event that every notification on `channel` sets, for as long as somebody keeps it."""
-        async with self._lock:
+        async with self.lock:
             woken = self._events.get(channel)
             for gone in self._heard.difference(self._events.keys(), {channel}):
                 await self._connection.execute(f"UNLISTEN {gone}")
@@ -59,20 +61,12 @@ class Wakeup:
             "SELECT pg_catalog.current_setting('max_prepared_transactions')::integer = 0"
             " AND pg_catalog.pg_notification_queue_usage() < %s AS usable"
         )
-        async with self._lock:
+        async with self.lock:
             return bool((await self._connection.one(query, [_QUEUE_LIMIT]))["usable"])
 
     @translating
-    async def idle(self, pids: Sequence[int]) -> Collection[int]:
-        """Those of these server processes that do nothing, by what the server says of them."""
-        query = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE pid = ANY (%s) AND state LIKE 'idle%%'"
-        async with self._lock:
-            found = await self._connection.execute(query, [list(pids)])
-            return {row["pid"] for row in await found.fetchall()}
-
-    @translating
     async def watch(self) -> None:
-        """Runs until the connection fails, then raises; looks for a dead peer every ten seconds.
+        """Runs until the connection fails, then raises; looks every now and then whether somebody answers.
 
         And whether it is still the same process that listens: a pooler may be told to pool otherwise.
         """
@@ -101,7 +95,7 @@ class Wakeup:
         # Not a timeout: a statement that is cancelled waits for its end all the same.
         giving_up = asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._hang_up)
         try:
-            async with self._lock:
+            async with self.lock:
                 return int((await self._connection.one(_PID))["pid"])
         finally:
             giving_up.cancel()
@@ -111,7 +105,7 @@ class Wakeup:
             connection.hang_up()
 
     def _readable(self) -> None:
-        if self._lock.locked():
+        if self.lock.locked():
             return  # the statement under way reads the socket, and hands notifications to _notified
         try:
             self._connection.pgconn.consume_input()
@@ -139,7 +133,3 @@ class NoWakeup:
     async def usable(self) -> bool:
         """Never: writers would pay for notifications that reach nobody."""
         return False
-
-    async def idle(self, pids: Sequence[int]) -> Collection[int]:
-        """None is known: the process ids are the pooler's."""
-        return ()
