@@ -72,7 +72,7 @@ class Metrics:
         )
         registry.register(self.delivery_duration)
         self.event_latency = ManyHistogram(
-            "tablewatcher_event_latency_seconds", "From capture to the sink's acknowledgement."
+            "tablewatcher_event_latency_seconds", "From capture to the sink's first acknowledgement."
         )
         registry.register(self.event_latency)
         self._add_ring(gauge)

@@ -14,7 +14,7 @@ from .arrivals import Endpoint
 from .commands import put as write_over
 from .conftest import MakeListener
 from .listeners import Listener
-from .parking import changes, has_parked, put_aside, watched
+from .parking import changes, command, has_parked, put_aside, watched
 from .writers import put
 
 WATCHER = {"watcher_namespace": "faults", "watcher": "http"}
@@ -116,6 +116,36 @@ async def test_what_waits_is_told_where_nothing_is_sent_from_the_start(
     # From capture on, not from when it was sent at last.
     assert found["event_latency_seconds_count"] == number
     assert found["event_latency_seconds_sum"] > number * age
+
+
+async def test_only_first_arrivals_count_as_late(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    """A replay sends what has long arrived; what was put aside arrives when it is brought back, and not before."""
+    endpoint = Endpoint(http_receiver)
+    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
+    listener = make_listener(manifest, database.dsn)
+    listener.start()
+    await put_aside(database, endpoint, "bad")
+    await poll(lambda: has_parked(listener), 40)
+
+    async def all_but_one() -> float:
+        found = await samples(listener)
+        captured = found["events_captured_total insert"] + found["events_captured_total update"]
+        return found["event_latency_seconds_count"] if captured == found["event_latency_seconds_count"] + 1 else 0
+
+    await put(database, "last")
+    await poll(lambda: ("last", 1) in changes(endpoint), 40)
+    first = await poll(all_but_one, 40)
+    assert (await command(manifest, database, "replay", "--since", "1h")).code == 0
+    endpoint.refused = set()
+    assert (await command(manifest, database, "parked", "replay")).code == 0
+
+    async def told() -> dict[str, float] | None:
+        found = await samples(listener)
+        return found if found["delivery_attempts_total delivered http"] == 2 * first + 1 else None
+
+    assert (await poll(told, 40))["event_latency_seconds_count"] == first + 1
 
 
 async def test_what_was_rolled_back_does_not_wait(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import cache
 
 import structlog
@@ -157,8 +157,10 @@ class Observer:
         self.behind.read(events, rest)
         self._newest_at = events[-1].captured_at
 
-    def settled(self, events: Sequence[Event], outcomes: Sequence[Outcome], seconds: float) -> None:
-        """A call to the sink has ended."""
+    def settled(
+        self, events: Sequence[Event], outcomes: Sequence[Outcome], seconds: float, repeats: Collection[Event] = ()
+    ) -> None:
+        """A call to the sink has ended. repeats: events that had been delivered, and are sent again on request."""
         metrics, now = self._metrics, time.time()
         metrics.delivery_duration.observe(self._labels, (seconds,))
         if outcomes.count(DELIVERED) == len(events):
@@ -169,7 +171,9 @@ class Observer:
             failed = Counter(outcome.verdict.value for outcome in outcomes if outcome.verdict is not Verdict.DELIVERED)
         if delivered:
             self.behind.delivered += len(delivered)
-            metrics.event_latency.observe(self._labels, [now - event.captured_at for event in delivered])
+            # How old somebody wants events once more is nobody's delay, and no alert's business.
+            first = [event for event in delivered if event not in repeats] if repeats else delivered
+            metrics.event_latency.observe(self._labels, [now - event.captured_at for event in first])
             self._attempts(Verdict.DELIVERED.value).inc(len(delivered))
             ops = [event.op for event in delivered]
             for op in set(ops):

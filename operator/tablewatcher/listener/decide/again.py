@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ...event import Event
@@ -35,6 +35,10 @@ class Again:
         """A call with these begins."""
         if self.open:
             self.under_way.update(self.open.intersection(events))
+
+    def repeats(self, events: Iterable[Event]) -> Collection[Event]:
+        """Those of `events` that were delivered before: what was put aside never was."""
+        return self.open.intersection(events) - self.convicted if self.open else ()
 
     def land(self, events: Iterable[Event]) -> None:
         """A call with these has ended."""

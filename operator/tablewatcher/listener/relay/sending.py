@@ -119,8 +119,9 @@ class Sending:
             started = flow.now()
             outcomes = await self._outcomes(events)
             now = flow.now()
+            repeats = flow.delivery.again.repeats(events)
             flow.delivery.settle(events, outcomes, now)
-            flow.observer.settled(events, outcomes, now - started)
+            flow.observer.settled(events, outcomes, now - started, repeats)
             self._say(well=any(outcome.verdict is Verdict.DELIVERED for outcome in outcomes))
             flow.make_room()
             concurrency = self._sink.limits.concurrency
