@@ -193,6 +193,9 @@ def test_a_suspended_watcher_and_one_without_a_key_are_ready() -> None:
     assert (suspended.ready.holds, suspended.ready.reason) == (True, Reason.SUSPENDED)
     kinds = {each["type"]: each["reason"] for each in status.render(suspended, {}, "t")["conditions"]}
     assert kinds["Suspended"] == "Suspended"
+    # What would keep it from going on is told before it is wanted to.
+    down = replace(suspended, sink=status.Verdict(False, Reason.SINK_UNREACHABLE))
+    assert (down.ready.holds, down.ready.reason) == (False, Reason.SINK_UNREACHABLE)
     keyless = replace(ALL_WELL, triggers=status.Verdict(True, Reason.NO_PRIMARY_KEY, status.NO_KEY))
     assert keyless.ready.holds is True
 
