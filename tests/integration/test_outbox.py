@@ -440,6 +440,30 @@ async def test_a_proof_that_was_not_there_a_look_ago_is_good_whatever_the_clock_
         assert isinstance(await second.acquire(lambda _: False), Lease)
 
 
+async def test_a_clock_that_is_set_back_between_a_proof_and_the_look_at_it_keeps_no_lease(
+    database: Database, watched: Watched, writer: Connection
+) -> None:
+    """It lasts as long as leases of that listener did before: it was five minutes."""
+    async with await connect(database.dsn) as other:
+        first, second = log_of(writer, "a"), log_of(other, "b")
+        one = await first.acquire(lambda _: False)
+        assert isinstance(one, Lease)
+        assert isinstance(await second.acquire(lambda _: False), Held)
+        assert await first.commit(one.epoch, one.position)
+        assert isinstance(await second.acquire(lambda _: False), Held)
+        assert await first.commit(one.epoch, one.position)
+        await _set_clock(database, -5)
+        held = await second.acquire(lambda _: False)
+        assert isinstance(held, Held)
+        assert cursor_log.LEASE_SECONDS + 15 < held.seconds < cursor_log.LEASE_SECONDS + 30
+        # Its successor's may last longer.
+        two = await log_of(writer, "c", sink_timeout=90).acquire(lambda _: True)
+        assert isinstance(two, Lease)
+        held = await second.acquire(lambda _: False)
+        assert isinstance(held, Held)
+        assert held.seconds > 85
+
+
 async def test_only_one_of_many_gets_the_lease(database: Database, watched: Watched) -> None:
     async def attempt(name: str) -> Lease | Held:
         async with await connect(database.dsn) as connection:

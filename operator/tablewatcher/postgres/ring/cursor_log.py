@@ -67,6 +67,8 @@ class CursorLog:
         # Somebody else's last proof, until when it is good, and when we last looked, on the event loop's clock.
         self._proof: tuple[int, int] | None = None
         self._good_until = self._looked = 0.0
+        # For how long leases of that epoch last at the most, by its last proof that was new to us.
+        self._lasts = LONGEST_SECONDS
         self.slot = 0
         ahead = " OR ".join(_AHEAD.format(ring=ours(name)) for name in names.rings)
         self._newest = newest(names, _COLUMNS.format(slot=ours(names.slot), ahead=ahead))
@@ -100,14 +102,19 @@ class CursorLog:
         """For how many seconds, at the most, the lease of the newest row goes on without another proof.
 
         By our own clock, from when we first see the proof: the database's may be set meanwhile, back or forth, or be
-        that of another server since a failover. And what was not there a look ago is no older than that look.
+        that of another server since a failover. And what was not there a look ago is no older than that look: so it is
+        good for a while at least, and lasts no longer than the one before it, of which as much was known.
         """
-        now, seconds = asyncio.get_running_loop().time(), row["seconds"]
-        if self._proof != (row["epoch"], row["n"]):
-            self._good_until = now + (0.0 if seconds is None else min(seconds, LONGEST_SECONDS))
+        now, seconds, proof = asyncio.get_running_loop().time(), row["seconds"], (row["epoch"], row["n"])
+        if self._proof != proof:
+            if self._proof is None or self._proof[0] != proof[0]:
+                self._lasts = LONGEST_SECONDS
+            self._good_until = now + (0.0 if seconds is None else min(seconds, self._lasts))
             if self._proof is not None and seconds is not None:
                 self._good_until = max(self._good_until, self._looked + LEASE_SECONDS)
-            self._proof = (row["epoch"], row["n"])
+                # One that has run out though it is new tells of a clock that was set.
+                self._lasts = min(seconds + now - self._looked, LONGEST_SECONDS) if seconds > 0 else LONGEST_SECONDS
+            self._proof = proof
         self._looked = now
         return float(self._good_until - now)
 
