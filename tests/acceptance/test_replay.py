@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import re
@@ -240,6 +241,42 @@ async def test_what_is_refused_now_does_not_keep_live_delivery_waiting(
     await poll(lambda: "c" in {each.key for each in endpoint.accepted}, 40)
     endpoint.refused = set()
     await poll(lambda: [each.key for each in endpoint.accepted].count("bad") == 2, 40)
+
+
+async def test_a_row_that_is_refused_all_along_is_waited_for_once(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, forwarding: Forwarding
+) -> None:
+    """It changes every now and then: each thousand events of a replay waited for three seconds, and live delivery."""
+    endpoint = Endpoint(http_receiver)
+    manifest = write_manifest(tmp_path / "http.yaml", http_sink(endpoint.url), maxAttempts=10)
+    await forwarding(manifest, database)
+    for nth in range(4):
+        await put(database, "bad")
+        rows = "SELECT 'k' || i, 1 FROM generate_series(%s::int, %s::int) AS i"
+        await database.execute(f"INSERT INTO account (key, version) {rows}", nth * 1000, nth * 1000 + 999)
+    await endpoint.accepts(4 * 1001 - len(endpoint.accepted))
+    endpoint.refused, came = {"bad"}, len(endpoint.accepted)
+    pauses = asyncio.create_task(_pauses(endpoint))
+    found = await replay(manifest, database, "--since", "1h")
+    pauses.cancel()
+    assert "4 of them are not accepted yet" in found["detail"]
+    assert len(endpoint.accepted) == came + 4000
+    assert await pauses <= 2
+    endpoint.refused = set()
+    await poll(lambda: [each.key for each in endpoint.accepted].count("bad") == 8, 40)
+
+
+async def _pauses(endpoint: Endpoint) -> int:
+    """How often it has waited for the next event for two seconds, until this is cancelled."""
+    pauses, seen, since = 0, len(endpoint.accepted), float("inf")
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            if seen != len(endpoint.accepted):
+                now = time.monotonic()
+                pauses += now - since > 2
+                seen, since = len(endpoint.accepted), now
+            await asyncio.sleep(0.05)
+    return pauses
 
 
 @pytest.mark.parametrize("is_short", [False, True], ids=["room", "no-room"])

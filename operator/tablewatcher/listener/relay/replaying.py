@@ -106,7 +106,7 @@ class Replaying:
         async for read, piece in pieces:
             there -= read
             if piece:
-                await self._send(piece)
+                await self._send(piece, behind=bool(sent.left))
                 await self._take_stock(sent, piece)
                 sent.asked = replace(sent.asked, done=sent.asked.done + len(piece))
                 await self._requests.update(sent.asked)
@@ -123,10 +123,11 @@ class Replaying:
         sent.text += extent.precedes(asked.since)
         return sent
 
-    async def _send(self, piece: Sequence[Event]) -> None:
-        """Until a piece is settled, but for events that are refused.
+    async def _send(self, piece: Sequence[Event], *, behind: bool) -> None:
+        """Until a piece is settled, but for events that are refused. behind: some of those are of an earlier piece.
 
-        Live delivery must not wait for those for ever. Where the endpoint takes nothing at all, it goes on too and may
+        Live delivery must not wait for those for ever; and once is enough, however many pieces have events that stand
+        behind them. Where the endpoint takes nothing at all, it goes on too and may
         be the next probe, and so may another request.
         """
         flow, delivery, rest = self._flow, self._flow.delivery, list(piece)
@@ -139,7 +140,8 @@ class Replaying:
                 await asyncio.sleep(_STEP)
                 # With the endpoint well again the time begins anew: the first that it accepts may be another's.
                 is_well = not (delivery.circuit.failures or delivery.halted)
-                if not stall.lasts((left, is_well), flow.now()):
+                is_left = behind and is_well and delivery.is_quiet
+                if not (is_left or stall.lasts((left, is_well), flow.now())):
                     continue
                 if is_well:
                     return
