@@ -47,4 +47,8 @@ def _commands() -> None:
         from .listen import app
     else:
         from .app import app
+        from .usage import keep_only
+
+        # What typer makes of the options of all commands takes longer than many a command.
+        keep_only(app, sys.argv[1:])
     app()

@@ -32,6 +32,14 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
 
 
+def keep_only(program: typer.Typer, words: Sequence[str]) -> None:
+    """Where the first of `words` is a command of the program, takes the others from it."""
+    commands = [each for each in program.registered_commands if each.callback and each.callback.__name__ in words[:1]]
+    groups = [each for each in program.registered_groups if each.name in words[:1]]
+    if commands or groups:
+        program.registered_commands, program.registered_groups = commands, groups
+
+
 @contextmanager
 def _as_json_too() -> Iterator[None]:
     try:
