@@ -1,4 +1,4 @@
-"""Each way to sign in to NATS, from the manifest and its Secret to a server that lets nobody else in."""
+"""Each way to sign in to NATS, from the manifest and its Secret to a server that lets nobody else in; and rights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from ..conftest import Database, poll
 from ..integration.sinks.accounts import Operator, key_pair, public
 from ..integration.sinks.servers import NatsServer
 from .commands import manifest, tablewatcher, write, write_secret
+from .conftest import Forwarding
+from .listeners import nats_sink, write_manifest
 from .programs import PROGRAM, running
+from .writers import put
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +90,46 @@ async def test_a_manifest_signs_in(database: Database, tmp_path: Path, free_port
                     return False
 
             await poll(stored, 40)
+    finally:
+        server.kill()
+
+
+def _denied(*subjects: str) -> str:
+    """Who signs in as nobody may not publish to these."""
+    denied = ", ".join(f'"{each}"' for each in subjects)
+    return f"""accounts {{ SHOP: {{
+      jetstream: enabled
+      users: [{{user: watcher, password: p, permissions: {{publish: {{allow: [">"], deny: [{denied}]}}}}}}]
+    }} }}
+    no_auth_user: watcher"""
+
+
+async def test_a_subject_that_is_denied_holds_up_no_other(
+    database: Database, tmp_path: Path, forwarding: Forwarding
+) -> None:
+    """It is told, though the watcher forwards, and goes on when the right is granted."""
+    server = NatsServer(tmp_path, _denied("shop.account.delete"))
+    await asyncio.to_thread(server.start)
+    try:
+        async with await nats.connect(server.url) as client:
+            jetstream = client.jetstream()
+            await jetstream.add_stream(name="SHOP", subjects=["shop.>"])
+            watcher = write_manifest(tmp_path / "nats.yaml", nats_sink(server.url, "shop"))
+            listener = await forwarding(watcher, database)
+            await put(database, "a")
+            await database.execute("DELETE FROM account")
+
+            async def is_told() -> bool:
+                await put(database, "b")
+                ready, reason, message = await listener.state()
+                return ready and reason == "Forwarding" and 'publish to "shop.account.delete"' in message
+
+            await poll(is_told, 40)
+            server.reload(_denied("nothing"))
+
+            async def is_deleted() -> bool:
+                return bool((await jetstream.stream_info("SHOP", subjects_filter="*.*.delete")).state.subjects)
+
+            await poll(is_deleted, 40)
     finally:
         server.kill()

@@ -232,6 +232,31 @@ def test_what_an_endpoint_says_of_itself_is_never_counted() -> None:
         assert machine.aside == []
 
 
+def test_a_right_that_is_missing_for_some_holds_up_no_others() -> None:
+    """They are tried more and more rarely, as long as others are accepted, and told of."""
+    machine = delivery(attempts=2)
+    denied = replace(FAULT, reason=Reason.SINK_AUTH_FAILED)
+    endpoint = Endpoint(machine, a=denied)
+    machine.offer(page("a"))
+    for second in range(300):
+        machine.offer(page(f"good{second}", start=2 + second))
+        endpoint.run(1)  # with another, time would pass until the next try of the first
+        endpoint.now += 1.0
+    assert machine.aside == []
+    assert machine.refused is denied
+    assert len(endpoint.accepted) > 250
+    assert 5 < endpoint.attempts.count([1]) < 30
+
+
+def test_what_is_told_of_one_that_is_down_is_no_refusal() -> None:
+    machine = delivery()
+    denied = replace(FAULT, reason=Reason.SINK_AUTH_FAILED)
+    endpoint = Endpoint(machine, a=denied, b=denied)
+    machine.offer(page(*"ab"))
+    endpoint.run(20)
+    assert machine.refused is None
+
+
 def test_a_bad_event_in_a_batch_is_sought_and_the_others_go() -> None:
     """The batch is refused as a whole: each goes by itself, and only the bad one is blamed."""
     machine = delivery(attempts=2)

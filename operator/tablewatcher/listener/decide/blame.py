@@ -35,12 +35,14 @@ class Circuit:
 class Record:
     """The failures of one event: all, those that may be its own fault, and those that count against it.
 
-    accepted: how much the endpoint had accepted when it last counted (in company: when it last failed).
+    passed: those that cannot be its own, between which others were accepted. accepted: how much the endpoint had
+    accepted when it last counted (in company: when it last failed).
     """
 
     failures: int = 0
     alone: int = 0
     counted: int = 0
+    passed: int = 0
     accepted: int = 0
     last: Outcome | None = None
 
@@ -106,12 +108,15 @@ class Blame:
             if not record.counted or accepts_others:
                 record.counted += 1
                 record.accepted = self.accepted
+        elif not record.passed or accepts_others:
+            record.passed += 1
+            record.accepted = self.accepted
         if outcome.endpoint:
             self._endpoint_failed(outcome, now)
             if company > 1:
                 return None
             # Not at once: another one is the next probe, or this one would keep a sound endpoint's circuit open.
-            return delay(self.policy.backoff, max(record.counted, 1), self.chance())
+            return delay(self.policy.backoff, max(record.counted, record.passed, 1), self.chance())
         if first and outcome.verdict is Verdict.REJECTED and len(self._refused) < REFUSED_IN_A_ROW:
             self._refused.add(event)
         if self.circuit.failures or len(self._refused) >= REFUSED_IN_A_ROW:
@@ -120,8 +125,7 @@ class Blame:
 
     def refused(self) -> Outcome | None:
         """What was last said of the first event that has been refused more than once and waits; None: there is none."""
-        waiting = (record for record in self.records.values() if record.failures > 1)
-        return next((each.last for each in waiting if each.last and each.last.verdict is Verdict.REJECTED), None)
+        return next((each.last for each in self.records.values() if _is_refused(each)), None)
 
     def is_exhausted(self, event: Event) -> bool:
         """Whether an event has failed as often as it may, or for as long, while the endpoint accepted others."""
@@ -149,6 +153,15 @@ class Blame:
         circuit.failures += 1
         wait = delay(self.policy.backoff, circuit.failures, self.chance(), outcome.retry_after)
         circuit.closed_until = now + wait
+
+
+def _is_refused(record: Record) -> bool:
+    """Whether the sink has refused an event more than once: itself, or a right or a place for it and not for others."""
+    if record.last is None:
+        return False
+    if record.last.verdict is Verdict.REJECTED:
+        return record.failures > 1
+    return record.last.reason is not Reason.SINK_UNREACHABLE and max(record.counted, record.passed) > 1
 
 
 def may_be_the_event(outcome: Outcome) -> bool:
