@@ -186,6 +186,27 @@ async def test_whoever_takes_a_right_that_writes_need_is_told(maker: Maker, spec
         await owners.execute("INSERT INTO t VALUES (1, 'a')")
 
 
+async def test_the_owner_of_a_partition_with_partitions_adds_more(maker: Maker, spec: WatcherSpec) -> None:
+    """Postgres puts the trigger of the partition on them in the name of whoever makes them."""
+    owners, names = maker.database, names_of(spec)
+    await owners.execute(
+        "DROP TABLE t; CREATE TABLE t (id int, v text, PRIMARY KEY (id, v)) PARTITION BY RANGE (id); CREATE TABLE u"
+        " PARTITION OF t FOR VALUES FROM (0) TO (9) PARTITION BY LIST (v); GRANT ALL ON SCHEMA public TO"
+        f" {maker.role}; ALTER TABLE u OWNER TO {maker.role}"
+    )
+    watched = await watch(owners.dsn, spec)
+    async with watched.reader, await connect(maker.dsn) as theirs:
+        await theirs.execute("CREATE TABLE public.a PARTITION OF public.u FOR VALUES IN ('a')")
+        await owners.execute(f"REVOKE EXECUTE ON FUNCTION tablewatcher.{names.function}() FROM {maker.role}")
+        await apply(owners.dsn, spec, names)
+        await theirs.execute(
+            "CREATE TABLE public.b (LIKE public.u INCLUDING ALL);"
+            " ALTER TABLE public.u ATTACH PARTITION public.b FOR VALUES IN ('b')"
+        )
+        await owners.execute("INSERT INTO t VALUES (1, 'a'), (1, 'b')")
+        assert [event.key for event in await watched.events()] == ["1,a", "1,b"]
+
+
 async def test_a_ring_that_another_role_brings_up(maker: Maker, spec: WatcherSpec) -> None:
     """A ring of an earlier version had no sequence for what is left out."""
     names = names_of(spec)

@@ -49,14 +49,14 @@ class TableFacts:
     """The watched table as it is. `kind` is pg_class.relkind.
 
     closed_partitions: partitions, qualified and quoted, that we lack the TRIGGER privilege on. temporary: of a session.
-    may_alter: whether our role may act for the owner.
+    owners: its own, and those of partitions that have partitions. may_alter: whether our role may act for its own.
     """
 
     shape: TableShape
     kind: str
     may_trigger: bool
     may_see: bool
-    owner: str
+    owners: tuple[str, ...]
     closed_partitions: tuple[str, ...] = ()
     temporary: bool = False
     may_alter: bool = False
@@ -66,8 +66,8 @@ class TableFacts:
 class Function:
     """A capture function as it is; `comment` names the watcher's identity.
 
-    owner: the role that made it; may_change: whether ours may act for that one. owner_may_call: whether the table's
-    owner may call it, which Postgres asks for when they make or attach a partition. all_may_call: whether everybody
+    owner: the role that made it; may_change: whether ours may act for that one. owners_may_call: whether the table's
+    owners may call it, which Postgres asks for when they make or attach a partition. all_may_call: whether everybody
     may, as after a restore without privileges.
     """
 
@@ -78,7 +78,7 @@ class Function:
     comment: str | None
     owner: str
     may_change: bool
-    owner_may_call: bool
+    owners_may_call: bool
     all_may_call: bool
 
 
@@ -146,9 +146,9 @@ async def observe(
 ) -> Observed:
     """Reads the catalog for one watcher, and what `listener_role` may do with its objects. Raises DatabaseError."""
     server = await _server(connection)
-    facts, owner = await _table(connection, table)
+    facts = await _table(connection, table)
     (version,) = await _all(connection, "schema_version")
-    function = await _function(connection, names, owner)
+    function = await _function(connection, names, facts)
     (shared,) = await _all(connection, "shared_rights", tables=list(SHARED_TABLES), functions=list(SHARED_FUNCTIONS))
     readable = version["installed"] and server.may_see_schema is True and shared["readable"] is True
     migrated = await _migrations(connection) if readable else ()
@@ -215,12 +215,12 @@ async def _server(connection: Connection) -> Server:
     return Server(**row | {name: tuple(row[name]) for name in ("publications", "subscriptions", "closed_languages")})
 
 
-async def _table(connection: Connection, table: Table) -> tuple[TableFacts | None, int | None]:
+async def _table(connection: Connection, table: Table) -> TableFacts | None:
     rows = await _all(connection, "table", schema=table.schema, table=table.name)
     if not rows:
-        return None, None
+        return None
     found = rows[0]
-    oid, same = found["oid"], ("kind", "may_trigger", "may_see", "owner", "temporary", "may_alter")
+    oid, same = found["oid"], ("kind", "may_trigger", "may_see", "temporary", "may_alter")
     columns = await _all(connection, "columns", table_oid=oid)
     key = await _all(connection, "primary_key", table_oid=oid)
     below = await _all(connection, "partitions", table_oid=oid) if found["kind"] == "p" else []
@@ -235,11 +235,13 @@ async def _table(connection: Connection, table: Table) -> tuple[TableFacts | Non
         spills_limited=(await _all(connection, "spills_limited"))[0]["limited"],
     )
     closed = tuple(row["name"] for row in below if not row["may_trigger"])
-    return TableFacts(shape, closed_partitions=closed, **{name: found[name] for name in same}), found["owner_oid"]
+    owners = tuple(found["owners"])
+    return TableFacts(shape, closed_partitions=closed, owners=owners, **{name: found[name] for name in same})
 
 
-async def _function(connection: Connection, names: WatcherNames, table_owner: int | None) -> Function | None:
-    rows = await _all(connection, "capture_function", function=names.function, table_owner=table_owner)
+async def _function(connection: Connection, names: WatcherNames, facts: TableFacts | None) -> Function | None:
+    owners = list(facts.owners) if facts else []
+    rows = await _all(connection, "capture_function", function=names.function, owners=owners)
     return Function(**{**rows[0], "settings": tuple(rows[0]["settings"])}) if rows else None
 
 

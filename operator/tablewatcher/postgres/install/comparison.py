@@ -82,7 +82,7 @@ def function_in_sync(wanted: Desired, observed: Observed) -> bool:
         function is not None
         and function.source == wanted.function_source
         and function.security_definer
-        and function.owner_may_call
+        and function.owners_may_call
         and not function.all_may_call
         and sorted(function.settings) == sorted(wanted.settings)
     )

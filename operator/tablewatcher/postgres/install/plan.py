@@ -130,14 +130,14 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
 
 
 def _function_steps(wanted: Desired, facts: TableFacts, names: WatcherNames) -> list[Step]:
-    function = f"FUNCTION {ours(names.function)}()"
+    function, owners = f"FUNCTION {ours(names.function)}()", ", ".join(map(identifier, facts.owners))
     return [
         Step(what, sql, Kind.FUNCTION)
         for what, sql in (
             (f"write function {names.function}", create_function(names, wanted.function_source, wanted.settings)),
             ("keep it from others", f"REVOKE ALL ON {function} FROM PUBLIC"),
             # Who makes or attaches a partition has the trigger put on it in their own name.
-            ("let the table's owner add partitions", f"GRANT EXECUTE ON {function} TO {identifier(facts.owner)}"),
+            ("let the table's owner add partitions", f"GRANT EXECUTE ON {function} TO {owners}"),
             ("mark it as ours", f"COMMENT ON {function} IS {literal(names.identity)}"),
         )
     ]

@@ -80,15 +80,6 @@ WHERE hash = %(hash)s AND system_identifier IS NOT NULL
 -- name: installed_source
 SELECT source_digest FROM tablewatcher.watcher WHERE hash = %(hash)s
 
--- name: table
-SELECT c.oid::bigint AS oid, c.relkind::text AS kind, c.relpersistence = 't' AS temporary,
-       c.relowner::bigint AS owner_oid, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
-       pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
-       pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_see,
-       pg_catalog.pg_has_role(c.relowner, 'USAGE') AS may_alter
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %(schema)s::text AND c.relname = %(table)s::text
-
 -- name: partition_tree
 -- The table `root.oid` and all partitions below it. A part of other queries, in a LATERAL subquery. Not by
 -- pg_partition_tree: it locks each, and waits for whoever has locked one of them.
@@ -97,6 +88,17 @@ WITH RECURSIVE tree AS (
   SELECT c.oid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
   JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition)
 SELECT tree.oid FROM tree
+
+-- name: table
+SELECT c.oid::bigint AS oid, c.relkind::text AS kind, c.relpersistence = 't' AS temporary,
+       ARRAY(SELECT DISTINCT pg_catalog.pg_get_userbyid(o.relowner)::text
+             FROM (SELECT c.oid) AS root CROSS JOIN LATERAL ({partition_tree}) AS p
+             JOIN pg_catalog.pg_class o ON o.oid = p.oid WHERE o.oid = c.oid OR o.relkind = 'p' ORDER BY 1) AS owners,
+       pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
+       pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_see,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE') AS may_alter
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s::text AND c.relname = %(table)s::text
 
 -- name: partitions
 -- Those that may have triggers of their own. Foreign tables have none for TRUNCATE before version 16.
@@ -305,8 +307,8 @@ WHERE n.nspname = 'tablewatcher' AND c.relname = %(name)s
 SELECT p.oid::bigint AS oid, p.prosrc AS source, p.prosecdef AS security_definer, coalesce(p.proconfig, ARRAY[]::text[]) AS settings,
        pg_catalog.obj_description(p.oid, 'pg_proc') AS comment,
        pg_catalog.pg_get_userbyid(p.proowner)::text AS owner, pg_catalog.pg_has_role(p.proowner, 'USAGE') AS may_change,
-       coalesce(pg_catalog.has_function_privilege((SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.oid = %(table_owner)s),
-                                                  p.oid, 'EXECUTE'), true) AS owner_may_call,
+       NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (%(owners)s::text[])
+                   AND NOT pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE')) AS owners_may_call,
        pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE') AS all_may_call
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'tablewatcher' AND p.proname = %(function)s AND p.pronargs = 0
