@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...errors import DatabaseError, Reason
 from ...spec.model import Table
 from ..capture.ddl import Desired, source_digest
@@ -62,17 +64,17 @@ def is_registered(wanted: Desired, observed: Observed, facts: TableFacts, table:
     )
 
 
-def must_rebuild(wanted: Desired, observed: Observed) -> bool:
+def must_rebuild(wanted: Sequence[WantedTrigger], observed: Observed) -> bool:
     """Whether triggers must go before ours can stand: those that nobody wants, or on a server that cannot replace one.
 
     Dropping the function takes its triggers along, which needs no ownership of the table; DROP TRIGGER would.
     """
-    places = {(trigger.name, trigger.table_oid) for trigger in wanted.triggers}
+    places = {(trigger.name, trigger.table_oid) for trigger in wanted}
     if any((trigger.name, trigger.table_oid) not in places for trigger in observed.triggers):
         return True
     if not observed.triggers or observed.server.version >= 140_000:
         return False
-    return not all(trigger_in_sync(each, observed) for each in wanted.triggers)
+    return not all(trigger_in_sync(each, observed) for each in wanted)
 
 
 def function_in_sync(wanted: Desired, observed: Observed) -> bool:

@@ -37,7 +37,8 @@ from .comparison import (
     was_replaced,
 )
 from .grants import missing, needed
-from .preflight import check, check_maker, refuse_foreign, shared_grant
+from .own_rights import shared_grant
+from .preflight import check, check_maker, refuse_foreign
 from .ring_repair import repair_steps
 from .ring_upgrade import locking_steps
 
@@ -106,7 +107,7 @@ def plan(spec: WatcherSpec, observed: Observed, names: WatcherNames, *, adopt: s
     steps = [*_schema_steps(observed), *_ring_steps(observed, names)]
     if moves and observed.here is not None:
         steps += [Step("adopt the watcher here", sql) for sql in adoption(names, observed.here, facts.shape.oid)]
-    stale = observed.function is not None and must_rebuild(wanted, observed)
+    stale = observed.function is not None and must_rebuild(wanted.triggers, observed)
     if stale:
         steps.append(_drop_function(names))
     if stale or not function_in_sync(wanted, observed):

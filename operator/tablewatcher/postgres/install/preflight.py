@@ -11,6 +11,7 @@ from ..quoting import identifier
 from ..sql import migrations
 from .capture_rights import lost_rights
 from .catalog import Observed, TableFacts
+from .own_rights import to_apply, to_look
 from .similar import hint
 
 _KINDS = {
@@ -157,7 +158,7 @@ def _refused(schema: str, facts: TableFacts) -> str:
 def _check_rights(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> None:
     role = identifier(observed.server.role)
     looks = spec.management is Management.OBSERVE
-    if grants := _rights_to_look(observed, role) if looks else _rights_to_apply(spec, observed, role):
+    if grants := to_look(observed) if looks else to_apply(spec, observed, names):
         harm = ", and writes to the table fail for want of some" if lost_rights(observed, names).of_every_write else ""
         raise DatabaseError(
             Reason.PERMISSION_DENIED, f"role {role} lacks rights{harm}; the owner must run: {'; '.join(grants)};"
@@ -192,49 +193,6 @@ def check_maker(spec: WatcherSpec, observed: Observed) -> None:
             f"role {owner} has made what this watcher has in the database, and only it may change that: apply as"
             f" {owner}, or have it run: GRANT {owner} TO {role};",
         )
-
-
-def _rights_to_look(observed: Observed, role: str) -> list[str]:
-    """Whoever runs the SQL has the rights for it; we only have to see what is there."""
-    grants = []
-    if observed.schema_exists and not observed.server.may_see_schema:
-        grants.append(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}")
-    if not observed.shared_readable:
-        grants.append(f"GRANT SELECT ON TABLE {SCHEMA}.migration, {SCHEMA}.watcher TO {role}")
-    return grants
-
-
-def _rights_to_apply(spec: WatcherSpec, observed: Observed, role: str) -> list[str]:
-    server, facts, grants = observed.server, observed.table, []
-    if not observed.schema_exists and not server.may_create_schema:
-        grants.append(f"GRANT CREATE ON DATABASE {identifier(server.database)} TO {role}")
-    if observed.schema_exists and not server.may_use_schema:
-        grants.append(f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}")
-    if observed.function is None and server.closed_languages:
-        grants.append(f"GRANT USAGE ON LANGUAGE {', '.join(server.closed_languages)} TO {role}")
-    if not observed.shared_usable:
-        grants.append(shared_grant(observed))
-    if facts is None:
-        return grants
-    if not facts.may_see:
-        grants.append(f"GRANT USAGE ON SCHEMA {identifier(spec.table.schema)} TO {role}")
-    if not facts.may_trigger:
-        qualified = f"{identifier(spec.table.schema)}.{identifier(spec.table.name)}"
-        grants.append(f"GRANT TRIGGER ON TABLE {qualified} TO {role}")
-    if facts.closed_partitions:
-        grants.append(f"GRANT TRIGGER ON TABLE {', '.join(facts.closed_partitions)} TO {role}")
-    return grants
-
-
-def shared_grant(observed: Observed) -> str:
-    """What lets our role use the tables, and the functions, that another role made for all watchers."""
-    role = identifier(observed.server.role)
-    tables = ", ".join(f"{SCHEMA}.{name}" for name in observed.shared_tables)
-    functions = ", ".join(f"{SCHEMA}.{name}" for name in observed.shared_functions)
-    return (
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {tables} TO {role};"
-        f" GRANT EXECUTE ON FUNCTION {functions} TO {role}"
-    )
 
 
 def _check_columns(spec: WatcherSpec, facts: TableFacts, table: str) -> None:
