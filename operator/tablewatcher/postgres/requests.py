@@ -53,7 +53,8 @@ class State(StrEnum):
 class Request:
     """One request. id: also the number of its replay. since: of a replay; key, event_id: what is meant, None: all.
 
-    keys: of events put aside, those to send, once known; done of total events.
+    keys: of events put aside, those to send, once known; of a replay that is sent, those that are tried on. done of
+    total events.
     """
 
     id: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import groupby
 
 import structlog
@@ -29,6 +30,7 @@ _NOTHING = Snapshot.parse("1:1:")
 _PIECE = 1000
 _STEP = 0.02
 _LEFT_STEP = 0.2
+_MOST_KEYS = 1000
 
 
 @dataclass(slots=True)
@@ -90,7 +92,7 @@ class Replaying:
         """found: all that is meant, where that is known."""
         history, sent = self._flow.channels.history, _Sent(asked)
         if found is not None:
-            there, pieces = len(found), self._pieces_of(found)
+            there, pieces = len(found), self._pieces_of(found, asked)
         else:
             position = read_so_far(self._flow, self._keeping)
             first, there = await history.since(asked.since, asked.key, position)
@@ -101,25 +103,22 @@ class Replaying:
             sent.state, sent.text = State.FAILED, f"; {refusal}"
             return sent
         nothing = "" if there or asked.key is None else _nothing_of(asked.key)
-        sent.asked = replace(asked, state=State.RUNNING, done=0, total=there)
+        # What a predecessor has sent, but for the rest, counts already.
+        is_rest = asked.keys is not None
+        sent.asked = replace(asked, state=State.RUNNING, done=asked.done if is_rest else 0, total=there)
         await self._requests.update(sent.asked)
         async for read, piece in pieces:
             there -= read
             if piece:
                 await self._send(piece, behind=bool(sent.left))
                 await self._take_stock(sent, piece)
-                sent.asked = replace(sent.asked, done=sent.asked.done + len(piece))
+                sent.asked = replace(sent.asked, done=sent.asked.done + (0 if is_rest else len(piece)))
                 await self._requests.update(sent.asked)
         sent.asked = replace(sent.asked, total=sent.asked.done + there)
         sent.text = nothing
         if there:
-            oldest = (await history.extent()).oldest
-            since = f", which holds events since {oldest.isoformat()} now" if oldest else ""
             sent.state = State.FAILED
-            sent.text += (
-                f"; {'1 more is' if there == 1 else f'{there} more are'} gone: room was needed in the ring{since};"
-                " raise spec.delivery.overflow.maxBytes to keep more"
-            )
+            sent.text += _gone(there, (await history.extent()).oldest)
         sent.text += extent.precedes(asked.since)
         return sent
 
@@ -127,8 +126,8 @@ class Replaying:
         """Until a piece is settled, but for events that are refused. behind: some of those are of an earlier piece.
 
         Live delivery must not wait for those for ever; and once is enough, however many pieces have events that stand
-        behind them. Where the endpoint takes nothing at all, it goes on too and may
-        be the next probe, and so may another request.
+        behind them. Where the endpoint takes nothing at all, it goes on too and may be the next probe, and so may
+        another request.
         """
         flow, delivery, rest = self._flow, self._flow.delivery, list(piece)
         while rest:
@@ -188,10 +187,10 @@ class Replaying:
         self._flow.replaying = False
         self._flow.make_room()
 
-    async def _pieces_of(self, found: Sequence[Event]) -> AsyncIterator[tuple[int, list[Event]]]:
+    async def _pieces_of(self, found: Sequence[Event], asked: Request) -> AsyncIterator[tuple[int, list[Event]]]:
         """The same in one piece."""
         aside = await self._flow.channels.parked.event_ids()
-        yield len(found), [event for event in found if event.event_id not in aside]
+        yield len(found), [event for event in _left_of(found, asked.keys) if event.event_id not in aside]
 
     async def _pieces(
         self, asked: Request, first: int, position: Position, number: int
@@ -213,7 +212,8 @@ class Replaying:
         for start, through in ranges:
             async for events in _read(outbox, start, through):
                 meant = [event for event in events if _is_meant(event, asked)]
-                there = [event for event in meant if event.event_id not in aside and event.ring_id not in waiting]
+                left = _left_of(meant, asked.keys)
+                there = [event for event in left if event.event_id not in aside and event.ring_id not in waiting]
                 yield len(meant) - len(there), []
                 for event in there:
                     event.replay = asked.id
@@ -224,10 +224,10 @@ class Replaying:
                     return
 
     async def _finish(self, sent: _Sent) -> None:
-        """Tells what has come of it. While events of it are tried on it stays open: a successor begins it again."""
+        """Tells what has come of it. While events are tried on it stays open: a successor sends those of their rows."""
         if sent.left and sent.state is State.DONE:
             message = f"{sent.message}; {_of_them(sent.left)} {TRIED_ON}"
-            await self._requests.update(replace(sent.asked, message=message))
+            await self._requests.update(replace(sent.asked, message=message, keys=_keys_of(sent.left)))
             log.info(message, watcher=self._flow.spec.qualified_name, number=sent.asked.id)
             while sent.left:
                 await asyncio.sleep(_LEFT_STEP)
@@ -251,6 +251,14 @@ async def _read(outbox: Outbox, start: Position, through: int | None) -> AsyncIt
         position = page.position(None)
 
 
+def _gone(number: int, oldest: datetime | None) -> str:
+    since = f", which holds events since {oldest.isoformat()} now" if oldest else ""
+    return (
+        f"; {'1 more is' if number == 1 else f'{number} more are'} gone: room was needed in the ring{since};"
+        " raise spec.delivery.overflow.maxBytes to keep more"
+    )
+
+
 def _nothing_of(key: str) -> str:
     return (
         f": the ring holds no delivered event of key {in_short(key)} since then; a key is written as `partitionkey` of"
@@ -262,6 +270,18 @@ def _is_meant(event: Event, asked: Request) -> bool:
     if asked.since is not None and event.captured_at < asked.since.timestamp():
         return False
     return event.op != "g" and (asked.key is None or asked.key in event.lane_keys)
+
+
+def _keys_of(left: Sequence[Event]) -> Sequence[str] | None:
+    """The rows that a successor has to send again; None, for all, where they are many."""
+    keys = {key for event in left for key in event.lane_keys}
+    return sorted(keys) if len(keys) <= _MOST_KEYS else None
+
+
+def _left_of(events: Iterable[Event], keys: Sequence[str] | None) -> Iterator[Event]:
+    """Those that may be left of what a predecessor has sent. keys: their rows; None: nobody has noted that."""
+    known = frozenset(keys or ())
+    return (event for event in events if keys is None or not known.isdisjoint(event.lane_keys))
 
 
 def _divided(events: list[Event]) -> Iterator[list[Event]]:
