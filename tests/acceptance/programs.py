@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from .warm import WarmProcess, can_be_warm, warmed
 
 PROGRAM = Path(sys.executable).with_name("tablewatcher")
 END_SECONDS = 30.0
@@ -36,27 +38,30 @@ class Program:
 
     stdout and stderr: a file opened to be read too, or a terminal, for what it writes; else one that goes with it.
     tethered: on Linux it ends with us however we do, as when somebody kills the tests.
+    warm: it is `tablewatcher`, and need not begin with a Python that has loaded nothing.
     """
 
     def __init__(
-        self, *command: object, stdout: Output = None, stderr: Output = None, tethered: bool = False, **environment: str
+        self,
+        *command: object,
+        stdout: Output = None,
+        stderr: Output = None,
+        tethered: bool = False,
+        warm: bool = False,
+        **environment: str,
     ) -> None:
         if tethered and sys.platform == "linux":
             command = (sys.executable, "-I", "-S", "-c", _TETHER, os.getpid(), *command)
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("TABLEWATCHER_")}
+        # With PYTHONFAULTHANDLER, SIGABRT makes Python write the stack of each of its threads.
+        environment = inherited | {"PYTHONFAULTHANDLER": "1"} | environment
+        words = list(map(str, command))
         with ExitStack() as files:
             self._outputs = [
                 files.enter_context(tempfile.TemporaryFile()) if output is None else output
                 for output in (stdout, stderr)
             ]
-            self._process = subprocess.Popen(
-                list(map(str, command)),
-                stdin=subprocess.DEVNULL,
-                stdout=self._outputs[0],
-                stderr=self._outputs[1],
-                # With this, SIGABRT makes Python write the stack of each of its threads.
-                env=inherited | {"PYTHONFAULTHANDLER": "1"} | environment,
-            )
+            self._process = (_warm if warm and can_be_warm(environment) else _cold)(words, self._outputs, environment)
             self._files = files.pop_all()
         # Once it is closed.
         self._written: tuple[str, str] | None = None
@@ -96,7 +101,9 @@ class Program:
             await self._is_gone(_ABORT_SECONDS)
             command = " ".join(map(str, self._process.args))
             raise AssertionError(f"it did not end within {seconds:g} s{since}: {command}\n{self.tail()}")
-        return self._process.returncode
+        code = self.code
+        assert code is not None
+        return code
 
     def tail(self) -> str:
         """The end of what it has written."""
@@ -116,6 +123,21 @@ class Program:
                 return False
             await asyncio.sleep(0.01)
         return True
+
+
+def _cold(
+    words: list[str], outputs: Sequence[IO[bytes] | int], environment: dict[str, str]
+) -> subprocess.Popen[bytes] | WarmProcess:
+    stdout, stderr = outputs
+    return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment)
+
+
+def _warm(
+    words: list[str], outputs: Sequence[IO[bytes] | int], environment: dict[str, str]
+) -> subprocess.Popen[bytes] | WarmProcess:
+    with Path(os.devnull).open("rb") as nothing:
+        files = [file if isinstance(file, int) else file.fileno() for file in (nothing, *outputs)]
+        return warmed().start(words, environment, files)
 
 
 def _text(output: IO[bytes] | int) -> str:
