@@ -54,6 +54,21 @@ def test_an_endpoint_that_refuses_everything_parks_nothing() -> None:
     assert sorted(endpoint.accepted) == list(range(1, 17))
 
 
+def test_rows_that_are_refused_together_hold_up_the_others_for_a_moment() -> None:
+    """As one statement makes them: another event far behind them shows that the endpoint is well."""
+    for outcome in (REFUSED, FAULT):
+        machine = delivery()
+        bad = {f"bad{nth}": outcome for nth in range(40)}
+        endpoint = Endpoint(machine, **bad)
+        machine.offer(page(*bad, *(f"good{nth}" for nth in range(40)), *bad))
+        while not endpoint.accepted and len(endpoint.attempts) < 1000:
+            endpoint.run(1)
+        assert endpoint.accepted
+        assert endpoint.now < 60, "a wait for each of them, twice as long as the one before"
+        endpoint.run(1000)
+        assert sorted(endpoint.accepted) == list(range(41, 81))
+
+
 def test_an_endpoint_that_is_down_parks_nothing() -> None:
     machine = delivery(attempts=1, age=1e9)
     endpoint = Endpoint(machine, **dict.fromkeys("abcdefgh", FAULT))

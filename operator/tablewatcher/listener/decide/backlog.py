@@ -110,6 +110,23 @@ class Backlog:
         self.take_unread(event, call)
         return place
 
+    def take_distant(self, call: Call, chance: float) -> None:
+        """One that nobody has looked at yet and that waits for nobody: as often the last of them as any other.
+
+        Rows of one statement are often all bad: to try each of them in turn, with a wait that doubles, takes hours.
+        """
+        passed: set[str] = set()
+        free: list[Event] = []
+        for event in self.fresh if self.ordered and self.barrier is None else ():
+            if event.op in BARRIERS:
+                break
+            keys = event.lane_keys
+            if passed.isdisjoint(keys) and not any(key in self.lanes.owners for key in keys):
+                free.append(event)
+            passed.update(keys)
+        if free:
+            self.take_early(free[min(int(chance * 2 * len(free)), len(free) - 1)], call)
+
     def take_unread(self, event: Event, call: Call) -> None:
         """This event, which is not read yet and whose keys are free."""
         self.lanes.own(event, call.number)

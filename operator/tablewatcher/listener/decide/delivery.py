@@ -123,6 +123,7 @@ class Delivery(Generic[P]):
             backlog.take_only(self.halted.event, call)
         elif circuit.failures % 2:
             # The probe after a failed one is another event, where there is one: that one may be the only bad one.
+            backlog.take_distant(call, self._blame.chance())
             backlog.take_fresh(call, idle=not self.in_flight)
             backlog.take_ready(call)
         else:
