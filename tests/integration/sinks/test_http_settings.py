@@ -225,3 +225,9 @@ async def test_no_more_requests_and_connections_than_the_manifest_says(http_serv
     assert {outcome.verdict for each in outcomes for outcome in each} == {Verdict.DELIVERED}
     assert most == 3
     assert len(peers) == 3
+
+
+async def test_an_address_of_ipv6_is_told_from_its_port() -> None:
+    sink = http_sink(f"http://[::1]:{free_port()}/hook")
+    with pytest.raises(SinkError, match=r"^\[::1\]:\d+ cannot be reached"):
+        await sink.open()

@@ -43,7 +43,8 @@ class Endpoint:
     @property
     def where(self) -> str:
         """Host and port: a URL may hold a token, so only this much of it is ever shown."""
-        return f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def peer(self) -> tuple[object, ...]:
