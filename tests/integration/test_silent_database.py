@@ -27,7 +27,7 @@ from tablewatcher.metrics import Metrics
 from tablewatcher.postgres.connection.session import Connection, connect
 from tablewatcher.postgres.connection.unanswered import LOOK_SECONDS, Over, Patience, Unanswered
 from tablewatcher.postgres.install.apply import apply
-from tablewatcher.postgres.ring.cursor_log import LEASE_SECONDS
+from tablewatcher.postgres.ring.cursor_log import LEASE_SECONDS, CursorLog, Lease
 from tablewatcher.sinks.address import AddressPolicy
 from tablewatcher.spec.model import HttpSink
 
@@ -132,6 +132,28 @@ async def test_one_process_that_hangs_is_left_alone(database: Database, http_rec
     finally:
         await watch.stop()
         await target.close()
+
+
+async def test_one_that_stands_by_ends_beside_a_database_that_says_nothing(
+    database: Database, http_receiver: HttpReceiver
+) -> None:
+    """It has no lease to let go of, and waited until its connections were given up, after half a minute."""
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    spec = spec_of(sink=HttpSink(http_receiver.url))
+    await apply(database.dsn, spec, names_of(spec))
+    target, observer = Target(lambda: database.dsn), Observer(spec, Metrics(CollectorRegistry()), "here")
+    async with connection(database) as other:
+        active = CursorLog(other, asyncio.Lock(), names_of(spec), holder="there", sink_timeout=300)
+        assert isinstance(await active.acquire(lambda _: False), Lease)
+        watch = Watch(spec, names_of(spec), target, MemorySecrets(), observer, addresses=AddressPolicy())
+        await poll(lambda: observer.ready, 40)
+        assert "standing by" in observer.message
+        with frozen(await backends(database, "tablewatcher listener")):
+            await asyncio.sleep(1.5)  # longer than it sleeps between two looks
+            async with running_time() as passed:
+                await watch.stop()
+                await target.close()
+            assert passed.seconds < 20
 
 
 @contextlib.asynccontextmanager

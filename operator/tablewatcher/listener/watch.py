@@ -68,7 +68,8 @@ class Watch:
         self._looks = looks
         self._stop = asyncio.Event()
         self._told = float("inf")
-        self._owns = False
+        # Whether the lease may be ours, and whether nothing has begun but the way to it.
+        self._owns = self._begins = False
         self._read = Read()
         self._task = asyncio.create_task(self._run(), name=spec.qualified_name)
 
@@ -76,7 +77,13 @@ class Watch:
         """Drains, commits, releases the lease."""
         self._told = asyncio.get_running_loop().time()
         self._stop.set()
-        await self._task
+        await asyncio.wait([self._task], timeout=_FAREWELL_SECONDS)
+        if self._begins and not self._owns:
+            # It waits for a database that says nothing, and has nothing to drain and no lease to let go of. Nobody
+            # waits for the end of what is cancelled, which may take long: it comes when the connection is closed.
+            self._task.cancel()
+        else:
+            await self._task
 
     async def _run(self) -> None:
         failures, clock = 0, asyncio.get_running_loop().time
@@ -120,6 +127,7 @@ class Watch:
                     await cursor.commit(found.epoch, found.position, release=True)
 
     async def _serve(self) -> None:
+        self._begins = True
         session = await self._target.session()
         if not await session.installed(self._names):
             self.observer.unleased(
@@ -132,6 +140,7 @@ class Watch:
         try:
             await self._serve_with(session, sink)
         finally:
+            self._begins = False
             await sink.close()
 
     async def _serve_with(self, session: Session, sink: Sink) -> None:
@@ -143,6 +152,7 @@ class Watch:
         lease = await self._lease(session, cursor)
         if lease is None:
             return
+        self._begins = False
         generation = await lineage.generation(cursor.slot, self._read)
         if generation > self._read.generation:
             self._read = Read(generation)
