@@ -209,6 +209,23 @@ async def test_a_schema_of_a_later_version_is_left_alone(database: Database) -> 
         assert refused.value.reason is Reason.MANUAL_ACTION_REQUIRED
 
 
+@pytest.mark.parametrize(
+    "gone", ["TABLE tablewatcher.progress", "TABLE tablewatcher.watcher", "FUNCTION tablewatcher.utf8"]
+)
+async def test_what_all_share_and_somebody_has_dropped_is_named_and_removal_works(
+    database: Database, gone: str
+) -> None:
+    await apply(database.dsn, SPEC, NAMES)
+    await database.execute(f"DROP {gone} CASCADE; INSERT INTO t VALUES (1, 1)")
+    for do in (plan, apply):
+        with pytest.raises(DatabaseError, match=f"schema tablewatcher lacks {gone.rpartition('.')[2]}") as refused:
+            await do(database.dsn, SPEC, NAMES)
+        assert refused.value.reason is Reason.TRIGGERS_DRIFTED
+    assert (await destroy(database.dsn, SPEC, NAMES)).steps
+    assert await database.execute("SELECT FROM pg_trigger WHERE tgname ~ '^00_tablewatcher_'") == []
+    assert await database.execute("SELECT FROM pg_class WHERE relname ~ '^(ring|ids)_'") == []
+
+
 async def test_a_trigger_disabled_on_one_partition_is_repaired(database: Database) -> None:
     await database.execute(
         "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);"

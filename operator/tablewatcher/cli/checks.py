@@ -33,6 +33,7 @@ _PLACES = {
     Reason.SPEC_INVALID: "columns",
     Reason.PUBLICATION_CONFLICT: "publications",
     Reason.OWNED_ELSEWHERE: "objects",
+    Reason.TRIGGERS_DRIFTED: "objects",
     Reason.CLONE_REFUSED: "home",
 }
 

@@ -13,9 +13,13 @@ from .sql import migrations
 _TABLE = re.compile(rf"^CREATE TABLE {SCHEMA}\.(\S+)", re.MULTILINE)
 _FUNCTION = re.compile(rf"^CREATE FUNCTION {SCHEMA}\.(\w+)\((?:\w+ )?([\w\[\]]*)\)", re.MULTILINE)
 
+_TABLES = {table: version for version, text in migrations() for table in _TABLE.findall(text)}
+_FUNCTIONS = {
+    f"{name}({argument})": version for version, text in migrations() for name, argument in _FUNCTION.findall(text)
+}
 # By name, in the order they are made in: each refers to earlier ones only.
-SHARED_TABLES: tuple[str, ...] = tuple(table for _, text in migrations() for table in _TABLE.findall(text))
+SHARED_TABLES: tuple[str, ...] = tuple(_TABLES)
 # As `name(type)`.
-SHARED_FUNCTIONS: tuple[str, ...] = tuple(
-    f"{name}({argument})" for _, text in migrations() for name, argument in _FUNCTION.findall(text)
-)
+SHARED_FUNCTIONS: tuple[str, ...] = tuple(_FUNCTIONS)
+# By which migration each is made.
+MADE_BY: dict[str, int] = _TABLES | _FUNCTIONS

@@ -150,10 +150,12 @@ async def observe(
     (version,) = await _all(connection, "schema_version")
     function = await _function(connection, names, facts)
     (shared,) = await _all(connection, "shared_rights", tables=list(SHARED_TABLES), functions=list(SHARED_FUNCTIONS))
-    readable = version["installed"] and server.may_see_schema is True and shared["readable"] is True
-    migrated = await _migrations(connection) if readable else ()
+    known = {"migration", "watcher"} <= {*shared["tables"]}
+    readable = known and server.may_see_schema is True and shared["readable"] is True
+    migrated = tuple(row["version"] for row in await _all(connection, "applied_migrations")) if readable else ()
     registered = await _registered(connection, names, readable=readable)
     objects = await _all(connection, "owned_objects", names=[*names.rings, *names.cursors, *names.sequences])
+    triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
     return Observed(
         server=server,
         table=facts,
@@ -167,7 +169,7 @@ async def observe(
         rings_without_chunks=await _rings_without(connection, names, "bodies"),
         ids_apart=await _ids_apart(connection, names),
         function=function,
-        triggers=await _triggers(connection, function.oid) if function else (),
+        triggers=tuple(Trigger(**row) for row in triggers),
         **registered,
         here=await _home(connection, "home"),
         recorded=await _home(connection, "recorded_home", hash=names.hash) if HOME_MIGRATION in migrated else None,
@@ -185,10 +187,6 @@ async def observe(
 async def _similar(connection: Connection, table: Table) -> tuple[Table, ...]:
     rows = await _all(connection, "similar_tables", schema=table.schema, plain=as_meant(table)[1])
     return similar(table, (Table(**row) for row in rows))
-
-
-async def _triggers(connection: Connection, function_oid: int) -> tuple[Trigger, ...]:
-    return tuple(Trigger(**row) for row in await _all(connection, "capture_triggers", function_oid=function_oid))
 
 
 async def _name(connection: Connection, table_oid: int | None) -> str:
@@ -282,10 +280,6 @@ async def _grantee(connection: Connection, rights: Sequence[Right], role: str) -
 async def _installed_source(connection: Connection, names: WatcherNames) -> str | None:
     rows = await _all(connection, "installed_source", hash=names.hash)
     return rows[0]["source_digest"] if rows else None
-
-
-async def _migrations(connection: Connection) -> tuple[int, ...]:
-    return tuple(row["version"] for row in await _all(connection, "applied_migrations"))
 
 
 async def _registered(connection: Connection, names: WatcherNames, *, readable: bool) -> dict[str, Any]:

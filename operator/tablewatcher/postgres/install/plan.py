@@ -203,8 +203,9 @@ def removal(observed: Observed, names: WatcherNames, policy: DeletionPolicy) -> 
         steps += [Step(f"drop {name}", f"DROP TABLE {ours(name)}", Kind.RING) for name in tables]
         if observed.registered_table is not None:
             steps += [
-                Step("forget the watcher", f"DELETE FROM {SCHEMA}.watcher WHERE hash = {literal(names.hash)}"),
-                Step("forget its progress", f"DELETE FROM {SCHEMA}.progress WHERE hash = {literal(names.hash)}"),
+                Step(what, f"DELETE FROM {SCHEMA}.{table} WHERE hash = {literal(names.hash)}")
+                for what, table in (("forget the watcher", "watcher"), ("forget its progress", "progress"))
+                if table in observed.shared_tables
             ]
         if is_last and not observed.shared_owners:
             steps += [Step(f"drop {thing}", f"DROP {thing}") for thing in _SHARED]

@@ -8,6 +8,7 @@ from ...errors import DatabaseError, Reason
 from ...naming import SCHEMA, WatcherNames
 from ...spec.model import WHOLE_ROW, Action, Granularity, Management, Table, WatcherSpec
 from ..quoting import identifier
+from ..shared import MADE_BY
 from ..sql import migrations
 from .capture_rights import lost_rights
 from .catalog import Observed, TableFacts
@@ -53,6 +54,7 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
         lambda: _check_table(spec.table, observed, table),
         lambda: _check_rights(spec, observed, names),
         lambda: _check_upgrade(spec, observed),
+        lambda: _check_shared(observed),
         *of_table,
         lambda: _check_publications(spec, observed),
         lambda: refuse_foreign(observed, names),
@@ -188,6 +190,19 @@ def check_maker(spec: WatcherSpec, observed: Observed) -> None:
     made = observed.function
     if made is not None and not made.may_change and spec.management is Management.MANAGED:
         role, owner = identifier(observed.server.role), identifier(made.owner)
+def _check_shared(observed: Observed) -> None:
+    """What all watchers share is made once, by migrations: what somebody has dropped of it comes by none of them."""
+    there = {*observed.shared_tables, *observed.shared_functions}
+    newest = max(observed.migrations, default=1)
+    gone = [name for name, version in MADE_BY.items() if version <= newest and name not in there]
+    if there and gone:
+        raise DatabaseError(
+            Reason.TRIGGERS_DRIFTED,
+            f"schema {SCHEMA} lacks {', '.join(gone)}, which somebody has dropped: restore it, or DROP SCHEMA {SCHEMA}"
+            " CASCADE (all watchers, with what is not delivered), and apply again",
+        )
+
+
         raise DatabaseError(
             Reason.PERMISSION_DENIED,
             f"role {owner} has made what this watcher has in the database, and only it may change that: apply as"

@@ -256,10 +256,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'temp_file_limit'
                AND c.text LIKE 'temp_file_limit=%%' AND c.text <> 'temp_file_limit=-1') AS limited
 
 -- name: schema_version
--- Not by to_regclass: it raises where we lack USAGE on the schema.
-SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-               WHERE n.nspname = 'tablewatcher' AND c.relname = 'migration') AS installed,
-       EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'tablewatcher') AS schema_exists
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'tablewatcher') AS schema_exists
 
 -- name: shared_rights
 -- tables, functions: those that are there; an earlier version made fewer.
