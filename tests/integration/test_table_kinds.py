@@ -8,9 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tablewatcher.cli.checks import Level, database_checks
 from tablewatcher.embedded import EmbeddedPostgres
 from tablewatcher.errors import DatabaseError, Reason
 from tablewatcher.postgres.install.apply import apply, destroy
+from tablewatcher.postgres.install.survey import survey
 from tablewatcher.spec.model import Action, Capture, Granularity
 
 from ..conftest import POSTGRES_SETTINGS, Database
@@ -58,6 +60,20 @@ async def test_what_cannot_be_watched_is_refused_with_its_kind(name: str, any_da
     refused = await refusal(any_database, schema, table)
     assert refused.reason is Reason.TABLE_NOT_FOUND
     assert words in refused.message
+
+
+async def test_a_view_in_the_place_of_the_table_is_told_and_nothing_of_its_columns(any_database: Database) -> None:
+    """As where an application renames a table, and keeps its old name alive for older programs."""
+    await any_database.execute("CREATE TABLE t (id int PRIMARY KEY, n text)")
+    spec = spec_of(columns=("n",))
+    await apply(any_database.dsn, spec, names_of(spec))
+    await any_database.execute("ALTER TABLE t RENAME TO u; CREATE VIEW t AS SELECT id FROM u")
+    found = await survey(any_database.dsn, spec, names_of(spec))
+    told = [
+        check for check in database_checks(spec, found, names_of(spec)) if check.name in ("table", "columns", "key")
+    ]
+    assert [(check.name, check.level) for check in told] == [("table", Level.FAIL)]
+    assert "public.t is a view: the one that this watcher was applied to is public.u by now" in told[0].text
 
 
 async def test_a_ring_is_refused_whoevers_it_is(database: Database) -> None:

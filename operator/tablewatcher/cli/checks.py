@@ -64,6 +64,7 @@ class Check:
 def database_checks(spec: WatcherSpec, found: Survey, names: WatcherNames) -> Iterator[Check]:
     """Connection, server, rights, table, and whether what is installed is as it should be."""
     server, table = found.observed.server, found.observed.table
+    is_table = table is not None and table.is_table
     if found.encrypted:
         yield Check("connection", Level.OK, "encrypted")
     else:
@@ -83,9 +84,9 @@ def database_checks(spec: WatcherSpec, found: Survey, names: WatcherNames) -> It
     for name, text in lines.items():
         if faults := [fault for place, fault in places if place == name]:
             yield from (Check.fault(name, fault) for fault in faults)
-        elif table is not None or name not in ("table", "columns"):
+        elif is_table or name not in ("table", "columns"):
             yield Check(name, Level.OK, text)
-    if table is not None:
+    if is_table and table is not None:
         yield from (Check("table", Level.WARN, note) for note in notes(table.shape))
         yield _key(table.shape.primary_key)
     if found.plan is not None:

@@ -61,6 +61,11 @@ class TableFacts:
     temporary: bool = False
     may_alter: bool = False
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it is one, with partitions or without; else it has but its name."""
+        return self.kind in ("r", "p")
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
@@ -145,22 +150,21 @@ async def observe(
     connection: Connection, table: Table, names: WatcherNames, *, listener_role: str | None = None
 ) -> Observed:
     """Reads the catalog for one watcher, and what `listener_role` may do with its objects. Raises DatabaseError."""
-    server = await _server(connection)
-    facts = await _table(connection, table)
+    server, facts = await _server(connection), await _table(connection, table)
     (version,) = await _all(connection, "schema_version")
     function = await _function(connection, names, facts)
+    triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
     (shared,) = await _all(connection, "shared_rights", tables=list(SHARED_TABLES), functions=list(SHARED_FUNCTIONS))
     known = {"migration", "watcher"} <= {*shared["tables"]}
     readable = known and server.may_see_schema is True and shared["readable"] is True
     migrated = tuple(row["version"] for row in await _all(connection, "applied_migrations")) if readable else ()
     registered = await _registered(connection, names, readable=readable)
     objects = await _all(connection, "owned_objects", names=[*names.rings, *names.cursors, *names.sequences])
-    triggers = await _all(connection, "capture_triggers", function_oid=function.oid) if function else []
     return Observed(
         server=server,
         table=facts,
         similar_tables=await _similar(connection, table) if facts is None else (),
-        renamed=await _name(connection, registered["registered_table"]) if facts is None else "",
+        renamed=await _name(connection, registered["registered_table"]) if facts is None or not facts.is_table else "",
         schema_exists=version["schema_exists"],
         migrations=migrated,
         objects={row["name"]: row["comment"] for row in objects},

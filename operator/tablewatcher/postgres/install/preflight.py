@@ -39,7 +39,7 @@ def faults(spec: WatcherSpec, observed: Observed, names: WatcherNames) -> list[D
     """All that stands against the plan, in the order in which one would look for it."""
     table, facts = f"{spec.table.schema}.{spec.table.name}", observed.table
     of_table: list[Callable[[], object]] = []
-    if facts is not None:
+    if facts is not None and facts.is_table:
         of_table = [
             lambda: _check_columns(spec, facts, table),
             lambda: _check_conditions(observed),
@@ -127,23 +127,28 @@ def _check_publications(spec: WatcherSpec, observed: Observed) -> None:
 def _check_table(wanted: Table, observed: Observed, table: str) -> None:
     facts = observed.table
     if facts is None:
-        advice = hint(wanted, observed.similar_tables)
-        if observed.renamed:
-            advice = (
-                f": the one that this watcher was applied to is {observed.renamed} by now, and its changes still go out"
-                f" as those of {table}; rename it back, or remove this watcher and make one for {observed.renamed}"
-            )
+        advice = _renamed(observed, table) or hint(wanted, observed.similar_tables)
         raise DatabaseError(
             Reason.TABLE_NOT_FOUND,
             f"there is no table {table} (spec.table) in database {observed.server.database!r}{advice}",
         )
-    if facts.kind not in ("r", "p"):
-        kind = _KINDS.get(facts.kind, "no table")
-        raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} is {kind}; watch the table where its rows are written")
+    if not facts.is_table:
+        advice = _renamed(observed, table) or "; watch the table where its rows are written"
+        raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} is {_KINDS.get(facts.kind, 'no table')}{advice}")
     if refused := _refused(wanted.schema, facts):
         raise DatabaseError(Reason.TABLE_NOT_FOUND, f"{table} {refused}")
     if not facts.shape.key:
         raise DatabaseError(Reason.COLUMN_NOT_FOUND, f"{table} has no stored columns, so its rows cannot be told apart")
+
+
+def _renamed(observed: Observed, table: str) -> str:
+    """Of a table that has another name by now; "" where there is none."""
+    if not observed.renamed:
+        return ""
+    return (
+        f": the one that this watcher was applied to is {observed.renamed} by now, and its changes still go out as"
+        f" those of {table}; rename it back, or remove this watcher and make one for {observed.renamed}"
+    )
 
 
 def _refused(schema: str, facts: TableFacts) -> str:
@@ -185,11 +190,6 @@ def _check_upgrade(spec: WatcherSpec, observed: Observed) -> None:
         )
 
 
-def check_maker(spec: WatcherSpec, observed: Observed) -> None:
-    """Hold that the function may be written anew, as when a watcher gets an adminSecretRef after it was applied."""
-    made = observed.function
-    if made is not None and not made.may_change and spec.management is Management.MANAGED:
-        role, owner = identifier(observed.server.role), identifier(made.owner)
 def _check_shared(observed: Observed) -> None:
     """What all watchers share is made once, by migrations: what somebody has dropped of it comes by none of them."""
     there = {*observed.shared_tables, *observed.shared_functions}
@@ -203,6 +203,11 @@ def _check_shared(observed: Observed) -> None:
         )
 
 
+def check_maker(spec: WatcherSpec, observed: Observed) -> None:
+    """Hold that the function may be written anew, as when a watcher gets an adminSecretRef after it was applied."""
+    made = observed.function
+    if made is not None and not made.may_change and spec.management is Management.MANAGED:
+        role, owner = identifier(observed.server.role), identifier(made.owner)
         raise DatabaseError(
             Reason.PERMISSION_DENIED,
             f"role {owner} has made what this watcher has in the database, and only it may change that: apply as"
