@@ -113,7 +113,8 @@ class Observed:
     source that the function was last written with. grantee: the role that delivers, where it is not ours. capturers:
     ours, and the function's owner, with what each holds of the rights to capture. not_ours: which of `objects` belong
     to roles that ours may not act for; shared_owners: such roles that own what all watchers share.
-    refused_conditions: values of `where` that cannot be compared, and why.
+    refused_conditions: values of `where` that cannot be compared, and why. ids: how far apart, and how many a session
+    draws ahead.
     """
 
     server: Server
@@ -143,7 +144,7 @@ class Observed:
     refused_conditions: tuple[str, ...] = ()
     rings_without_routing: tuple[str, ...] = ()
     rings_without_chunks: tuple[str, ...] = ()
-    ids_apart: int = 0
+    ids: tuple[int, int] = (0, 1)
 
 
 async def observe(
@@ -171,7 +172,7 @@ async def observe(
         not_ours=tuple(row["name"] for row in objects if not row["ours"]),
         rings_without_routing=await _rings_without(connection, names, "routing"),
         rings_without_chunks=await _rings_without(connection, names, "bodies"),
-        ids_apart=await _ids_apart(connection, names),
+        ids=await _ids(connection, names),
         function=function,
         triggers=tuple(Trigger(**row) for row in triggers),
         **registered,
@@ -202,9 +203,9 @@ async def _rings_without(connection: Connection, names: WatcherNames, column: st
     return tuple(row["name"] for row in rows)
 
 
-async def _ids_apart(connection: Connection, names: WatcherNames) -> int:
-    rows = await _all(connection, "ids_apart", name=names.ids)
-    return int(rows[0]["apart"]) if rows else 0
+async def _ids(connection: Connection, names: WatcherNames) -> tuple[int, int]:
+    rows = await _all(connection, "ids", name=names.ids)
+    return (rows[0]["apart"], rows[0]["ahead"]) if rows else (0, 1)
 
 
 async def _all(connection: Connection, query: str, **parameters: object) -> list[dict[str, Any]]:

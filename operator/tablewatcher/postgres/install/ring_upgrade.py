@@ -1,4 +1,4 @@
-"""What a ring of an earlier version lacks, read from the ring itself: nothing to get out of step with. Pure.
+"""What a ring of an earlier version lacks, or somebody has changed, read from the ring itself. Pure.
 
 Each step takes a lock that writers of the ring wait behind, like that on the watched table, and as short. Writers that
 run the earlier function meanwhile and afterwards fit the new ring as well: no column is renamed, and ids go on rising.
@@ -21,5 +21,9 @@ def locking_steps(observed: Observed, names: WatcherNames) -> Iterator[tuple[str
     for ring in observed.rings_without_chunks:
         columns = f"ALTER TABLE {ours(ring)} ADD COLUMN taken_at timestamptz, ADD COLUMN bodies text[]"
         yield f"let a row of {ring} hold many events", columns
-    if observed.ids_apart not in (0, IDS_A_ROW):
+    apart, ahead = observed.ids
+    if apart not in (0, IDS_A_ROW):
         yield "leave room between ids", f"ALTER SEQUENCE {ours(names.ids)} INCREMENT BY {IDS_A_ROW}"
+    if ahead != 1:
+        # Of two sessions that write the same row, the second could have drawn its id long before the first.
+        yield "have ids drawn one by one", f"ALTER SEQUENCE {ours(names.ids)} CACHE 1"

@@ -294,8 +294,9 @@ WHERE n.nspname = 'tablewatcher' AND c.relname = ANY (%(names)s) AND NOT EXISTS 
     SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = %(column)s AND NOT a.attisdropped)
 ORDER BY 1
 
--- name: ids_apart
-SELECT s.seqincrement AS apart
+-- name: ids
+-- ahead: how many a session draws at once.
+SELECT s.seqincrement AS apart, s.seqcache AS ahead
 FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tablewatcher' AND c.relname = %(name)s
