@@ -55,7 +55,8 @@ async def test_listener_is_killed_around_parking(
     endpoint = Endpoint(http_receiver)
     endpoint.refused = POISON
     manifest = await watched(database, endpoint, tmp_path / "http.yaml", maxAttempts=2)
-    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=32)
+    # Slow ones: what they write while no listener runs has to be sent, one event a request, before the test can end.
+    listener, writers = make_listener(manifest, database.dsn), Writers(database.dsn, seed=32, pause=0.5)
     listener.start()
 
     async def killed() -> None:

@@ -172,14 +172,15 @@ class Writers:
     """`count` writers on a database that has TABLES.
 
     relaxed: share of transactions that commit without waiting for the disk; a crash of the database may undo them, so
-    their outcome counts as unknown.
+    their outcome counts as unknown. pause: seconds that each waits after a transaction at the most.
     """
 
-    def __init__(self, dsn: str, *, count: int = 14, relaxed: float = 0.0, seed: int = 1) -> None:
+    def __init__(self, dsn: str, *, count: int = 14, relaxed: float = 0.0, seed: int = 1, pause: float = 0.02) -> None:
         self._dsn = dsn
         self._count = count
         self._relaxed = relaxed
         self._seed = seed
+        self._pause = pause
         self._versions = itertools.count(1)
         self.history = History()
         self.committed = 0
@@ -227,7 +228,7 @@ class Writers:
                     while not stop.is_set():
                         plan = chance.choices(list(PLANS), list(PLANS.values()))[0]
                         await self._transact(connection, chance, plan, keys)
-                        await asyncio.sleep(chance.uniform(0, 0.02))
+                        await asyncio.sleep(chance.uniform(0, self._pause))
             except _CONNECTION_LOST as error:
                 self.faults.append(f"{type(error).__name__} {error}".strip())
                 await asyncio.sleep(0.05)
