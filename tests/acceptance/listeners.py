@@ -92,7 +92,9 @@ class Listener:
         assert self._program is None
         self._output = self.log.open("a+b")
         options = ("-f", self.manifest, "--dsn", self.dsn, "--http-port", self.port, *self.options)
-        self._program = Program(PROGRAM, "listen", *options, stdout=self._output, stderr=self._output, tethered=True)
+        # What reads the options makes way for a Python that begins anew, whatever the former had loaded.
+        files = {"stdout": self._output, "stderr": self._output}
+        self._program = Program(PROGRAM, "listen", *options, **files, tethered=True, warm=True)
 
     def send(self, number: signal.Signals) -> None:
         """Sends it a signal."""

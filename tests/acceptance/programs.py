@@ -50,8 +50,6 @@ class Program:
         warm: bool = False,
         **environment: str,
     ) -> None:
-        if tethered and sys.platform == "linux":
-            command = (sys.executable, "-I", "-S", "-c", _TETHER, os.getpid(), *command)
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("TABLEWATCHER_")}
         # With PYTHONFAULTHANDLER, SIGABRT makes Python write the stack of each of its threads.
         environment = inherited | {"PYTHONFAULTHANDLER": "1"} | environment
@@ -61,7 +59,8 @@ class Program:
                 files.enter_context(tempfile.TemporaryFile()) if output is None else output
                 for output in (stdout, stderr)
             ]
-            self._process = (_warm if warm and can_be_warm(environment) else _cold)(words, self._outputs, environment)
+            start = _warm if warm and can_be_warm(environment) else _cold
+            self._process = start(words, self._outputs, environment, tethered=tethered and sys.platform == "linux")
             self._files = files.pop_all()
         # Once it is closed.
         self._written: tuple[str, str] | None = None
@@ -126,18 +125,20 @@ class Program:
 
 
 def _cold(
-    words: list[str], outputs: Sequence[IO[bytes] | int], environment: dict[str, str]
+    words: list[str], outputs: Sequence[IO[bytes] | int], environment: dict[str, str], *, tethered: bool
 ) -> subprocess.Popen[bytes] | WarmProcess:
     stdout, stderr = outputs
+    if tethered:
+        words = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *words]
     return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment)
 
 
 def _warm(
-    words: list[str], outputs: Sequence[IO[bytes] | int], environment: dict[str, str]
+    words: list[str], outputs: Sequence[IO[bytes] | int], environment: dict[str, str], *, tethered: bool
 ) -> subprocess.Popen[bytes] | WarmProcess:
     with Path(os.devnull).open("rb") as nothing:
         files = [file if isinstance(file, int) else file.fileno() for file in (nothing, *outputs)]
-        return warmed().start(words, environment, files)
+        return warmed().start(words, environment, files, tethered=tethered)
 
 
 def _text(output: IO[bytes] | int) -> str:

@@ -36,11 +36,13 @@ class Warmed:
                 pass_fds=[theirs.fileno()],
             )
 
-    def start(self, words: list[str], environment: dict[str, str], files: Sequence[int]) -> WarmProcess:
-        """files: what its standard input, output and error shall be."""
+    def start(
+        self, words: list[str], environment: dict[str, str], files: Sequence[int], *, tethered: bool
+    ) -> WarmProcess:
+        """files: what its standard input, output and error shall be. tethered: it ends with us, however we do."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            packet = pickle.dumps((words, environment, os.getcwd()))
+            packet = pickle.dumps((words, environment, os.getcwd(), tethered))
             socket.send_fds(self._requests, [packet], [*files, theirs.fileno()])
         return WarmProcess(words, ours)
 

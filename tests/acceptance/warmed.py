@@ -7,6 +7,7 @@ has ended, its wait status. We end when nobody can ask any more.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import pickle
@@ -25,14 +26,16 @@ import tablewatcher.cli.status
 import tablewatcher.cli.watchers  # noqa: F401
 
 LONGEST = 1 << 20
+PR_SET_PDEATHSIG = 1
 
 
 class Asked(NamedTuple):
-    """words: the first is the program's path."""
+    """words: the first is the program's path. tethered: the kernel ends it with us."""
 
     words: list[str]
     environment: dict[str, str]
     directory: str
+    tethered: bool
 
 
 def forked(requests: socket.socket) -> Asked | None:
@@ -82,11 +85,16 @@ def tell_ends(reports: dict[int, socket.socket]) -> None:
 
 
 def main() -> None:
+    owner = os.getpid()
     gc.freeze()
     asked = forked(socket.socket(fileno=int(sys.argv[1])))
     if asked is None:
         return
     gc.unfreeze()
+    if asked.tethered:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != owner:
+            sys.exit("its owner is gone")
     os.environ.clear()
     os.environ.update(asked.environment)
     os.chdir(asked.directory)

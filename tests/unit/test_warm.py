@@ -6,9 +6,13 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tablewatcher.embedded.process import wait_gone
 
 from ..acceptance.programs import PROGRAM, started
 from ..acceptance.warm import can_be_warm, warmed
@@ -58,6 +62,25 @@ async def test_a_signal_is_its_end(tmp_path: Path) -> None:
     with started(PROGRAM, "validate", "-f", tmp_path / "never.yaml", warm=True) as program:
         assert program.code is None
     assert program.code == -signal.SIGKILL
+
+
+OWNER = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from tests.acceptance.programs import PROGRAM, Program
+print(Program(PROGRAM, "validate", "-f", sys.argv[1], tethered=True, warm=True).pid, flush=True)
+time.sleep(600)
+"""
+
+
+async def test_it_ends_with_whoever_has_started_it(tmp_path: Path, eventually: Callable[..., Awaitable[Any]]) -> None:
+    os.mkfifo(tmp_path / "never.yaml")
+    with started(sys.executable, "-c", OWNER, tmp_path / "never.yaml") as owner:
+        await eventually(lambda: owner.out.endswith("\n"), 60)
+        pid = int(owner.out)
+        assert not wait_gone([pid], 0)
+        owner.send(signal.SIGKILL)
+    assert wait_gone([pid], 10)
 
 
 def test_what_python_heeds_at_its_start_is_heeded() -> None:
