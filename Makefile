@@ -6,6 +6,8 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# `make lint test`: side by side, for the first tier of the tests is one process, and so is the check of types.
+MAKEFLAGS += --jobs=2
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint e2e bench cluster clean
 
