@@ -107,7 +107,7 @@ async def test_a_subscription_that_was_cut_short_is_made_by_the_next_one(databas
     """The connections outlive a watcher that is stopped while it begins to listen."""
     session = await open_session(database.dsn)
     try:
-        async with session.wakeup._lock:
+        async with session.wakeup.lock:
             cut = asyncio.create_task(session.wakeup.subscribe("ch"))
             await asyncio.sleep(0)
             cut.cancel()
@@ -125,7 +125,7 @@ async def test_nobody_listens_for_watchers_that_are_gone(database: Database) -> 
 
     async def heard() -> set[str]:
         # Its lock, as for every statement there: else it may take the answer for a notification, and we wait for ever.
-        async with session.wakeup._lock:
+        async with session.wakeup.lock:
             found = await session.wakeup._connection.execute("SELECT pg_listening_channels() AS name")
         return {row["name"] for row in await found.fetchall()}
 

@@ -22,9 +22,10 @@ NAMES = names_of(SPEC)
 # Not so short that a busy machine takes as long for what a connection begins with.
 LIMITS = ("statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout")
 SPAN = "2s"
+# Past the limit, and before the connection that wakes is asked again.
 IDLE = (
     "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state_change < clock_timestamp()"
-    " - interval '2.5 s' AND application_name LIKE 'tablewatcher listener%' HAVING count(*) = 3"
+    " - interval '2.1 s' AND application_name LIKE 'tablewatcher listener%' HAVING count(*) = 3"
 )
 
 
