@@ -33,15 +33,23 @@ async def samples(listener: Listener) -> dict[str, float]:
     return found
 
 
-async def test_metrics_count_what_arrives_and_what_is_refused(
+async def with_one_aside(
     tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
-) -> None:
+) -> tuple[Endpoint, Path, Listener]:
+    """An endpoint that refuses row "bad", the manifest, and a listener that has put its event aside."""
     endpoint = Endpoint(http_receiver)
     manifest = await watched(database, endpoint, tmp_path / "http.yaml")
     listener = make_listener(manifest, database.dsn)
     listener.start()
     await put_aside(database, endpoint, "bad")
     await poll(lambda: has_parked(listener), 40)
+    return endpoint, manifest, listener
+
+
+async def test_metrics_count_what_arrives_and_what_is_refused(
+    tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
+) -> None:
+    endpoint, _, listener = await with_one_aside(tmp_path, database, http_receiver, make_listener)
     await put(database, "other")
     await poll(lambda: ("other", 1) in changes(endpoint), 40)
 
@@ -122,12 +130,7 @@ async def test_only_first_arrivals_count_as_late(
     tmp_path: Path, database: Database, http_receiver: HttpReceiver, make_listener: MakeListener
 ) -> None:
     """A replay sends what has long arrived; what was put aside arrives when it is brought back, and not before."""
-    endpoint = Endpoint(http_receiver)
-    manifest = await watched(database, endpoint, tmp_path / "http.yaml")
-    listener = make_listener(manifest, database.dsn)
-    listener.start()
-    await put_aside(database, endpoint, "bad")
-    await poll(lambda: has_parked(listener), 40)
+    endpoint, manifest, listener = await with_one_aside(tmp_path, database, http_receiver, make_listener)
 
     async def all_but_one() -> float:
         found = await samples(listener)

@@ -422,16 +422,22 @@ async def test_a_clock_that_is_set_while_one_stands_by_changes_no_lease(
         await eventually(taken, 6)
 
 
+async def proved_after_a_look(first: CursorLog, second: CursorLog) -> Lease:
+    """The lease of `first`, proved once more since `second` saw that it is held."""
+    lease = await first.acquire(lambda _: False)
+    assert isinstance(lease, Lease)
+    assert isinstance(await second.acquire(lambda _: False), Held)
+    assert await first.commit(lease.epoch, lease.position)
+    return lease
+
+
 async def test_a_proof_that_was_not_there_a_look_ago_is_good_whatever_the_clock_says(
     database: Database, watched: Watched, writer: Connection
 ) -> None:
     """The clock is set between the proof and the look. What is released is free all the same."""
     async with await connect(database.dsn) as other:
         first, second = log_of(writer, "a"), log_of(other, "b")
-        one = await first.acquire(lambda _: False)
-        assert isinstance(one, Lease)
-        assert isinstance(await second.acquire(lambda _: False), Held)
-        assert await first.commit(one.epoch, one.position)
+        one = await proved_after_a_look(first, second)
         await _set_clock(database, 5)
         held = await second.acquire(lambda _: False)
         assert isinstance(held, Held)
@@ -446,10 +452,7 @@ async def test_a_clock_that_is_set_back_between_a_proof_and_the_look_at_it_keeps
     """It lasts as long as leases of that listener did before: it was five minutes."""
     async with await connect(database.dsn) as other:
         first, second = log_of(writer, "a"), log_of(other, "b")
-        one = await first.acquire(lambda _: False)
-        assert isinstance(one, Lease)
-        assert isinstance(await second.acquire(lambda _: False), Held)
-        assert await first.commit(one.epoch, one.position)
+        one = await proved_after_a_look(first, second)
         assert isinstance(await second.acquire(lambda _: False), Held)
         assert await first.commit(one.epoch, one.position)
         await _set_clock(database, -5)

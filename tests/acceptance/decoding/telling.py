@@ -103,11 +103,9 @@ class _Rules:
             before = self._json(change.old, self._sent) if spec["includeBefore"] else old_key
         elif change.action == "delete":
             before = self._json(change.old, self._sent if spec["includeBefore"] else self._key)
-            word = None
-        else:
-            word = None
         after = self._json(change.new, self._sent)
-        return Told(change.action, key, after, before, changed, word, change.transaction, old_key)
+        told_word = word if change.action == "update" else None
+        return Told(change.action, key, after, before, changed, told_word, change.transaction, old_key)
 
     def _filter(self) -> str | None:
         """How the row stands to the conditions, all of which ask for NULL or not."""

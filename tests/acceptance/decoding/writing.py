@@ -63,6 +63,7 @@ class _Writer:
         connection.execute(f"PREPARE TRANSACTION '{transaction.gtrid}'")
         connection.rollback()
         connection.autocommit = True
+        # Prepared for a while, as where a coordinator is slow: others commit meanwhile, and are read before it.
         time.sleep(self._chance.random() * 0.2)
         word = self._chance.choice(["COMMIT", "COMMIT", "ROLLBACK"])
         connection.execute(f"{word} PREPARED '{transaction.gtrid}'")
